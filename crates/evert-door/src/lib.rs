@@ -1,0 +1,3 @@
+//! The doors: servers that speak the protocols people's clients already speak.
+
+pub mod pg;
