@@ -143,9 +143,12 @@ impl RowSchema {
     }
 
     /// The Arrow schema of the rows.
+    ///
+    /// Every field is nullable, since a deletion carries nothing but its key; NOT NULL is checked
+    /// where facts become rows.
     pub fn to_arrow(&self) -> SchemaRef {
         let fields = self.columns.iter().map(|column| {
-            let field = Field::new(&column.name, column.ty.arrow_type(), column.nullable);
+            let field = Field::new(&column.name, column.ty.arrow_type(), true);
             match column.ty {
                 ColumnType::Json => field.with_metadata(type_metadata("json")),
                 ColumnType::Uuid => field.with_metadata(type_metadata("uuid")),
