@@ -1,0 +1,30 @@
+//! Battery: the reliability tests, with as many cycles and seeds as a release asks for.
+
+use crate::step::Steps;
+use crate::workspace::Workspace;
+use crate::{test, tools};
+use anyhow::Result;
+
+/// Cycles of kill -9 that `cargo xtask test` runs.
+const KILL9_CYCLES: u32 = 20;
+/// Seeds of power loss that `cargo xtask test` runs.
+const POWER_LOSS_SEEDS: u32 = 1_000;
+
+/// Runs what `test` runs of crashes, `times` as long.
+pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, times: u32) -> Result<()> {
+    steps.take("install: Debian packages", tools::install_packages)?;
+    let seeds = POWER_LOSS_SEEDS.saturating_mul(times).to_string();
+    steps.command(
+        "test: power loss",
+        workspace
+            .cargo()
+            .args(["test", "--release", "--locked", "--workspace"])
+            .env("EVERT_SEEDS", seeds),
+    )?;
+    let environment = [
+        ("EVERT_KILL9_CYCLES", KILL9_CYCLES.saturating_mul(times).to_string()),
+        ("EVERT_TEST_TIMEOUT_FACTOR", times.to_string()),
+    ];
+    let paths = ["test_kill9.py", "test_bank.py", "test_views.py"].map(str::to_owned);
+    test::end_to_end(workspace, steps, &paths, &environment)
+}
