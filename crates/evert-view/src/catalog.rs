@@ -1,0 +1,302 @@
+//! The catalog: relations, views and sources, as a fold of the topic `__evert_catalog`.
+//!
+//! Each record is one object: the key names it (`relation/shop.orders`), the value describes it
+//! in JSON, a null value drops it. The last record of a key wins.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use evert_model::{EncodedBatch, RowSchema, TopicId};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::Name;
+
+/// What a relation's records mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RelationKind {
+    /// Each record is a row.
+    Stream,
+    /// Each record supersedes the last of its key; a null value deletes.
+    Table,
+    /// No key: a bag, changed by `before` and `after` images (format debezium only).
+    Bag,
+}
+
+/// How a record's bytes are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// A JSON object a record, its members the columns.
+    Json,
+    /// Debezium's envelope in JSON: `{"before":..,"after":..,"op":"c|u|d|r|t","source":{..}}`.
+    Debezium,
+}
+
+/// A relation: a topic with a schema.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relation {
+    /// Its name.
+    pub name: Name,
+    /// What its records mean.
+    pub kind: RelationKind,
+    /// Its columns and primary key.
+    pub schema: RowSchema,
+    /// The name of its topic.
+    pub topic: String,
+    /// The identity of its topic.
+    pub topic_id: TopicId,
+    /// How its records are read.
+    pub format: Format,
+    /// INSERT over an existing key is 23505 instead of a replacement.
+    #[serde(default)]
+    pub conflict_is_error: bool,
+    /// The source that writes it; DML is refused then.
+    #[serde(default)]
+    pub source: Option<String>,
+}
+
+/// What CREATE TABLE or CREATE STREAM says.
+#[derive(Clone, Debug)]
+pub struct NewRelation {
+    /// Its name.
+    pub name: Name,
+    /// What its records mean.
+    pub kind: RelationKind,
+    /// Its columns and primary key.
+    pub schema: RowSchema,
+    /// The topic; the relation's name if not given.
+    pub topic: Option<String>,
+    /// Partitions of a topic that does not exist yet.
+    pub partitions: i32,
+    /// Settings of a topic that does not exist yet, by Kafka name.
+    pub topic_config: BTreeMap<String, String>,
+    /// How its records are read.
+    pub format: Format,
+    /// See [`Relation::conflict_is_error`].
+    pub conflict_is_error: bool,
+    /// See [`Relation::source`].
+    pub source: Option<String>,
+}
+
+/// A materialized view.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewDef {
+    /// Its name.
+    pub name: Name,
+    /// The SELECT's text.
+    pub sql: String,
+    /// Its columns; the key is GROUP BY's, if the view keeps it.
+    pub schema: RowSchema,
+    /// The relations and views that it reads, in the order of its plan's inputs.
+    pub inputs: Vec<Name>,
+}
+
+/// A source of facts outside, such as a Postgres database.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceDef {
+    /// Its name, which is also the schema of its relations.
+    pub name: String,
+    /// What the source's crate needs to run it.
+    pub options: serde_json::Value,
+}
+
+/// Why the catalog refuses a change.
+#[derive(Debug, Error)]
+pub enum CatalogError {
+    /// The name is taken.
+    #[error("\"{0}\" exists already")]
+    Exists(Name),
+    /// There is nothing of this name.
+    #[error("\"{0}\" does not exist")]
+    Unknown(Name),
+    /// Others read what would be dropped.
+    #[error("cannot drop \"{name}\" because {} on it", depend(.dependents))]
+    HasDependents {
+        /// What was to be dropped.
+        name: Name,
+        /// What reads it.
+        dependents: Vec<Name>,
+    },
+    /// The definition makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// The view's SELECT cannot be planned.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The topic cannot be made.
+    #[error(transparent)]
+    Topic(#[from] evert_log::TopicError),
+    /// The log refused the change.
+    #[error(transparent)]
+    Append(#[from] evert_log::AppendError),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Read(#[from] evert_log::ReadError),
+}
+
+fn depend(names: &[Name]) -> String {
+    let list: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    format!("{} {}", list.join(", "), if names.len() == 1 { "depends" } else { "depend" })
+}
+
+/// A view's SELECT that cannot be a view.
+#[derive(Clone, Debug, Error)]
+#[error("{message}")]
+pub struct PlanError {
+    /// Postgres's code for it.
+    pub sqlstate: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// What would help.
+    pub hint: Option<String>,
+}
+
+/// The catalog at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    /// Streams, tables and bags.
+    pub relations: BTreeMap<Name, Arc<Relation>>,
+    /// Materialized views.
+    pub views: BTreeMap<Name, Arc<ViewDef>>,
+    /// Sources.
+    pub sources: BTreeMap<String, Arc<SourceDef>>,
+}
+
+/// One object of the catalog, as its record's value holds it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "definition", rename_all = "lowercase")]
+pub(crate) enum Entry {
+    Relation(Relation),
+    View(ViewDef),
+    Source(SourceDef),
+}
+
+/// The key of an object's record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "name", rename_all = "lowercase")]
+pub(crate) enum EntryKey {
+    Relation(Name),
+    View(Name),
+    Source(String),
+}
+
+impl Entry {
+    pub(crate) fn key(&self) -> EntryKey {
+        match self {
+            Self::Relation(relation) => EntryKey::Relation(relation.name.clone()),
+            Self::View(view) => EntryKey::View(view.name.clone()),
+            Self::Source(source) => EntryKey::Source(source.name.clone()),
+        }
+    }
+}
+
+impl Catalog {
+    /// Whether a relation or view has this name.
+    pub fn contains(&self, name: &Name) -> bool {
+        self.relations.contains_key(name) || self.views.contains_key(name)
+    }
+
+    pub(crate) fn key_of(&self, name: &Name) -> EntryKey {
+        if self.views.contains_key(name) {
+            EntryKey::View(name.clone())
+        } else {
+            EntryKey::Relation(name.clone())
+        }
+    }
+
+    /// The views that read `name`, directly or through other views.
+    pub fn dependents(&self, name: &Name) -> Vec<Name> {
+        let mut found = BTreeSet::from([name.clone()]);
+        loop {
+            let before = found.len();
+            for view in self.views.values() {
+                if view.inputs.iter().any(|input| found.contains(input)) {
+                    found.insert(view.name.clone());
+                }
+            }
+            if found.len() == before {
+                found.remove(name);
+                return found.into_iter().collect();
+            }
+        }
+    }
+
+    /// The views, each after those it reads.
+    pub fn views_in_order(&self) -> Vec<Arc<ViewDef>> {
+        let mut ordered: Vec<Arc<ViewDef>> = Vec::with_capacity(self.views.len());
+        let mut placed = BTreeSet::new();
+        while ordered.len() < self.views.len() {
+            let before = ordered.len();
+            for view in self.views.values() {
+                let ready =
+                    |input: &Name| !self.views.contains_key(input) || placed.contains(input);
+                if !placed.contains(&view.name) && view.inputs.iter().all(ready) {
+                    placed.insert(view.name.clone());
+                    ordered.push(Arc::clone(view));
+                }
+            }
+            assert!(ordered.len() > before, "a view is created after what it reads: no cycles");
+        }
+        ordered
+    }
+
+    /// `names` and everything they read.
+    pub(crate) fn closure(&self, names: &[Name]) -> BTreeSet<Name> {
+        let mut found: BTreeSet<Name> = names.iter().cloned().collect();
+        let mut rest: Vec<Name> = names.to_vec();
+        while let Some(name) = rest.pop() {
+            for input in self.views.get(&name).map_or(&[][..], |view| &view.inputs) {
+                if found.insert(input.clone()) {
+                    rest.push(input.clone());
+                }
+            }
+        }
+        found
+    }
+
+    pub(crate) fn put(&mut self, entry: Entry) {
+        match entry {
+            Entry::Relation(relation) => {
+                self.relations.insert(relation.name.clone(), Arc::new(relation));
+            }
+            Entry::View(view) => {
+                self.views.insert(view.name.clone(), Arc::new(view));
+            }
+            Entry::Source(source) => {
+                self.sources.insert(source.name.clone(), Arc::new(source));
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, key: &EntryKey) {
+        match key {
+            EntryKey::Relation(name) => drop(self.relations.remove(name)),
+            EntryKey::View(name) => drop(self.views.remove(name)),
+            EntryKey::Source(name) => drop(self.sources.remove(name)),
+        }
+    }
+
+    /// Folds one batch of the catalog's topic.
+    pub(crate) fn apply(&mut self, batch: &EncodedBatch) -> Result<(), CatalogError> {
+        let unreadable = |what: &dyn std::fmt::Display| {
+            let offset = batch.header().base_offset;
+            CatalogError::Invalid(format!("catalog record at offset {offset}: {what}"))
+        };
+        let payload = batch.payload(usize::MAX).map_err(|e| unreadable(&e))?;
+        for record in batch.records(&payload) {
+            let record = record.map_err(|e| unreadable(&e))?;
+            let key = record.key.ok_or_else(|| unreadable(&"it has no key"))?;
+            match record.value {
+                Some(value) => {
+                    self.put(serde_json::from_slice(value).map_err(|e| unreadable(&e))?);
+                }
+                None => {
+                    self.remove(&serde_json::from_slice(key).map_err(|e| unreadable(&e))?);
+                }
+            }
+        }
+        Ok(())
+    }
+}

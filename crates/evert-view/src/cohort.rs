@@ -1,0 +1,367 @@
+//! A cohort: relations and views that fold the same log together and publish one cut.
+//!
+//! Owns: which record goes to which relation, the order in which views are folded, and what a
+//! cut holds.
+//! Not here: threads, waiting, the catalog's durability (`follower`, `views`).
+//!
+//! Invariants
+//! - What a cohort holds after commits up to P depends on its members and the log up to P alone,
+//!   not on how `push` and `fold` alternate.
+//! - A cut is made between commits, never inside one.
+
+use std::collections::{BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use evert_fold::{Arrangement, Dataflow, Plan, Snapshot};
+use evert_log::{Commit, CommitBody, CommitPart};
+use evert_model::{Delta, LogTime, Offset, Position, TopicId};
+
+use crate::catalog::{Catalog, Relation, ViewDef};
+use crate::errors::Errors;
+use crate::planner::{PlannedView, Planner};
+use crate::relation::RelationInput;
+use crate::sources::SourceStates;
+use crate::{Name, errors};
+
+/// A consistent snapshot over all relations and views of a cohort.
+#[derive(Clone)]
+pub struct Cut {
+    /// Every commit up to here is in it, none after.
+    pub position: Position,
+    /// The log's time at that position.
+    pub log_time: LogTime,
+    /// Tables, bags, views and `evert.errors`.
+    pub snapshots: HashMap<Name, Snapshot>,
+    /// Streams: each partition's next offset.
+    pub streams: HashMap<Name, Vec<Offset>>,
+    /// Views that stopped, and why.
+    pub failed: HashMap<Name, Arc<str>>,
+    pub(crate) sources: SourceStates,
+}
+
+/// A view with its state.
+pub(crate) struct LiveView {
+    pub(crate) def: Arc<ViewDef>,
+    dataflow: Dataflow,
+    rows: Arrangement,
+    /// Whether the first tick was run, which gives an aggregate without groups its row.
+    started: bool,
+    failed: Option<Arc<str>>,
+}
+
+impl LiveView {
+    pub(crate) fn new(def: Arc<ViewDef>, plan: Plan) -> Result<Self, evert_fold::FoldError> {
+        let schema = def.schema.to_arrow();
+        let rows = match &plan.key {
+            Some(key) => Arrangement::keyed(schema, key.clone()),
+            None => Arrangement::bag(schema),
+        };
+        Ok(Self { def, dataflow: Dataflow::new(plan)?, rows, started: false, failed: None })
+    }
+
+    /// Folds one tick. A panic in an operator fails this view, and nothing else.
+    pub(crate) fn fold(&mut self, inputs: &[Vec<Delta>], errors: &mut Errors) -> Vec<Delta> {
+        let idle = self.started && inputs.iter().all(Vec::is_empty);
+        if idle || self.failed.is_some() {
+            return Vec::new();
+        }
+        self.started = true;
+        let tick = catch_unwind(AssertUnwindSafe(|| {
+            let output = self.dataflow.tick(inputs);
+            self.rows.apply(&output.changes);
+            output
+        }));
+        match tick {
+            Ok(output) => {
+                for error in &output.errors {
+                    errors.row(&self.def.name, error);
+                }
+                output.changes
+            }
+            Err(panic) => {
+                self.fail(panic_text(panic.as_ref()).into());
+                Vec::new()
+            }
+        }
+    }
+
+    pub(crate) fn fail(&mut self, why: Arc<str>) {
+        tracing::error!(view = %self.def.name, %why, "view failed");
+        self.failed = Some(why);
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.dataflow.memory_bytes() + self.rows.memory_bytes()
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("internal error: {}", text.unwrap_or("panic without a message"))
+}
+
+/// The changes of one tick, by relation or view.
+pub(crate) type TickDeltas = HashMap<Name, Vec<Delta>>;
+
+/// Relations and views with their state.
+pub(crate) struct Cohort {
+    relations: Vec<RelationInput>,
+    by_topic: HashMap<TopicId, Vec<usize>>,
+    /// Each after those it reads.
+    views: Vec<LiveView>,
+    errors: Errors,
+    sources: SourceStates,
+    /// The next offset of each partition that had records.
+    next_offsets: HashMap<TopicId, Vec<Offset>>,
+    position: Position,
+    log_time: LogTime,
+    pending_bytes: usize,
+}
+
+impl Cohort {
+    pub(crate) fn empty(sources: SourceStates) -> Self {
+        Self {
+            relations: Vec::new(),
+            by_topic: HashMap::new(),
+            views: Vec::new(),
+            errors: Errors::new(),
+            sources,
+            next_offsets: HashMap::new(),
+            position: Position::ZERO,
+            log_time: LogTime::default(),
+            pending_bytes: 0,
+        }
+    }
+
+    /// Everything in the catalog, before the log's first commit. A view that can no longer be
+    /// planned is there as failed.
+    pub(crate) fn of_catalog(
+        catalog: &Catalog,
+        planner: &dyn Planner,
+        sources: SourceStates,
+    ) -> Self {
+        let mut cohort = Self::empty(sources);
+        for relation in catalog.relations.values() {
+            cohort.add_relation(RelationInput::new(Arc::clone(relation)));
+        }
+        for def in catalog.views_in_order() {
+            let planned = planner.plan_view(&def.sql, catalog).map_err(|e| e.to_string());
+            match planned.and_then(|planned| check_unchanged(&def, &planned).map(|()| planned)) {
+                Ok(planned) => match LiveView::new(Arc::clone(&def), planned.plan) {
+                    Ok(view) => cohort.views.push(view),
+                    Err(error) => cohort.views.push(LiveView::broken(def, &error.to_string())),
+                },
+                Err(why) => cohort.views.push(LiveView::broken(def, &why)),
+            }
+        }
+        cohort
+    }
+
+    /// `names` and all they read, before the log's first commit.
+    pub(crate) fn of_names(
+        catalog: &Catalog,
+        names: &[Name],
+        planner: &dyn Planner,
+        sources: SourceStates,
+    ) -> Self {
+        let closure: BTreeSet<Name> = catalog.closure(names);
+        let mut part = catalog.clone();
+        part.relations.retain(|name, _| closure.contains(name));
+        part.views.retain(|name, _| closure.contains(name));
+        Self::of_catalog(&part, planner, sources)
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Bytes of records read and not yet folded.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
+    /// Whether there is nothing to fold.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.relations.is_empty() && self.views.is_empty()
+    }
+
+    pub(crate) fn into_relations(self) -> Vec<RelationInput> {
+        self.relations
+    }
+
+    pub(crate) fn add_relation(&mut self, input: RelationInput) {
+        let index = self.relations.len();
+        self.by_topic.entry(input.relation.topic_id).or_default().push(index);
+        self.relations.push(input);
+    }
+
+    pub(crate) fn add_view(&mut self, view: LiveView) {
+        self.views.push(view);
+    }
+
+    /// Takes in the errors that another cohort met on the way here.
+    pub(crate) fn absorb_errors(&mut self, errors: &Snapshot) {
+        self.errors.absorb(errors);
+    }
+
+    pub(crate) fn remove(&mut self, name: &Name) {
+        self.views.retain(|view| view.def.name != *name);
+        self.relations.retain(|input| input.relation.name != *name);
+        self.by_topic.clear();
+        for (index, input) in self.relations.iter().enumerate() {
+            self.by_topic.entry(input.relation.topic_id).or_default().push(index);
+        }
+        self.errors.forget(name);
+    }
+
+    pub(crate) fn contains(&self, name: &Name) -> bool {
+        self.views.iter().any(|view| view.def.name == *name)
+            || self.relations.iter().any(|input| input.relation.name == *name)
+    }
+
+    /// Reads one commit. Its rows show after the next [`Cohort::fold`].
+    pub(crate) fn push(&mut self, commit: &Commit) {
+        assert!(commit.position > self.position, "commits come in order");
+        if let CommitBody::Data(parts) = &commit.body {
+            for part in parts {
+                self.push_part(part, commit.position, commit.log_time);
+            }
+        }
+        self.position = commit.position;
+        self.log_time = commit.log_time;
+    }
+
+    fn push_part(&mut self, part: &CommitPart, position: Position, log_time: LogTime) {
+        let ends = self.next_offsets.entry(part.topic).or_default();
+        let partition = part.partition.get() as usize;
+        if ends.len() <= partition {
+            ends.resize(partition + 1, Offset::default());
+        }
+        ends[partition] = part.batch.header().next_offset();
+        self.sources.push(part, position);
+        for &index in self.by_topic.get(&part.topic).map_or(&[][..], Vec::as_slice) {
+            let input = &mut self.relations[index];
+            let relation = Arc::clone(&input.relation);
+            let errors = &mut self.errors;
+            input.push(part, |bad| {
+                errors.record(&relation.name, &relation.topic, part, (position, log_time), &bad);
+            });
+            self.pending_bytes += part.batch.bytes().len();
+        }
+    }
+
+    /// Folds what was read since the last call through every view, and gives the changes of each
+    /// relation and view that had any.
+    pub(crate) fn fold(&mut self) -> TickDeltas {
+        self.pending_bytes = 0;
+        let mut tick = TickDeltas::new();
+        for input in &mut self.relations {
+            let name = input.relation.name.clone();
+            let errors = &mut self.errors;
+            let changes = input.fold(|error| errors.row(&name, &error));
+            if !changes.is_empty() {
+                tick.insert(name, changes);
+            }
+        }
+        for index in 0..self.views.len() {
+            self.check_inputs(index);
+            let view = &mut self.views[index];
+            let inputs: Vec<Vec<Delta>> = view
+                .def
+                .inputs
+                .iter()
+                .map(|input| tick.get(input).cloned().unwrap_or_default())
+                .collect();
+            let changes = view.fold(&inputs, &mut self.errors);
+            if !changes.is_empty() {
+                tick.insert(view.def.name.clone(), changes);
+            }
+        }
+        self.errors.fold();
+        tick
+    }
+
+    /// A view over a failed view fails too, by name.
+    fn check_inputs(&mut self, index: usize) {
+        if self.views[index].failed.is_some() {
+            return;
+        }
+        let failed_input = self.views[..index].iter().find(|input| {
+            input.failed.is_some() && self.views[index].def.inputs.contains(&input.def.name)
+        });
+        if let Some(input) = failed_input {
+            let why = format!("it reads \"{}\", which failed", input.def.name);
+            self.views[index].fail(why.into());
+        }
+    }
+
+    /// The rows of everything as of the last fold.
+    pub(crate) fn cut(&self) -> Cut {
+        let mut snapshots = HashMap::with_capacity(self.relations.len() + self.views.len() + 1);
+        let mut streams = HashMap::new();
+        let mut failed = HashMap::new();
+        for input in &self.relations {
+            let relation = &input.relation;
+            match input.snapshot() {
+                Some(snapshot) => drop(snapshots.insert(relation.name.clone(), snapshot)),
+                None => drop(streams.insert(relation.name.clone(), self.ends_of(relation))),
+            }
+        }
+        for view in &self.views {
+            match &view.failed {
+                Some(why) => drop(failed.insert(view.def.name.clone(), Arc::clone(why))),
+                None => drop(snapshots.insert(view.def.name.clone(), view.rows.snapshot())),
+            }
+        }
+        snapshots.insert(errors::name(), self.errors.snapshot());
+        Cut {
+            position: self.position,
+            log_time: self.log_time,
+            snapshots,
+            streams,
+            failed,
+            sources: self.sources.clone(),
+        }
+    }
+
+    fn ends_of(&self, relation: &Relation) -> Vec<Offset> {
+        self.next_offsets.get(&relation.topic_id).cloned().unwrap_or_default()
+    }
+
+    /// The state in memory of each member, in bytes.
+    pub(crate) fn memory(&self) -> HashMap<Name, usize> {
+        let relations =
+            self.relations.iter().map(|input| (input.relation.name.clone(), input.memory_bytes()));
+        let views = self.views.iter().map(|view| (view.def.name.clone(), view.memory_bytes()));
+        relations.chain(views).collect()
+    }
+
+    /// The next offset of every partition that had records, by topic.
+    pub(crate) fn next_offsets(&self) -> &HashMap<TopicId, Vec<Offset>> {
+        &self.next_offsets
+    }
+}
+
+impl LiveView {
+    /// A view that cannot run, kept so that its readers learn why.
+    pub(crate) fn broken(def: Arc<ViewDef>, why: &str) -> Self {
+        let schema = def.schema.to_arrow();
+        let input = evert_fold::Node::Input { index: 0, schema: Arc::clone(&schema) };
+        let plan = Plan { nodes: vec![input], output: 0, key: None };
+        let dataflow = Dataflow::new(plan).expect("a lone input is a plan");
+        let rows = Arrangement::bag(schema);
+        let mut view = Self { def, dataflow, rows, started: true, failed: None };
+        view.fail(why.into());
+        view
+    }
+}
+
+/// A view whose SQL now means other columns than when it was created would lie to its readers.
+fn check_unchanged(def: &ViewDef, planned: &PlannedView) -> Result<(), String> {
+    if def.schema.columns == planned.schema.columns && def.inputs == planned.inputs {
+        return Ok(());
+    }
+    Err("its definition gives other columns than when it was created: create it again".into())
+}

@@ -1,0 +1,106 @@
+//! A row from a JSON object: members found by name, values typed by column.
+
+use std::borrow::Cow;
+
+use evert_model::RowSchema;
+
+use super::cell::{Cell, Json, JsonColumns};
+
+/// Reads rows of one schema.
+pub(crate) struct RowReader {
+    schema: RowSchema,
+    columns: JsonColumns,
+}
+
+impl RowReader {
+    pub(crate) fn new(schema: RowSchema, columns: JsonColumns) -> Self {
+        Self { schema, columns }
+    }
+
+    pub(crate) fn schema(&self) -> &RowSchema {
+        &self.schema
+    }
+
+    /// The object's members as one cell a column; members without a column are ignored, columns
+    /// without a member are NULL.
+    pub(crate) fn read<'a>(&self, object: &'a str) -> Result<Vec<Cell<'a>>, String> {
+        let cells = self.members(object, |_| true)?;
+        for (column, cell) in self.schema.columns.iter().zip(&cells) {
+            if !column.nullable && *cell == Cell::Null {
+                return Err(format!("column \"{}\" is NULL or missing", column.name));
+            }
+        }
+        Ok(cells)
+    }
+
+    /// The cells of the key's columns only, from an object that may hold no others.
+    pub(crate) fn read_key<'a>(&self, object: &'a str) -> Result<Vec<Cell<'a>>, String> {
+        let cells = self.members(object, |index| self.schema.key.contains(&index))?;
+        for &index in &self.schema.key {
+            if cells[index] == Cell::Null {
+                let name = &self.schema.columns[index].name;
+                return Err(format!("key column \"{name}\" is NULL or missing"));
+            }
+        }
+        Ok(cells)
+    }
+
+    fn members<'a>(
+        &self,
+        object: &'a str,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<Vec<Cell<'a>>, String> {
+        let mut cells = vec![Cell::Null; self.schema.columns.len()];
+        // Records of one producer mostly list their members in one order.
+        let mut expected = 0;
+        for_each_member(object, |name, raw| {
+            let Some(index) = self.find(name, expected).filter(|&index| wanted(index)) else {
+                return Ok(());
+            };
+            expected = index + 1;
+            let column = &self.schema.columns[index];
+            cells[index] = Json::of(raw)
+                .to_cell(column.ty, self.columns)
+                .map_err(|why| format!("column \"{}\": {why}", column.name))?;
+            Ok(())
+        })?;
+        Ok(cells)
+    }
+
+    fn find(&self, name: &str, expected: usize) -> Option<usize> {
+        match self.schema.columns.get(expected) {
+            Some(column) if column.name == name => Some(expected),
+            _ => self.schema.index_of(name),
+        }
+    }
+}
+
+/// Calls `visit` with each member's name and raw value, in order.
+pub(crate) fn for_each_member<'a>(
+    object: &'a str,
+    mut visit: impl FnMut(&str, &'a str) -> Result<(), String>,
+) -> Result<(), String> {
+    let Some(inside) = object.trim_ascii_start().strip_prefix('{') else {
+        return Err("the value is not a JSON object".into());
+    };
+    let mut rest = inside;
+    for member in sonic_rs::to_object_iter(object) {
+        let (name, value) = member.map_err(|error| malformed(&error))?;
+        // Values are slices of the object, so that nothing is copied here.
+        let Cow::Borrowed(raw) = value.as_raw_cow() else {
+            return Err("malformed JSON: a value is not part of the text".into());
+        };
+        rest = &object[raw.as_ptr() as usize - object.as_ptr() as usize + raw.len()..];
+        visit(&name, raw)?;
+    }
+    if rest.trim_ascii() == "}" {
+        return Ok(());
+    }
+    Err("malformed JSON: something follows the object".into())
+}
+
+fn malformed(error: &sonic_rs::Error) -> String {
+    // The library's text goes on with a drawing of the place; its first line says what it is.
+    let text = error.to_string();
+    format!("malformed JSON: {}", text.lines().next().unwrap_or_default())
+}

@@ -1,0 +1,127 @@
+//! The errors view: `evert.errors`, a row for each record or row that could not be used.
+//!
+//! A record that cannot be read stays here for good. A row that a view could not evaluate is here
+//! for as long as the row exists.
+
+use evert_fold::{Arrangement, RowError, Snapshot};
+use evert_log::CommitPart;
+use evert_model::{Column, ColumnType, Delta, LogTime, Position, RowSchema};
+
+use arrow::array::{AsArray, BooleanArray, Int64Array};
+use arrow::compute::filter_record_batch;
+
+use crate::Name;
+use crate::decode::{Cell, Columns};
+use crate::relation::BadRecord;
+
+/// The name under which the view is read.
+pub(crate) fn name() -> Name {
+    Name::new("evert", "errors")
+}
+
+/// The view's columns.
+pub fn errors_schema() -> RowSchema {
+    let column = |name: &str, ty| Column { name: name.into(), ty, nullable: true };
+    RowSchema {
+        columns: vec![
+            column("relation", ColumnType::Text),
+            column("topic", ColumnType::Text),
+            column("partition", ColumnType::Int32),
+            column("offset", ColumnType::Int64),
+            column("position", ColumnType::Int64),
+            column("log_time", ColumnType::TimestampTz),
+            column("reason", ColumnType::Text),
+            column("value", ColumnType::Text),
+        ],
+        key: Vec::new(),
+    }
+}
+
+/// The view's rows and what is about to change in them.
+pub(crate) struct Errors {
+    rows: Arrangement,
+    pending: Columns,
+    weights: Vec<i64>,
+}
+
+impl Errors {
+    pub(crate) fn new() -> Self {
+        let schema = errors_schema();
+        Self {
+            rows: Arrangement::bag(schema.to_arrow()),
+            pending: Columns::new(&schema),
+            weights: Vec::new(),
+        }
+    }
+
+    /// A record of `topic` that is no row of `relation`.
+    pub(crate) fn record(
+        &mut self,
+        relation: &Name,
+        topic: &str,
+        part: &CommitPart,
+        at: (Position, LogTime),
+        bad: &BadRecord,
+    ) {
+        self.pending.push(&[
+            Cell::Text(relation.to_string().into()),
+            Cell::Text(topic.into()),
+            Cell::Int(part.partition.get().into()),
+            Cell::Int(bad.offset),
+            Cell::Int(at.0.get() as i64),
+            Cell::Int(at.1.get()),
+            Cell::Text(bad.reason.as_str().into()),
+            bad.value.as_deref().map_or(Cell::Null, |value| Cell::Text(value.into())),
+        ]);
+        self.weights.push(1);
+    }
+
+    /// A row that `view` could not evaluate, or can again.
+    pub(crate) fn row(&mut self, view: &Name, error: &RowError) {
+        self.pending.push(&[
+            Cell::Text(view.to_string().into()),
+            Cell::Null,
+            Cell::Null,
+            Cell::Null,
+            Cell::Null,
+            Cell::Null,
+            Cell::Text(error.reason.as_str().into()),
+            Cell::Text(error.row.as_str().into()),
+        ]);
+        self.weights.push(error.weight);
+    }
+
+    /// Takes over another cohort's errors of the same log.
+    pub(crate) fn absorb(&mut self, other: &Snapshot) {
+        let deltas: Vec<Delta> = other.as_deltas().collect();
+        self.rows.apply(&deltas);
+    }
+
+    /// Drops the rows of a relation or view that is gone.
+    pub(crate) fn forget(&mut self, name: &Name) {
+        self.fold();
+        let name = name.to_string();
+        let gone = self.rows.snapshot().as_deltas().map(|delta| {
+            let names = delta.rows.column(0).as_string_view();
+            let mask: BooleanArray = names.iter().map(|other| Some(other == Some(&name))).collect();
+            let rows = filter_record_batch(&delta.rows, &mask).expect("one bit a row");
+            let weights =
+                delta.weights.iter().zip(names).filter(|(_, other)| *other == Some(&name));
+            Delta::new(rows, weights.map(|(weight, _)| weight.map(|weight| -weight)).collect())
+        });
+        let gone: Vec<Delta> = gone.collect();
+        self.rows.apply(&gone);
+    }
+
+    pub(crate) fn fold(&mut self) {
+        if self.pending.len() > 0 {
+            let rows = self.pending.take();
+            let weights = Int64Array::from(std::mem::take(&mut self.weights));
+            self.rows.apply(&[Delta::new(rows, weights)]);
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.rows.snapshot()
+    }
+}

@@ -1,0 +1,135 @@
+//! A relation's place in a cohort: its records decoded, its rows kept.
+
+use std::sync::Arc;
+
+use evert_fold::{BagInput, RowError, Snapshot, Upsert};
+use evert_log::CommitPart;
+use evert_model::Delta;
+
+use crate::catalog::{Relation, RelationKind};
+use crate::decode::{Decoder, Event};
+
+/// A batch that would grow beyond this when uncompressed is bad as a whole.
+const PAYLOAD_BYTES_MAX: usize = 1 << 30;
+
+/// What is known of a record that could not be read.
+pub(crate) struct BadRecord {
+    /// The record's offset in its partition.
+    pub(crate) offset: i64,
+    pub(crate) reason: String,
+    /// The value's beginning, as text.
+    pub(crate) value: Option<String>,
+}
+
+enum Rows {
+    Stream,
+    Table(Upsert),
+    Bag(BagInput),
+}
+
+/// A relation being folded.
+pub(crate) struct RelationInput {
+    pub(crate) relation: Arc<Relation>,
+    decoder: Decoder,
+    rows: Rows,
+}
+
+impl RelationInput {
+    pub(crate) fn new(relation: Arc<Relation>) -> Self {
+        let schema = relation.schema.to_arrow();
+        let rows = match relation.kind {
+            RelationKind::Stream => Rows::Stream,
+            RelationKind::Table => Rows::Table(Upsert::new(schema, relation.schema.key.clone())),
+            RelationKind::Bag => Rows::Bag(BagInput::new(schema)),
+        };
+        Self { decoder: Decoder::new(&relation), relation, rows }
+    }
+
+    /// Reads the records of one batch. Nothing changes before [`RelationInput::fold`].
+    pub(crate) fn push(&mut self, part: &CommitPart, mut bad: impl FnMut(BadRecord)) {
+        let header = part.batch.header();
+        if header.is_control() {
+            return;
+        }
+        let payload = match part.batch.payload(PAYLOAD_BYTES_MAX) {
+            Ok(payload) => payload,
+            Err(error) => {
+                let offset = header.base_offset.get();
+                let reason = format!("the whole batch cannot be read: {error}");
+                bad(BadRecord { offset, reason, value: None });
+                return;
+            }
+        };
+        let mut next = header.base_offset;
+        for record in part.batch.records(&payload) {
+            match record {
+                Ok(record) => {
+                    next = record.offset.plus(1);
+                    if let Err(reason) = self.decoder.push(&record) {
+                        let value = record.value.map(excerpt);
+                        bad(BadRecord { offset: record.offset.get(), reason, value });
+                    }
+                }
+                Err(error) => {
+                    let reason = format!("the rest of the batch cannot be read: {error}");
+                    bad(BadRecord { offset: next.get(), reason, value: None });
+                }
+            }
+        }
+    }
+
+    /// Applies what was read and gives the rows' changes.
+    pub(crate) fn fold(&mut self, mut bad: impl FnMut(RowError)) -> Vec<Delta> {
+        let mut changes = Vec::new();
+        let mut upserts = Vec::new();
+        for event in self.decoder.take() {
+            match (event, &mut self.rows) {
+                (Event::Rows(rows), _) => changes.push(Delta::inserts(rows)),
+                (Event::Upsert(batch), _) => upserts.push(batch),
+                (Event::Change(delta), Rows::Bag(bag)) => {
+                    let (change, errors) = bag.apply(&delta);
+                    changes.push(change);
+                    errors.into_iter().for_each(&mut bad);
+                }
+                (Event::Truncate, Rows::Bag(bag)) => changes.push(bag.truncate()),
+                (Event::Truncate, Rows::Table(table)) => {
+                    changes.push(table.apply(&std::mem::take(&mut upserts)));
+                    changes.push(table.truncate());
+                }
+                (Event::Truncate | Event::Change(_), _) => {
+                    unreachable!("the decoder makes events of its relation's kind")
+                }
+            }
+        }
+        if let Rows::Table(table) = &mut self.rows
+            && !upserts.is_empty()
+        {
+            changes.push(table.apply(&upserts));
+        }
+        changes.retain(|delta| !delta.is_empty());
+        changes
+    }
+
+    /// The rows now; a stream keeps none.
+    pub(crate) fn snapshot(&self) -> Option<Snapshot> {
+        match &self.rows {
+            Rows::Stream => None,
+            Rows::Table(table) => Some(table.snapshot()),
+            Rows::Bag(bag) => Some(bag.snapshot()),
+        }
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        match &self.rows {
+            Rows::Stream => 0,
+            Rows::Table(table) => table.memory_bytes(),
+            Rows::Bag(bag) => bag.memory_bytes(),
+        }
+    }
+}
+
+/// The beginning of a record's value, for the errors view.
+fn excerpt(value: &[u8]) -> String {
+    const SHOWN_BYTES: usize = 200;
+    String::from_utf8_lossy(&value[..value.len().min(SHOWN_BYTES)]).into_owned()
+}

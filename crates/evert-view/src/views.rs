@@ -1,0 +1,600 @@
+//! The handle on all views: changes of the catalog, pins, status, verification.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use evert_env::Env;
+use evert_log::{Log, NewCommit, NewPart, NewTopic, Topic};
+use evert_model::{
+    BatchBuilder, Compression, Offset, PartitionId, Position, PositionToken, RowSchema, TimestampMs,
+};
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+
+use crate::catalog::{
+    Catalog, CatalogError, Entry, EntryKey, NewRelation, Relation, RelationKind, SourceDef, ViewDef,
+};
+use crate::cohort::{Cohort, Cut};
+use crate::encode::{self, RowChange};
+use crate::follower::{Control, Follower};
+use crate::hydrate::STEP_BYTES;
+use crate::planner::Planner;
+use crate::reader::Reader;
+use crate::shared::Shared;
+use crate::sources::{SourceState, SourceStates};
+use crate::status::{VerifyReport, ViewState, ViewStatus};
+use crate::{Name, errors};
+
+const CATALOG_TOPIC: &str = "__evert_catalog";
+const SOURCES_TOPIC: &str = "__evert_sources";
+/// Schemas that belong to the server.
+const RESERVED_SCHEMAS: [&str; 3] = ["evert", "information_schema", "pg_catalog"];
+
+/// Why relations and views cannot be read together.
+#[derive(Debug, Error)]
+pub enum PinError {
+    /// There is nothing of this name.
+    #[error("\"{0}\" does not exist")]
+    Unknown(Name),
+    /// The view stopped.
+    #[error("view \"{name}\" failed: {why}")]
+    Failed {
+        /// The view.
+        name: Name,
+        /// Why it stopped.
+        why: String,
+    },
+    /// The log, or the follower, did not get that far in time.
+    #[error("position {wanted} was not reached in time: the views are at {reached}")]
+    Timeout {
+        /// What was asked for.
+        wanted: Position,
+        /// How far the views are.
+        reached: Position,
+    },
+    /// The views are being replayed after a start, or one of them is new.
+    #[error("not ready yet: {percent}% replayed")]
+    Starting {
+        /// How much is done.
+        percent: u8,
+        /// What is left at the pace so far.
+        eta: Option<Duration>,
+    },
+    /// The follower ended.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+/// All relations and views of one log. Cheap to clone.
+#[derive(Clone)]
+pub struct Views(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    planner: Arc<dyn Planner>,
+    env: Env,
+    opened: Instant,
+    /// Held while the catalog changes, so that checks and changes are one step.
+    ddl: Mutex<()>,
+    control: mpsc::UnboundedSender<Control>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    keyless: AtomicU32,
+    catalog_topic: Arc<Topic>,
+}
+
+impl Views {
+    /// Reads the catalog and starts the follower, which replays the log.
+    ///
+    /// # Errors
+    /// When the catalog's topics cannot be made or read.
+    pub fn open(env: Env, log: Log, planner: Arc<dyn Planner>) -> Result<Self, CatalogError> {
+        let catalog_topic = internal_topic(&log, CATALOG_TOPIC)?;
+        let sources_topic = internal_topic(&log, SOURCES_TOPIC)?;
+        let catalog = read_catalog(&log, &catalog_topic)?;
+        let sources = SourceStates::new(sources_topic.id);
+        let cohort = Cohort::of_catalog(&catalog, planner.as_ref(), sources);
+        let shared = Arc::new(Shared::new(log, sources_topic.id, catalog, cohort.cut()));
+        let (control, requests) = mpsc::unbounded_channel();
+        let follower = Follower::new(Arc::clone(&shared), cohort, requests, control.clone())?;
+        let thread = thread::Builder::new().name("follower".into()).spawn(|| follower.run());
+        let thread = thread.map_err(|e| CatalogError::Invalid(format!("no thread: {e}")))?;
+        Ok(Self(Arc::new(Inner {
+            shared,
+            planner,
+            env,
+            opened: Instant::now(),
+            ddl: Mutex::new(()),
+            control,
+            thread: Mutex::new(Some(thread)),
+            keyless: AtomicU32::new(0),
+            catalog_topic,
+        })))
+    }
+
+    /// The log under the views.
+    pub fn log(&self) -> &Log {
+        &self.0.shared.log
+    }
+
+    /// The catalog as it is.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.0.shared.catalog()
+    }
+
+    /// Makes a relation, and its topic if there is none of that name. Blocks until it is durable.
+    ///
+    /// # Errors
+    /// When the name is taken or reserved, or the definition makes no sense.
+    pub fn create_relation(&self, new: NewRelation) -> Result<Position, CatalogError> {
+        let _ddl = self.lock_ddl();
+        let mut catalog = Catalog::clone(&self.catalog());
+        check_new(&catalog, &new.name)?;
+        check_relation(&new)?;
+        let topic = self.topic_for(&new)?;
+        let relation = Relation {
+            name: new.name,
+            kind: new.kind,
+            schema: new.schema,
+            topic: topic.name.clone(),
+            topic_id: topic.id,
+            format: new.format,
+            conflict_is_error: new.conflict_is_error,
+            source: new.source,
+        };
+        let name = relation.name.clone();
+        let entry = Entry::Relation(relation);
+        let position = self.record(&[(entry.key(), Some(&entry))])?;
+        catalog.put(entry);
+        let relation = Arc::clone(&catalog.relations[&name]);
+        self.0.shared.set_catalog(catalog);
+        self.tell(Control::AddRelation(relation, topic.created_at));
+        Ok(position)
+    }
+
+    /// Makes a view. Blocks until its definition is durable, not until it has caught up: readers
+    /// wait for that.
+    ///
+    /// # Errors
+    /// When the name is taken or reserved, or the SELECT cannot be a view.
+    pub fn create_view(&self, name: Name, sql: String) -> Result<Position, CatalogError> {
+        let _ddl = self.lock_ddl();
+        let mut catalog = Catalog::clone(&self.catalog());
+        check_new(&catalog, &name)?;
+        let planned = self.0.planner.plan_view(&sql, &catalog)?;
+        let def =
+            ViewDef { name: name.clone(), sql, schema: planned.schema, inputs: planned.inputs };
+        let entry = Entry::View(def);
+        let position = self.record(&[(entry.key(), Some(&entry))])?;
+        catalog.put(entry);
+        let def = Arc::clone(&catalog.views[&name]);
+        self.0.shared.set_catalog(catalog);
+        self.tell(Control::AddView(def, planned.plan));
+        Ok(position)
+    }
+
+    /// Registers a source. Blocks until it is durable.
+    ///
+    /// # Errors
+    /// When there is a source of that name.
+    pub fn create_source(&self, source: SourceDef) -> Result<Position, CatalogError> {
+        let _ddl = self.lock_ddl();
+        let mut catalog = Catalog::clone(&self.catalog());
+        if catalog.sources.contains_key(&source.name) {
+            return Err(CatalogError::Exists(Name::public(source.name)));
+        }
+        let entry = Entry::Source(source);
+        let position = self.record(&[(entry.key(), Some(&entry))])?;
+        catalog.put(entry);
+        self.0.shared.set_catalog(catalog);
+        Ok(position)
+    }
+
+    /// Drops a relation or view, and with `cascade` the views that read it. Topics stay.
+    ///
+    /// # Errors
+    /// When there is none, when views read it, or when a source writes it.
+    pub fn drop(&self, name: &Name, cascade: bool) -> Result<Position, CatalogError> {
+        let _ddl = self.lock_ddl();
+        let catalog = self.catalog();
+        if !catalog.contains(name) {
+            return Err(CatalogError::Unknown(name.clone()));
+        }
+        let source = catalog.relations.get(name).and_then(|relation| relation.source.as_ref());
+        if let Some(source) = source.filter(|source| catalog.sources.contains_key(*source)) {
+            let what = format!("\"{name}\" belongs to source \"{source}\": drop the source");
+            return Err(CatalogError::Invalid(what));
+        }
+        self.remove(&catalog, vec![name.clone()], cascade, None)
+    }
+
+    /// Drops a source and its relations, and with `cascade` the views that read them. Topics
+    /// stay.
+    ///
+    /// # Errors
+    /// When there is none, or when views read its relations.
+    pub fn drop_source(&self, name: &str, cascade: bool) -> Result<Position, CatalogError> {
+        let _ddl = self.lock_ddl();
+        let catalog = self.catalog();
+        if !catalog.sources.contains_key(name) {
+            return Err(CatalogError::Unknown(Name::public(name)));
+        }
+        let owned = catalog.relations.values().filter(|r| r.source.as_deref() == Some(name));
+        let owned = owned.map(|relation| relation.name.clone()).collect();
+        self.remove(&catalog, owned, cascade, Some(EntryKey::Source(name.to_owned())))
+    }
+
+    fn remove(
+        &self,
+        catalog: &Catalog,
+        mut names: Vec<Name>,
+        cascade: bool,
+        more: Option<EntryKey>,
+    ) -> Result<Position, CatalogError> {
+        for name in names.clone() {
+            let mut dependents = catalog.dependents(&name);
+            dependents.retain(|dependent| !names.contains(dependent));
+            if !dependents.is_empty() && !cascade {
+                return Err(CatalogError::HasDependents { name, dependents });
+            }
+            names.extend(dependents);
+        }
+        let mut keys: Vec<EntryKey> = names.iter().map(|name| catalog.key_of(name)).collect();
+        keys.extend(more);
+        let records: Vec<_> = keys.iter().map(|key| (key.clone(), None)).collect();
+        let position = self.record(&records)?;
+        let mut catalog = catalog.clone();
+        keys.iter().for_each(|key| catalog.remove(key));
+        self.0.shared.set_catalog(catalog);
+        for name in names.into_iter().rev() {
+            self.tell(Control::Remove(name));
+        }
+        Ok(position)
+    }
+
+    /// Waits until all of `names` can be read at one position at or after `at_least`. An empty
+    /// `names` waits for the live cohort.
+    ///
+    /// # Errors
+    /// See [`PinError`].
+    pub async fn pin(
+        &self,
+        names: &[Name],
+        at_least: Position,
+        timeout: Duration,
+    ) -> Result<Arc<Cut>, PinError> {
+        let mut cuts = self.0.shared.watch_cut();
+        let wait = async {
+            loop {
+                let cut = Arc::clone(&cuts.borrow_and_update());
+                if let Some(cut) = self.check_cut(cut, names, at_least)? {
+                    return Ok(cut);
+                }
+                if cuts.changed().await.is_err() {
+                    return Err(PinError::Stopping);
+                }
+            }
+        };
+        match tokio::time::timeout(timeout, wait).await {
+            Ok(result) => result,
+            Err(_) => Err(self.why_late(names, at_least)),
+        }
+    }
+
+    /// The cut if it will do, nothing if waiting will help.
+    fn check_cut(
+        &self,
+        cut: Arc<Cut>,
+        names: &[Name],
+        at_least: Position,
+    ) -> Result<Option<Arc<Cut>>, PinError> {
+        let shared = &self.0.shared;
+        if let Some(why) = shared.stopped() {
+            return Err(match why {
+                Some(why) => PinError::Failed { name: Name::new("evert", "log"), why },
+                None => PinError::Stopping,
+            });
+        }
+        let mut ready = cut.position >= at_least.max(shared.floor);
+        let catalog = shared.catalog();
+        for name in names {
+            if let Some(why) = cut.failed.get(name) {
+                return Err(PinError::Failed { name: name.clone(), why: why.to_string() });
+            }
+            if cut.snapshots.contains_key(name) || cut.streams.contains_key(name) {
+                continue;
+            }
+            if !catalog.contains(name) {
+                return Err(PinError::Unknown(name.clone()));
+            }
+            ready = false;
+        }
+        Ok(ready.then_some(cut))
+    }
+
+    fn why_late(&self, names: &[Name], wanted: Position) -> PinError {
+        let reached = self.position();
+        let hydrating = names.iter().find_map(|name| self.0.shared.progress(name));
+        match self.replay_state() {
+            ViewState::Rebuilding { percent, eta } => PinError::Starting { percent, eta },
+            _ => match hydrating {
+                Some(progress) => PinError::Starting { percent: progress.percent(), eta: None },
+                None => PinError::Timeout { wanted, reached },
+            },
+        }
+    }
+
+    /// The position that the live cohort has published.
+    pub fn position(&self) -> Position {
+        self.0.shared.cut().position
+    }
+
+    /// Every cut as it is published; a slow receiver sees the newest only.
+    pub fn watch(&self) -> watch::Receiver<Arc<Cut>> {
+        self.0.shared.watch_cut()
+    }
+
+    /// Whether the replay after the start has reached the log's end at the start.
+    pub fn replay_state(&self) -> ViewState {
+        let shared = &self.0.shared;
+        let (position, floor) = (self.position().get(), shared.floor.get());
+        if position >= floor {
+            return ViewState::Live;
+        }
+        let elapsed = self.0.opened.elapsed();
+        let eta =
+            (position > 0).then(|| elapsed.mul_f64((floor - position) as f64 / position as f64));
+        ViewState::Rebuilding { percent: (position * 100 / floor).min(99) as u8, eta }
+    }
+
+    /// Every view, by name.
+    pub fn status(&self) -> Vec<ViewStatus> {
+        let catalog = self.catalog();
+        let cut = self.0.shared.cut();
+        catalog.views.values().map(|def| self.status_of(&catalog, def, &cut)).collect()
+    }
+
+    fn status_of(&self, catalog: &Catalog, def: &ViewDef, cut: &Cut) -> ViewStatus {
+        let shared = &self.0.shared;
+        let closure = catalog.closure(std::slice::from_ref(&def.name));
+        let relations = closure.iter().filter_map(|name| catalog.relations.get(name));
+        let lag_records = relations.map(|relation| shared.lag_records(relation)).sum();
+        let lag_micros = shared.log.now().get().saturating_sub(cut.log_time.get()).max(0) as u64;
+        let snapshot = cut.snapshots.get(&def.name);
+        let state = match (cut.failed.get(&def.name), snapshot, shared.stopped()) {
+            (Some(why), _, _) => ViewState::Failed(why.to_string()),
+            (_, _, Some(Some(why))) => ViewState::Failed(why),
+            (_, Some(_), _) => self.replay_state(),
+            (_, None, _) => {
+                let progress = shared.progress(&def.name);
+                let percent = progress.map_or(0, |progress| progress.percent());
+                ViewState::Rebuilding { percent, eta: None }
+            }
+        };
+        ViewStatus {
+            name: def.name.clone(),
+            state,
+            position: if snapshot.is_some() { cut.position } else { Position::ZERO },
+            lag_records,
+            lag_ms: if lag_records == 0 { 0 } else { lag_micros / 1000 },
+            rows: snapshot.map_or(0, |snapshot| snapshot.len()),
+            memory_bytes: shared.memory_of(&def.name),
+        }
+    }
+
+    /// How far a source has come, as of the published cut; `None` until its first commit. To see
+    /// all that the log holds, `pin` its end first.
+    pub fn source_state(&self, source: &str) -> Option<SourceState> {
+        self.0.shared.cut().sources.get(source).map(|(state, _)| state.clone())
+    }
+
+    /// The part that records a source's state: put it into the same commit as the facts.
+    pub fn source_state_part(&self, state: &SourceState) -> NewPart {
+        SourceStates::new(self.0.shared.sources_topic).part(state)
+    }
+
+    /// The position that a token names. A record or an LSN that is not there yet is waited for.
+    ///
+    /// # Errors
+    /// When the topic, partition or source does not exist, or the wait takes too long.
+    pub async fn resolve(
+        &self,
+        token: &PositionToken,
+        timeout: Duration,
+    ) -> Result<Position, CatalogError> {
+        let mut cuts = self.0.shared.watch_cut();
+        let wait = async {
+            loop {
+                let cut = Arc::clone(&cuts.borrow_and_update());
+                if let Some(position) = self.look_up(token, &cut)? {
+                    return Ok(position);
+                }
+                if cuts.changed().await.is_err() || self.0.shared.stopped().is_some() {
+                    return Err(CatalogError::Invalid("the server is stopping".into()));
+                }
+            }
+        };
+        let late = || CatalogError::Invalid(format!("{token:?} was not reached in time"));
+        tokio::time::timeout(timeout, wait).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    fn look_up(&self, token: &PositionToken, cut: &Cut) -> Result<Option<Position>, CatalogError> {
+        match token {
+            PositionToken::Position(position) => Ok(Some(*position)),
+            PositionToken::Record { topic, partition, offset } => {
+                let unknown = || evert_log::TopicError::Unknown(topic.clone());
+                let topic = self.log().topic(topic).ok_or_else(unknown)?;
+                Ok(self.log().position_of(topic.id, *partition, *offset)?)
+            }
+            PositionToken::Source { source, lsn } => {
+                if !self.catalog().sources.contains_key(source) {
+                    return Err(CatalogError::Unknown(Name::public(source)));
+                }
+                let reached = cut.sources.get(source).filter(|(state, _)| state.lsn >= *lsn);
+                Ok(reached.map(|(_, position)| *position))
+            }
+        }
+    }
+
+    /// Encodes changes as records of the relation's topic and format: the parts of a commit.
+    ///
+    /// # Errors
+    /// When the relation is written by a source, or is a stream and rows are to leave it.
+    pub fn encode(
+        &self,
+        relation: &Relation,
+        changes: &[RowChange],
+    ) -> Result<Vec<NewPart>, CatalogError> {
+        let topic = self.log().topic_by_id(relation.topic_id);
+        let partitions = topic.map_or(1, |topic| topic.partitions);
+        let keyless = self.0.keyless.fetch_add(1, Ordering::Relaxed);
+        let now = TimestampMs::new(self.0.env.clock.wall_micros().div_euclid(1000));
+        encode::encode(relation, partitions, keyless, now, changes)
+    }
+
+    /// Folds a relation or view again from the log's beginning, privately, and compares the rows.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// When there is nothing of the name to compare, or the log cannot be read.
+    pub fn verify(&self, name: &Name) -> Result<VerifyReport, CatalogError> {
+        let (live, catalog) = (self.0.shared.cut(), self.catalog());
+        let Some(rows) = live.snapshots.get(name) else {
+            return Err(CatalogError::Unknown(name.clone()));
+        };
+        let planner = self.0.planner.as_ref();
+        let sources = SourceStates::new(self.0.shared.sources_topic);
+        let names = std::slice::from_ref(name);
+        let mut cohort = Cohort::of_names(&catalog, names, planner, sources);
+        let mut reader = Reader::new(self.log(), Position::ZERO)?;
+        while let Some(commit) = reader.next_upto(live.position)? {
+            cohort.push(&commit);
+            if cohort.pending_bytes() >= STEP_BYTES {
+                cohort.fold();
+            }
+        }
+        cohort.fold();
+        let replayed = cohort.cut();
+        let replayed = replayed.snapshots.get(name).ok_or_else(|| {
+            let why = replayed.failed.get(name).map_or("it failed", |why| why);
+            CatalogError::Invalid(format!("the replay of \"{name}\": {why}"))
+        })?;
+        Ok(VerifyReport {
+            name: name.clone(),
+            position: live.position,
+            rows_live: rows.len(),
+            rows_replayed: replayed.len(),
+            equal: rows.len() == replayed.len() && rows.digest() == replayed.digest(),
+        })
+    }
+
+    /// Stops the follower and waits for it.
+    pub fn close(&self) {
+        self.tell(Control::Stop);
+        let thread = self.0.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the follower ended in a panic");
+        }
+    }
+
+    fn lock_ddl(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.0.ddl.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, control: Control) {
+        // After the follower has ended nobody reads the views: there is nobody to tell.
+        drop(self.0.control.send(control));
+    }
+
+    /// Appends records to the catalog's topic, as one commit, and waits for it.
+    fn record(&self, records: &[(EntryKey, Option<&Entry>)]) -> Result<Position, CatalogError> {
+        let mut batch = BatchBuilder::new(Compression::None);
+        let now = TimestampMs::new(self.0.env.clock.wall_micros().div_euclid(1000));
+        for (key, entry) in records {
+            let plain = "catalog entries are plain data";
+            let key = serde_json::to_vec(key).expect(plain);
+            let value = entry.map(|entry| serde_json::to_vec(entry).expect(plain));
+            batch.push(now, Some(&key), value.as_deref(), &[]);
+        }
+        let (topic, partition) = (self.0.catalog_topic.id, PartitionId::new(0));
+        let part = NewPart { topic, partition, batch: batch.build() };
+        let receipt = self.log().append(NewCommit { parts: vec![part] })?;
+        Ok(receipt.wait()?.position)
+    }
+
+    fn topic_for(&self, new: &NewRelation) -> Result<Arc<Topic>, CatalogError> {
+        let name = new.topic.clone().unwrap_or_else(|| new.name.to_string());
+        if let Some(topic) = self.log().topic(&name) {
+            return Ok(topic);
+        }
+        let config = new.topic_config.clone();
+        Ok(self.log().create_topic(NewTopic { name, partitions: new.partitions, config })?)
+    }
+}
+
+fn check_new(catalog: &Catalog, name: &Name) -> Result<(), CatalogError> {
+    if catalog.contains(name) {
+        return Err(CatalogError::Exists(name.clone()));
+    }
+    if RESERVED_SCHEMAS.contains(&name.schema.as_str()) {
+        let what = format!("schema \"{}\" belongs to the server", name.schema);
+        return Err(CatalogError::Invalid(what));
+    }
+    Ok(())
+}
+
+fn check_relation(new: &NewRelation) -> Result<(), CatalogError> {
+    let refuse = |what: String| Err(CatalogError::Invalid(format!("\"{}\": {what}", new.name)));
+    let RowSchema { columns, key } = &new.schema;
+    if columns.is_empty() {
+        return refuse("a relation has at least one column".into());
+    }
+    for (index, column) in columns.iter().enumerate() {
+        if columns[..index].iter().any(|other| other.name == column.name) {
+            return refuse(format!("column \"{}\" is there twice", column.name));
+        }
+    }
+    match (new.kind, key.is_empty()) {
+        (RelationKind::Table, true) => refuse("a table needs a PRIMARY KEY".into()),
+        (RelationKind::Stream | RelationKind::Bag, false) => {
+            refuse("only a table has a PRIMARY KEY".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn internal_topic(log: &Log, name: &str) -> Result<Arc<Topic>, CatalogError> {
+    if let Some(topic) = log.topic(name) {
+        return Ok(topic);
+    }
+    let config = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
+    Ok(log.create_topic(NewTopic { name: name.to_owned(), partitions: 1, config })?)
+}
+
+fn read_catalog(log: &Log, topic: &Topic) -> Result<Catalog, CatalogError> {
+    const FETCH_BYTES: usize = 1 << 20;
+    let mut catalog = Catalog::default();
+    let partition = PartitionId::new(0);
+    let ends = log.partition_ends(topic.id, partition)?;
+    let mut next: Offset = ends.log_start;
+    while next < ends.high_watermark {
+        let fetched = log.fetch(topic.id, partition, next, FETCH_BYTES, false)?;
+        for bytes in fetched.into_iter().flat_map(|fetched| fetched.batches) {
+            for batch in evert_model::split_batches(bytes) {
+                let batch = batch.map_err(|e| CatalogError::Invalid(e.to_string()))?;
+                next = batch.header().next_offset();
+                catalog.apply(&batch)?;
+            }
+        }
+    }
+    Ok(catalog)
+}
+
+/// The name of the errors view.
+pub fn errors_name() -> Name {
+    errors::name()
+}
