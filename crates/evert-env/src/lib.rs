@@ -5,7 +5,11 @@
 //! and fails ([`Env::simulated`]).
 //! Not here: what is written into the files.
 
+mod forgetful;
 mod real;
+mod sim;
 mod world;
 
+pub use forgetful::Forgets;
+pub use sim::{Call, Mishap, SimWorld};
 pub use world::{Clock, Env, File, Files, OpenMode, Random};
