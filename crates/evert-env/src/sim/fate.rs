@@ -79,6 +79,10 @@ impl Fate {
         self.scheduled.clear();
     }
 
+    pub(super) fn scheduled(&self) -> usize {
+        self.scheduled.len()
+    }
+
     pub(super) fn count(&self, call: Call) -> u64 {
         self.counts[call as usize]
     }

@@ -43,10 +43,18 @@ impl Disk {
     pub(super) fn crash(&mut self, seed: u64) {
         self.tree.crash(&mut Rng::with_seed(seed));
         self.fate.power_on();
+        self.end_processes(&format!("-- crash {seed} --"));
+    }
+
+    pub(super) fn kill(&mut self) {
+        self.end_processes("-- kill --");
+    }
+
+    fn end_processes(&mut self, how: &str) {
         self.locks.clear();
         self.boot += 1;
         if let Some(trace) = &mut self.trace {
-            trace.push(format!("-- crash {seed} --"));
+            trace.push(how.to_owned());
         }
     }
 

@@ -8,7 +8,7 @@
 //! - The same seed and the same calls in the same order give the same world. Calls from
 //!   several threads race for their order, as they would for a real disk.
 //! - What a crash left behind is on the disk for good: a second crash does not lose it.
-//! - Whatever was opened before a crash fails after it.
+//! - Whatever was opened before a crash or a kill fails after it.
 
 mod clock;
 mod content;
@@ -73,6 +73,11 @@ impl SimWorld {
         self.disk().fate.clear();
     }
 
+    /// How many scheduled mishaps have not happened yet.
+    pub fn scheduled(&self) -> usize {
+        self.disk().fate.scheduled()
+    }
+
     /// How many calls of a kind there were since the world began.
     pub fn count(&self, call: Call) -> u64 {
         self.disk().fate.count(call)
@@ -99,6 +104,14 @@ impl SimWorld {
     pub fn crash(&self, seed: u64) -> Env {
         self.disk().crash(seed);
         self.time.reboot();
+        self.env()
+    }
+
+    /// Kills the process and leaves the machine running: what was opened is of no use any more,
+    /// locks are free, and the page cache still shows everything that was written, synced or
+    /// not. What is scheduled stays so. Returns the world as the next process sees it.
+    pub fn kill(&self) -> Env {
+        self.disk().kill();
         self.env()
     }
 

@@ -67,6 +67,28 @@ fn the_write_during_which_the_power_fails_may_be_on_the_disk_or_not() {
 }
 
 #[test]
+fn a_kill_leaves_the_page_cache_and_nothing_more() {
+    let mut lost = 0;
+    for seed in 0..50 {
+        let (env, world) = world();
+        let file = open(&env);
+        let held = env.files.lock(Path::new("/d/lock")).expect("it is free");
+        file.write_all_at(b"SYNCED", 0).expect("writes");
+        world.schedule(Call::SyncData, 1, Mishap::IoError);
+        let after = world.kill();
+        assert!(file.len().is_err(), "the process is gone");
+        after.files.lock(Path::new("/d/lock")).expect("so is its lock");
+        drop(held);
+        assert_eq!(world.contents(Path::new(FILE)).expect("reads"), b"SYNCED");
+        assert_eq!(world.scheduled(), 1);
+        world.crash(seed);
+        assert_eq!(world.scheduled(), 0);
+        lost += usize::from(world.contents(Path::new(FILE)).expect("reads") == b"synced");
+    }
+    assert!((5..50).contains(&lost), "a kill synced what nobody synced: lost {lost} of 50");
+}
+
+#[test]
 fn a_crash_is_final() {
     for seed in 0..200 {
         let (env, world) = world();
