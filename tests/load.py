@@ -162,6 +162,10 @@ class LoadReader:
                         assert error.retriable(), f"{error}"
         finally:
             consumer.close()
+        self.take(read)
+
+    def take(self, read: list[list[bytes]]) -> None:
+        """Takes one reading of every partition from 0; it may only add to the ones before."""
         for partition, values in enumerate(read):
             known = self.seen[partition]
             assert len(values) >= len(known), f"partition {partition}: {len(values)} records, once {len(known)}"

@@ -28,7 +28,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// Libraries that belong to few crates, with those crates.
+/// Libraries that belong to few crates, with those crates. The binary may use them as a client of
+/// its own doors, in benches and the demo.
 const OWNED: &[(&str, &[&str])] = &[
     ("datafusion", &["evert-sql"]),
     ("sqlparser", &["evert-sql"]),
@@ -36,7 +37,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("datafusion-expr-common", &["evert-fold", "evert-sql"]),
     ("datafusion-physical-expr", &["evert-fold", "evert-sql"]),
     ("datafusion-physical-expr-common", &["evert-fold", "evert-sql"]),
-    ("kafka-protocol", &["evert-door"]),
+    ("kafka-protocol", &["evert-door", "evert"]),
     ("pgwire", &["evert-door"]),
     ("arrow-pg", &["evert-door"]),
     ("pgwire-replication", &["evert-cdc"]),

@@ -1,0 +1,76 @@
+"""The judges are judged: each violation that they exist for is planted once and must be caught."""
+
+import pytest
+
+import bank
+from load import Journal, LoadReader, checked, judge_journal, payload
+
+
+def journal() -> Journal:
+    return Journal(sent=[0, 8, 16, 24], acked={0: 100, 8: 101, 16: 103}, unknown={24})
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        [(0, 100), (8, 101), (16, 103)],
+        [(0, 100), (8, 101), (16, 103), (24, 104)],
+    ],
+)
+def test_an_unknown_fate_may_be_either(read):
+    judge_journal("here", journal(), read)
+
+
+@pytest.mark.parametrize(
+    ("fault", "read"),
+    [
+        ("lost", [(0, 100), (8, 101)]),
+        ("repeated", [(0, 100), (8, 101), (8, 102), (16, 103)]),
+        ("out of order", [(0, 100), (16, 103), (8, 101)]),
+        ("never sent", [(0, 100), (8, 101), (16, 103), (32, 105)]),
+        ("not at the offset", [(0, 100), (8, 102), (16, 103)]),
+    ],
+)
+def test_violations_are_caught(fault, read):
+    with pytest.raises(AssertionError, match=fault):
+        judge_journal("here", journal(), read)
+
+
+def test_a_record_without_a_fate_is_caught():
+    with pytest.raises(AssertionError, match="without an answer"):
+        judge_journal("here", Journal(sent=[0, 8], acked={0: 0}), [(0, 0)])
+
+
+def test_damage_is_caught():
+    value = payload("run", 1, 2, "topic", 3)
+    assert checked(value, "topic", 3)["seq"] == 2
+    for other in (value.replace(b'"seq": 2', b'"seq": 3'), value.replace(b"xxx", b"xyx")):
+        assert other != value
+        with pytest.raises(AssertionError, match="damaged"):
+            checked(other, "topic", 3)
+    with pytest.raises(AssertionError, match="wrong place"):
+        checked(value, "topic", 4)
+
+
+def test_a_changed_record_is_caught():
+    reader = LoadReader("unused", "topic", 1)
+    first, other = payload("run", 1, 0, "topic", 0), payload("run", 1, 1, "topic", 0)
+    reader.take([[first]])
+    reader.take([[first, other]])
+    with pytest.raises(AssertionError, match="a record changed"):
+        reader.take([[other, first]])
+    with pytest.raises(AssertionError, match="1 records, once 2"):
+        reader.take([[first]])
+
+
+def test_half_a_transaction_is_caught():
+    reader = bank.Reader(server=None, may_fail=False)
+    reader.judge([(5, 5, 5, 5, 1)])
+    assert not reader.wrong
+    for sums in ((5, 6, 5, 5), (5, 5, 6, 5), (5, 5, 5, 6), (6, 5, 5, 5)):
+        reader.wrong.clear()
+        reader.judge([(*sums, 2)])
+        assert reader.wrong, sums
+    reader.wrong.clear()
+    reader.judge([(5, 5, 5, 5, 1)])
+    assert reader.wrong, "an older state after a newer one"
