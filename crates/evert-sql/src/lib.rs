@@ -5,8 +5,20 @@
 //! Not here: sockets and wire formats (`evert-door`), how views are kept (`evert-view`).
 #![allow(missing_docs)]
 
+mod command;
+mod context;
 mod error;
+mod functions;
+mod names;
+mod output_names;
+mod parse;
+mod settings;
 mod source;
+mod system;
+mod text;
+mod translate;
+mod types;
+mod view;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,28 +27,12 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use evert_log::Log;
 use evert_model::Position;
-use evert_view::{Catalog, PlanError, PlannedView, Planner, Views};
+use evert_view::Views;
 use futures::stream::BoxStream;
 
 pub use error::SqlError;
+pub use view::SqlPlanner;
 pub use source::{NewSource, NoSources, SourceControl, SourceRow};
-
-/// Turns a view's SELECT into a plan for `evert-fold`.
-#[derive(Clone, Debug, Default)]
-pub struct SqlPlanner(());
-
-impl SqlPlanner {
-    pub fn new() -> Self {
-        Self(())
-    }
-}
-
-impl Planner for SqlPlanner {
-    fn plan_view(&self, sql: &str, catalog: &Catalog) -> Result<PlannedView, PlanError> {
-        let _ = (sql, catalog);
-        unimplemented!()
-    }
-}
 
 /// Settings of the engine.
 #[derive(Clone, Debug)]

@@ -1,0 +1,95 @@
+//! Commands: what a parsed statement asks for.
+
+use std::collections::BTreeMap;
+
+use evert_model::{PositionToken, RowSchema};
+use evert_view::{Name, RelationKind};
+use sqlparser::ast::{Delete, Insert, Query, Update};
+
+use crate::NewSource;
+
+/// A statement, understood.
+#[derive(Clone, Debug)]
+pub(crate) enum Command {
+    Empty,
+    Query(Box<Query>),
+    Explain(Box<Query>),
+    Insert(Box<Insert>),
+    Update(Box<Update>),
+    Delete(Box<Delete>),
+    CreateRelation(CreateRelation),
+    CreateView(CreateView),
+    CreateSource(NewSource),
+    Drop(Drop),
+    Begin { read_only: bool },
+    Commit,
+    Rollback,
+    Set { name: String, value: Option<String>, local: bool },
+    SetTransaction { read_only: Option<bool> },
+    ResetAll,
+    Show(String),
+    ShowPosition,
+    WaitForPosition { token: PositionToken, timeout_ms: Option<u64> },
+    RefreshView(Name),
+    VerifyView(Name),
+    DiscardAll,
+    /// Accepted, since clients send it when they put a connection back, and without effect.
+    Nothing { tag: &'static str },
+}
+
+/// CREATE TABLE or CREATE STREAM.
+#[derive(Clone, Debug)]
+pub(crate) struct CreateRelation {
+    pub(crate) name: Name,
+    pub(crate) kind: RelationKind,
+    pub(crate) if_not_exists: bool,
+    pub(crate) schema: RowSchema,
+    pub(crate) topic: Option<String>,
+    pub(crate) partitions: i32,
+    pub(crate) topic_config: BTreeMap<String, String>,
+    pub(crate) conflict_is_error: bool,
+    /// What the user should know about the columns.
+    pub(crate) notices: Vec<String>,
+}
+
+/// CREATE MATERIALIZED VIEW.
+#[derive(Clone, Debug)]
+pub(crate) struct CreateView {
+    pub(crate) name: Name,
+    pub(crate) if_not_exists: bool,
+    pub(crate) query: Box<Query>,
+    /// The SELECT as it was written.
+    pub(crate) sql: String,
+}
+
+/// What DROP names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DropKind {
+    Table,
+    Stream,
+    View,
+    Source,
+}
+
+/// DROP.
+#[derive(Clone, Debug)]
+pub(crate) struct Drop {
+    pub(crate) kind: DropKind,
+    pub(crate) names: Vec<Name>,
+    pub(crate) if_exists: bool,
+    pub(crate) cascade: bool,
+    /// DROP TABLE ... WITH TOPIC.
+    pub(crate) with_topic: bool,
+}
+
+impl DropKind {
+    /// The words after DROP.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Table => "TABLE",
+            Self::Stream => "STREAM",
+            Self::View => "MATERIALIZED VIEW",
+            Self::Source => "SOURCE",
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The planner's surroundings: DataFusion's state with Evert's settings and functions, and where
+//! table names lead.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::catalog::cte_worktable::CteWorkTable;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::{DataFusionError, Result, TableReference};
+use datafusion::datasource::provider_as_source;
+use datafusion::execution::FunctionRegistry;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF,
+};
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::planner::{NullOrdering, ParserOptions};
+use evert_view::Name;
+
+use crate::functions::{CheckedArithmetic, SessionFacts, aggregate_functions, catalog_functions};
+use crate::names::of_reference;
+use crate::types::Types;
+use crate::{SqlError, functions};
+
+/// How SQL's expressions are read: as Postgres reads them.
+pub(crate) fn parser_options() -> ParserOptions {
+    ParserOptions {
+        parse_float_as_decimal: true,
+        enable_ident_normalization: true,
+        support_varchar_with_length: true,
+        enable_options_value_normalization: false,
+        map_string_types_to_utf8view: true,
+        collect_spans: true,
+        default_null_ordering: NullOrdering::NullsMax,
+    }
+}
+
+fn config() -> SessionConfig {
+    let mut config = SessionConfig::new()
+        // One partition keeps the order of equal rows, and memory, predictable.
+        .with_target_partitions(1)
+        .with_batch_size(8192);
+    let options = config.options_mut();
+    options.execution.time_zone = Some("UTC".into());
+    options.sql_parser.parse_float_as_decimal = true;
+    options.sql_parser.collect_spans = true;
+    options.sql_parser.map_string_types_to_utf8view = true;
+    options.sql_parser.default_null_ordering = "nulls_max".into();
+    config
+}
+
+/// A state with Evert's functions and rules.
+pub(crate) fn state(runtime: Arc<RuntimeEnv>, facts: &SessionFacts) -> SessionState {
+    let mut state = SessionStateBuilder::new()
+        .with_config(config())
+        .with_runtime_env(runtime)
+        .with_default_features()
+        .with_analyzer_rule(Arc::new(CheckedArithmetic))
+        .build();
+    for function in aggregate_functions() {
+        register(state.register_udaf(Arc::clone(function)));
+    }
+    for function in catalog_functions(facts) {
+        register(state.register_udf(function));
+    }
+    state
+}
+
+fn register<T>(outcome: Result<T>) {
+    outcome.map(drop).expect("functions can always be registered");
+}
+
+/// Finds the relations that a statement names.
+pub(crate) trait Tables {
+    /// What a name stands for.
+    fn table(&self, name: &Name) -> Result<Arc<dyn TableSource>, SqlError>;
+}
+
+/// A state and a set of tables, as DataFusion's planner wants them.
+pub(crate) struct Context<'a> {
+    state: &'a SessionState,
+    tables: &'a dyn Tables,
+    /// What has been named so far, in the order of first use.
+    named: RefCell<Vec<Name>>,
+    found: RefCell<HashMap<Name, Arc<dyn TableSource>>>,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(state: &'a SessionState, tables: &'a dyn Tables) -> Self {
+        Self { state, tables, named: RefCell::default(), found: RefCell::default() }
+    }
+
+    /// The relations that were named, each once.
+    pub(crate) fn into_named(self) -> Vec<Name> {
+        self.named.into_inner()
+    }
+}
+
+impl ContextProvider for Context<'_> {
+    fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
+        let name = of_reference(&name);
+        if let Some(found) = self.found.borrow().get(&name) {
+            return Ok(Arc::clone(found));
+        }
+        let table = self
+            .tables
+            .table(&name)
+            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        self.named.borrow_mut().push(name.clone());
+        self.found.borrow_mut().insert(name, Arc::clone(&table));
+        Ok(table)
+    }
+
+    fn get_table_function_source(&self, name: &str, _: Vec<Expr>) -> Result<Arc<dyn TableSource>> {
+        let error = SqlError::unsupported(format!("function {name} in FROM"));
+        Err(DataFusionError::External(Box::new(error)))
+    }
+
+    fn create_cte_work_table(
+        &self,
+        name: &str,
+        schema: arrow::datatypes::SchemaRef,
+    ) -> Result<Arc<dyn TableSource>> {
+        Ok(provider_as_source(Arc::new(CteWorkTable::new(name, schema))))
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        self.state.expr_planners()
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(Types))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        let name = name.strip_prefix("pg_catalog.").unwrap_or(name);
+        self.state.scalar_functions().get(name).cloned()
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.state.higher_order_functions().get(name).cloned()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        let name = name.strip_prefix("pg_catalog.").unwrap_or(name);
+        self.state.aggregate_functions().get(name).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.state.window_functions().get(name).cloned()
+    }
+
+    fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        self.state.config_options()
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.state.scalar_functions().keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        self.state.higher_order_functions().keys().cloned().collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.state.aggregate_functions().keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        self.state.window_functions().keys().cloned().collect()
+    }
+}

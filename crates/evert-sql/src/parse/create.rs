@@ -1,0 +1,350 @@
+//! CREATE TABLE, STREAM, MATERIALIZED VIEW and SOURCE.
+
+use std::collections::BTreeMap;
+
+use evert_model::{Column, ColumnType, RowSchema};
+use evert_view::RelationKind;
+use sqlparser::ast::{
+    ColumnDef, ColumnOption, Expr, Ident, IndexColumn, TableConstraint,
+};
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::Parser;
+use sqlparser::tokenizer::Token;
+
+use super::own::literal;
+use super::{consume_word, expect_word, if_not_exists, place};
+use crate::command::{Command, CreateRelation, CreateView};
+use crate::error::{
+    DUPLICATE_COLUMN, INVALID_PARAMETER_VALUE, INVALID_TABLE_DEFINITION, SYNTAX_ERROR,
+    UNDEFINED_COLUMN,
+};
+use crate::names::{fold, relation_name};
+use crate::text::{at_text, slice};
+use crate::types::column_type;
+use crate::{NewSource, SqlError};
+
+/// `CREATE TABLE | STREAM [IF NOT EXISTS] name (columns) [WITH (options)]`.
+pub(super) fn relation(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
+    parser.next_token();
+    let kind = if consume_word(parser, "STREAM") {
+        RelationKind::Stream
+    } else {
+        expect_word(parser, "TABLE", text)?;
+        RelationKind::Table
+    };
+    let if_not_exists = if_not_exists(parser);
+    let at = place(parser, text);
+    let name = relation_name(&at_text(parser.parse_object_name(false), text)?)?;
+    if parser.peek_keyword(Keyword::AS) {
+        return Err(SqlError::unsupported("CREATE TABLE AS")
+            .hint("Create the table, then INSERT INTO it SELECT ...")
+            .at(place(parser, text)));
+    }
+    let (columns, constraints) = at_text(parser.parse_columns(), text)?;
+    let options = options(parser, text)?;
+    let mut create = CreateRelation {
+        name,
+        kind,
+        if_not_exists,
+        schema: RowSchema { columns: Vec::new(), key: Vec::new() },
+        topic: None,
+        partitions: 1,
+        topic_config: BTreeMap::new(),
+        conflict_is_error: false,
+        notices: Vec::new(),
+    };
+    describe_columns(&mut create, &columns, &constraints).map_err(|error| {
+        let position = error.position.or(at);
+        error.at(position)
+    })?;
+    for (key, value, at) in options {
+        option(&mut create, &key, value).map_err(|error| error.at(at))?;
+    }
+    Ok(Command::CreateRelation(create))
+}
+
+fn describe_columns(
+    create: &mut CreateRelation,
+    columns: &[ColumnDef],
+    constraints: &[TableConstraint],
+) -> Result<(), SqlError> {
+    let mut key: Vec<String> = Vec::new();
+    for column in columns {
+        let name = fold(&column.name);
+        if create.schema.index_of(&name).is_some() {
+            let message = format!("column \"{name}\" specified more than once");
+            return Err(SqlError::new(DUPLICATE_COLUMN, message));
+        }
+        let ty = match column_type(&column.data_type)? {
+            Some(ty) => ty,
+            None => {
+                create.notices.push(format!(
+                    "column \"{name}\": NUMERIC without precision is kept as text, exactly as \
+                     written; NUMERIC(38,s) computes"
+                ));
+                ColumnType::Text
+            }
+        };
+        let mut nullable = true;
+        for option in &column.options {
+            match &option.option {
+                ColumnOption::Null => {}
+                ColumnOption::NotNull => nullable = false,
+                ColumnOption::PrimaryKey(_) => key_is(&mut key, vec![name.clone()])?,
+                ColumnOption::Comment(_) | ColumnOption::Collation(_) => {}
+                other => {
+                    return Err(SqlError::unsupported(format!("column option {other}"))
+                        .hint("A column may be NOT NULL and PRIMARY KEY."));
+                }
+            }
+        }
+        create.schema.columns.push(Column { name, ty, nullable });
+    }
+    for constraint in constraints {
+        match constraint {
+            TableConstraint::PrimaryKey(constraint) => {
+                let names = constraint.columns.iter().map(key_column);
+                key_is(&mut key, names.collect::<Result<_, _>>()?)?;
+            }
+            other => return Err(SqlError::unsupported(format!("constraint {other}"))),
+        }
+    }
+    for name in &key {
+        let Some(index) = create.schema.index_of(name) else {
+            let message = format!("column \"{name}\" named in key does not exist");
+            return Err(SqlError::new(UNDEFINED_COLUMN, message));
+        };
+        if create.schema.key.contains(&index) {
+            let message = format!("column \"{name}\" appears twice in primary key");
+            return Err(SqlError::new(DUPLICATE_COLUMN, message));
+        }
+        create.schema.columns[index].nullable = false;
+        create.schema.key.push(index);
+    }
+    if create.schema.columns.is_empty() {
+        return Err(SqlError::new(INVALID_TABLE_DEFINITION, "a relation needs columns"));
+    }
+    match (create.kind, create.schema.key.is_empty()) {
+        (RelationKind::Table, true) => Err(SqlError::new(
+            INVALID_TABLE_DEFINITION,
+            format!("table \"{}\" has no PRIMARY KEY", create.name),
+        )
+        .hint("A table's rows are told apart by their key; use CREATE STREAM for an append-only relation.")),
+        (RelationKind::Stream, false) => Err(SqlError::new(
+            INVALID_TABLE_DEFINITION,
+            format!("stream \"{}\" cannot have a PRIMARY KEY", create.name),
+        )
+        .hint("Each record of a stream is a row; use CREATE TABLE for rows that supersede each other.")),
+        _ => Ok(()),
+    }
+}
+
+fn key_is(key: &mut Vec<String>, columns: Vec<String>) -> Result<(), SqlError> {
+    if !key.is_empty() {
+        return Err(SqlError::new(
+            INVALID_TABLE_DEFINITION,
+            "multiple primary keys are not allowed",
+        ));
+    }
+    *key = columns;
+    Ok(())
+}
+
+fn key_column(column: &IndexColumn) -> Result<String, SqlError> {
+    match &column.column.expr {
+        Expr::Identifier(ident) => Ok(fold(ident)),
+        other => Err(SqlError::new(SYNTAX_ERROR, format!("{other} is not a column"))),
+    }
+}
+
+/// Takes one option of WITH.
+fn option(create: &mut CreateRelation, key: &str, value: String) -> Result<(), SqlError> {
+    let refuse = |allowed: &str| {
+        let message = format!("invalid value for {key}: \"{value}\"");
+        Err(SqlError::new(INVALID_PARAMETER_VALUE, message).hint(format!("Use {allowed}.")))
+    };
+    match key {
+        "topic" => create.topic = Some(value),
+        "format" if value.eq_ignore_ascii_case("json") => {}
+        "format" => {
+            return Err(SqlError::unsupported(format!("format '{value}'")).hint("Use 'json'."));
+        }
+        "key_format" if matches!(value.as_str(), "text" | "json") => {
+            let single = create.schema.key.len() == 1;
+            if (value == "text") != single {
+                return refuse("'text' for a key of one column and 'json' for one of several");
+            }
+        }
+        "key_format" => return refuse("'text' or 'json'"),
+        "partitions" => match value.parse() {
+            Ok(partitions @ 1..) => create.partitions = partitions,
+            _ => return refuse("a number from 1"),
+        },
+        "on_conflict" => match value.as_str() {
+            "error" => create.conflict_is_error = true,
+            "replace" => create.conflict_is_error = false,
+            _ => return refuse("'error' or 'replace'"),
+        },
+        // Topic settings have dotted names; which of them exist the log knows.
+        _ if key.contains('.') => {
+            create.topic_config.insert(key.to_owned(), value);
+        }
+        _ => {
+            return Err(SqlError::new(
+                INVALID_PARAMETER_VALUE,
+                format!("unrecognized option \"{key}\""),
+            )
+            .hint(
+                "Options are topic, format, partitions, on_conflict, key_format and the topic's \
+                 own settings, such as retention.ms.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+type Options = Vec<(String, String, Option<usize>)>;
+
+/// `WITH (key = value, ...)`; keys may be dotted or quoted, values numbers, words or texts.
+fn options(parser: &mut Parser<'_>, text: &str) -> Result<Options, SqlError> {
+    let mut options = Vec::new();
+    if !consume_word(parser, "WITH") {
+        return Ok(options);
+    }
+    at_text(parser.expect_token(&Token::LParen), text)?;
+    loop {
+        let at = place(parser, text);
+        let key = option_key(parser, text)?;
+        at_text(parser.expect_token(&Token::Eq), text)?;
+        options.push((key, option_value(parser, text)?, at));
+        if !parser.consume_token(&Token::Comma) {
+            break;
+        }
+    }
+    at_text(parser.expect_token(&Token::RParen), text)?;
+    Ok(options)
+}
+
+fn option_key(parser: &mut Parser<'_>, text: &str) -> Result<String, SqlError> {
+    if let Token::SingleQuotedString(key) = &parser.peek_token_ref().token {
+        let key = key.clone();
+        parser.next_token();
+        return Ok(key);
+    }
+    let mut key = String::new();
+    loop {
+        let ident: Ident = at_text(parser.parse_identifier(), text)?;
+        key.push_str(&fold(&ident));
+        if !parser.consume_token(&Token::Period) {
+            return Ok(key);
+        }
+        key.push('.');
+    }
+}
+
+fn option_value(parser: &mut Parser<'_>, text: &str) -> Result<String, SqlError> {
+    let next = parser.peek_token();
+    match next.token {
+        Token::Word(word) => {
+            parser.next_token();
+            Ok(word.value)
+        }
+        Token::Minus => {
+            parser.next_token();
+            Ok(format!("-{}", literal(parser, text)?))
+        }
+        _ => literal(parser, text),
+    }
+}
+
+/// `CREATE [OR REPLACE] MATERIALIZED VIEW [IF NOT EXISTS] name AS SELECT ...`.
+pub(super) fn view(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
+    parser.next_token();
+    let at = place(parser, text);
+    if parser.parse_keywords(&[Keyword::OR, Keyword::REPLACE]) {
+        return Err(SqlError::unsupported("CREATE OR REPLACE")
+            .hint("DROP the view and create it again.")
+            .at(at));
+    }
+    expect_word(parser, "MATERIALIZED", text)?;
+    expect_word(parser, "VIEW", text)?;
+    let if_not_exists = if_not_exists(parser);
+    let name = relation_name(&at_text(parser.parse_object_name(false), text)?)?;
+    if parser.peek_token_ref().token == Token::LParen {
+        return Err(SqlError::unsupported("a list of column names")
+            .hint("Name the columns in the SELECT with AS.")
+            .at(place(parser, text)));
+    }
+    at_text(parser.expect_keyword_is(Keyword::AS), text)?;
+    let from = parser.peek_token_ref().span.start;
+    let query = at_text(parser.parse_query(), text)?;
+    let to = parser.peek_token_ref().span.start;
+    if parser.parse_keyword(Keyword::WITH) {
+        let no = consume_word(parser, "NO");
+        expect_word(parser, "DATA", text)?;
+        if no {
+            return Err(SqlError::unsupported("WITH NO DATA"));
+        }
+    }
+    let sql = slice(text, from, to).to_owned();
+    Ok(Command::CreateView(CreateView { name, if_not_exists, query, sql }))
+}
+
+/// `CREATE SOURCE [IF NOT EXISTS] name FROM POSTGRES 'url' (PUBLICATION 'p', SLOT 's', TABLES (...))`.
+pub(super) fn source(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
+    parser.next_token();
+    expect_word(parser, "SOURCE", text)?;
+    let if_not_exists = if_not_exists(parser);
+    let name = fold(&at_text(parser.parse_identifier(), text)?);
+    at_text(parser.expect_keyword_is(Keyword::FROM), text)?;
+    let at = place(parser, text);
+    if !consume_word(parser, "POSTGRES") {
+        let other = at_text(parser.parse_identifier(), text)?;
+        return Err(SqlError::unsupported(format!("CREATE SOURCE FROM {other}"))
+            .hint("Use FROM POSTGRES.")
+            .at(at));
+    }
+    let url = at_text(parser.parse_literal_string(), text)?;
+    let mut new = NewSource {
+        name,
+        url,
+        publication: None,
+        slot: None,
+        tables: Vec::new(),
+        if_not_exists,
+    };
+    if parser.consume_token(&Token::LParen) {
+        loop {
+            source_option(parser, text, &mut new)?;
+            if !parser.consume_token(&Token::Comma) {
+                break;
+            }
+        }
+        at_text(parser.expect_token(&Token::RParen), text)?;
+    }
+    Ok(Command::CreateSource(new))
+}
+
+fn source_option(
+    parser: &mut Parser<'_>,
+    text: &str,
+    new: &mut NewSource,
+) -> Result<(), SqlError> {
+    if consume_word(parser, "PUBLICATION") {
+        new.publication = Some(literal(parser, text)?);
+    } else if consume_word(parser, "SLOT") {
+        new.slot = Some(literal(parser, text)?);
+    } else {
+        expect_word(parser, "TABLES", text)?;
+        at_text(parser.expect_token(&Token::LParen), text)?;
+        loop {
+            let name = at_text(parser.parse_object_name(false), text)?;
+            new.tables.push(crate::names::parts(&name)?.join("."));
+            if !parser.consume_token(&Token::Comma) {
+                break;
+            }
+        }
+        at_text(parser.expect_token(&Token::RParen), text)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! Parsing: a text becomes commands.
+//!
+//! Owns: Evert's own statements, and which of the dialect's are understood.
+//! Not here: what they do.
+
+mod create;
+mod dialect;
+mod own;
+
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::Parser;
+use sqlparser::tokenizer::Token;
+
+use crate::SqlError;
+use crate::command::Command;
+use crate::text::{at_text, parser};
+
+/// Splits and parses a text. An empty one gives one empty command.
+pub(crate) fn parse(text: &str) -> Result<Vec<Command>, SqlError> {
+    let mut parser = parser(text)?;
+    let mut commands = Vec::new();
+    loop {
+        while parser.consume_token(&Token::SemiColon) {}
+        if parser.peek_token_ref().token == Token::EOF {
+            break;
+        }
+        commands.push(command(&mut parser, text)?);
+        if !matches!(parser.peek_token_ref().token, Token::SemiColon | Token::EOF) {
+            let next = parser.peek_token();
+            return at_text(parser.expected("end of statement", next), text);
+        }
+    }
+    if commands.is_empty() {
+        commands.push(Command::Empty);
+    }
+    Ok(commands)
+}
+
+fn command(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
+    let first = word(parser, 0);
+    let second = word(parser, 1);
+    let second = second.as_str();
+    match first.as_str() {
+        "CREATE" if matches!(second, "TABLE" | "STREAM") => create::relation(parser, text),
+        "CREATE" if second == "SOURCE" => create::source(parser, text),
+        "CREATE" if matches!(second, "MATERIALIZED" | "OR") => create::view(parser, text),
+        "DROP" if matches!(second, "TABLE" | "STREAM" | "MATERIALIZED" | "VIEW" | "SOURCE") => {
+            own::drop(parser, text)
+        }
+        "SHOW" => own::show(parser, text),
+        "RESET" => own::reset(parser, text),
+        "WAIT" => own::wait(parser, text),
+        "VERIFY" => own::verify(parser, text),
+        "REFRESH" => own::refresh(parser, text),
+        "UNLISTEN" => {
+            parser.next_token();
+            parser.next_token();
+            Ok(Command::Nothing { tag: "UNLISTEN" })
+        }
+        "SUBSCRIBE" | "REBUILD" | "PAUSE" => {
+            Err(SqlError::unsupported(first).at(place(parser, text)))
+        }
+        _ => {
+            let at = place(parser, text);
+            let statement = at_text(parser.parse_statement(), text)?;
+            dialect::command(statement, text).map_err(|error| {
+                let position = error.position.or(at);
+                error.at(position)
+            })
+        }
+    }
+}
+
+/// The `n`-th token from here if it is an unquoted word, in capitals.
+fn word(parser: &Parser<'_>, n: usize) -> String {
+    match &parser.peek_nth_token_ref(n).token {
+        Token::Word(word) if word.quote_style.is_none() => word.value.to_uppercase(),
+        _ => String::new(),
+    }
+}
+
+/// Consumes an unquoted word that is no keyword of the parser's.
+fn consume_word(parser: &mut Parser<'_>, expected: &str) -> bool {
+    let found = word(parser, 0) == expected;
+    if found {
+        parser.next_token();
+    }
+    found
+}
+
+fn expect_word(parser: &mut Parser<'_>, expected: &str, text: &str) -> Result<(), SqlError> {
+    if consume_word(parser, expected) {
+        return Ok(());
+    }
+    let next = parser.peek_token();
+    at_text(parser.expected(expected, next), text)
+}
+
+/// Where the next token is: the 1-based character.
+fn place(parser: &Parser<'_>, text: &str) -> Option<usize> {
+    crate::translate::character(text, parser.peek_token_ref().span.start)
+}
+
+fn if_not_exists(parser: &mut Parser<'_>) -> bool {
+    parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! Statements that only Evert has, or means in its own way.
+
+use evert_model::PositionToken;
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::Parser;
+use sqlparser::tokenizer::Token;
+
+use super::{consume_word, expect_word, place, word};
+use crate::SqlError;
+use crate::command::{Command, Drop, DropKind};
+use crate::error::INVALID_PARAMETER_VALUE;
+use crate::names::relation_name;
+use crate::settings::duration_ms;
+use crate::text::at_text;
+
+/// `DROP kind [IF EXISTS] name, ... [CASCADE | RESTRICT] [WITH TOPIC]`.
+pub(super) fn drop(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
+    parser.next_token();
+    let kind = match word(parser, 0).as_str() {
+        "TABLE" => DropKind::Table,
+        "STREAM" => DropKind::Stream,
+        "SOURCE" => DropKind::Source,
+        "VIEW" => DropKind::View,
+        _ => {
+            parser.next_token();
+            if word(parser, 0) != "VIEW" {
+                let next = parser.peek_token();
+                return at_text(parser.expected("VIEW", next), text);
+            }
+            DropKind::View
+        }
+    };
+    parser.next_token();
+    let if_exists = parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
+    let mut names = Vec::new();
+    loop {
+        names.push(relation_name(&at_text(parser.parse_object_name(false), text)?)?);
+        if !parser.consume_token(&Token::Comma) {
+            break;
+        }
+    }
+    let cascade = consume_word(parser, "CASCADE");
+    if !cascade {
+        consume_word(parser, "RESTRICT");
+    }
+    let with_topic = consume_word(parser, "WITH");
+    if with_topic {
+        expect_word(parser, "TOPIC", text)?;
+    }
+    Ok(Command::Drop(Drop { kind, names, if_exists, cascade, with_topic }))
+}
+
+/// `SHOW setting`, `SHOW POSITION`, `SHOW VIEWS`, ...
+pub(super) fn show(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
+    parser.next_token();
+    let name = setting_name(parser, text)?;
+    Ok(match name.as_str() {
+        "position" => Command::ShowPosition,
+        _ => Command::Show(name),
+    })
+}
+
+/// `RESET setting` or `RESET ALL`.
+pub(super) fn reset(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
+    parser.next_token();
+    let name = setting_name(parser, text)?;
+    Ok(match name.as_str() {
+        "all" => Command::ResetAll,
+        _ => Command::Set { name, value: None, local: false },
+    })
+}
+
+/// Words up to the statement's end: `evert.after`, `transaction isolation level`, `time zone`.
+fn setting_name(parser: &mut Parser<'_>, text: &str) -> Result<String, SqlError> {
+    let mut name = String::new();
+    let mut dotted = false;
+    loop {
+        match &parser.peek_token_ref().token {
+            Token::Word(word) => {
+                if !name.is_empty() && !dotted {
+                    name.push(' ');
+                }
+                name.push_str(&word.value.to_lowercase());
+                dotted = false;
+            }
+            Token::Period => {
+                name.push('.');
+                dotted = true;
+            }
+            _ => break,
+        }
+        parser.next_token();
+    }
+    if name.is_empty() {
+        let next = parser.peek_token();
+        return at_text(parser.expected("a name", next), text);
+    }
+    Ok(name)
+}
+
+/// `WAIT FOR POSITION token [TIMEOUT '5s']`.
+pub(super) fn wait(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
+    parser.next_token();
+    expect_word(parser, "FOR", text)?;
+    expect_word(parser, "POSITION", text)?;
+    let token = position(parser, text)?;
+    let timeout_ms = if consume_word(parser, "TIMEOUT") {
+        let at = place(parser, text);
+        let value = literal(parser, text)?;
+        Some(duration_ms(&value).map_err(|error| error.at(at))?)
+    } else {
+        None
+    };
+    Ok(Command::WaitForPosition { token, timeout_ms })
+}
+
+fn position(parser: &mut Parser<'_>, text: &str) -> Result<PositionToken, SqlError> {
+    let at = place(parser, text);
+    literal(parser, text)?
+        .parse()
+        .map_err(|error| SqlError::new(INVALID_PARAMETER_VALUE, format!("{error}")).at(at))
+}
+
+/// A number or a quoted text, as text.
+pub(super) fn literal(parser: &mut Parser<'_>, text: &str) -> Result<String, SqlError> {
+    let next = parser.next_token();
+    match next.token {
+        Token::Number(number, _) => Ok(number),
+        Token::SingleQuotedString(value) => Ok(value),
+        _ => at_text(parser.expected("a number or a quoted text", next), text),
+    }
+}
+
+/// `VERIFY VIEW name`.
+pub(super) fn verify(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
+    parser.next_token();
+    consume_word(parser, "MATERIALIZED");
+    expect_word(parser, "VIEW", text)?;
+    let name = relation_name(&at_text(parser.parse_object_name(false), text)?)?;
+    Ok(Command::VerifyView(name))
+}
+
+/// `REFRESH MATERIALIZED VIEW [CONCURRENTLY] name`.
+pub(super) fn refresh(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
+    parser.next_token();
+    expect_word(parser, "MATERIALIZED", text)?;
+    expect_word(parser, "VIEW", text)?;
+    consume_word(parser, "CONCURRENTLY");
+    let name = relation_name(&at_text(parser.parse_object_name(false), text)?)?;
+    Ok(Command::RefreshView(name))
+}

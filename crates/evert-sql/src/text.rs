@@ -1,0 +1,58 @@
+//! The text of statements: tokens, places, and plain parsing.
+
+use sqlparser::ast::Statement;
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::{Location, Tokenizer};
+
+use crate::SqlError;
+use crate::error::SYNTAX_ERROR;
+use crate::translate;
+
+/// The dialect of everything that is parsed here.
+pub(crate) static DIALECT: PostgreSqlDialect = PostgreSqlDialect {};
+
+/// How deep expressions may nest: the parser and planner recurse.
+const NESTING_MAX: usize = 50;
+
+/// A parser over a text's tokens, whose places are those in the text.
+pub(crate) fn parser(text: &str) -> Result<Parser<'static>, SqlError> {
+    let tokens = Tokenizer::new(&DIALECT, text).tokenize_with_location().map_err(|error| {
+        SqlError::new(SYNTAX_ERROR, error.message.clone())
+            .at(translate::character(text, error.location))
+    })?;
+    Ok(Parser::new(&DIALECT)
+        .with_recursion_limit(NESTING_MAX)
+        .with_tokens_with_locations(tokens))
+}
+
+/// Parses statements of the dialect alone, none of Evert's own.
+pub(crate) fn parse_statements(text: &str) -> Result<Vec<Statement>, SqlError> {
+    parser(text)?.parse_statements().map_err(|error| translate::syntax(&error, text))
+}
+
+/// The part of a text from one place up to another. A place past the end is the end.
+pub(crate) fn slice(text: &str, from: Location, to: Location) -> &str {
+    let (from, to) = (byte(text, from), byte(text, to));
+    text.get(from..to).unwrap_or_default().trim()
+}
+
+fn byte(text: &str, at: Location) -> usize {
+    if at.line == 0 {
+        return text.len();
+    }
+    let mut before = 0;
+    for (number, line) in (1..).zip(text.split_inclusive('\n')) {
+        if number == at.line {
+            let column = (at.column as usize).saturating_sub(1);
+            return line.char_indices().nth(column).map_or(before + line.len(), |(i, _)| before + i);
+        }
+        before += line.len();
+    }
+    text.len()
+}
+
+/// The parser's own result with this text's places.
+pub(crate) fn at_text<T>(result: Result<T, ParserError>, text: &str) -> Result<T, SqlError> {
+    result.map_err(|error| translate::syntax(&error, text))
+}

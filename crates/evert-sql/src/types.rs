@@ -1,0 +1,124 @@
+//! Types: what a type's SQL name means here.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::Result as PlanResult;
+use datafusion::logical_expr::planner::TypePlanner;
+use evert_model::ColumnType;
+use sqlparser::ast::{DataType as SqlType, ExactNumberInfo, TimezoneInfo};
+
+use crate::SqlError;
+use crate::error::{INVALID_PARAMETER_VALUE, UNDEFINED_OBJECT};
+
+/// The largest precision that NUMERIC has here.
+const PRECISION_MAX: u64 = 38;
+
+/// The type of a column that a statement declares. Unconstrained NUMERIC gives `None`: it has no
+/// fixed scale, so that it cannot be a [`ColumnType::Decimal`].
+pub(crate) fn column_type(ty: &SqlType) -> Result<Option<ColumnType>, SqlError> {
+    Ok(Some(match ty {
+        SqlType::Boolean | SqlType::Bool => ColumnType::Boolean,
+        SqlType::SmallInt(None) | SqlType::Int2(None) => ColumnType::Int16,
+        SqlType::Int(None) | SqlType::Integer(None) | SqlType::Int4(None) => ColumnType::Int32,
+        SqlType::BigInt(None) | SqlType::Int8(None) => ColumnType::Int64,
+        SqlType::Real | SqlType::Float4 => ColumnType::Float32,
+        SqlType::Float(ExactNumberInfo::Precision(bits)) if *bits <= 24 => ColumnType::Float32,
+        SqlType::Float(_) | SqlType::Float8 | SqlType::Double(_) | SqlType::DoublePrecision => {
+            ColumnType::Float64
+        }
+        SqlType::Numeric(info) | SqlType::Decimal(info) | SqlType::Dec(info) => {
+            return decimal(*info);
+        }
+        SqlType::Text
+        | SqlType::Varchar(_)
+        | SqlType::CharVarying(_)
+        | SqlType::CharacterVarying(_)
+        | SqlType::Char(_)
+        | SqlType::Character(_)
+        | SqlType::String(_) => ColumnType::Text,
+        SqlType::Bytea => ColumnType::Bytes,
+        SqlType::Date => ColumnType::Date,
+        SqlType::Timestamp(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
+            ColumnType::Timestamp
+        }
+        SqlType::Timestamp(_, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => {
+            ColumnType::TimestampTz
+        }
+        SqlType::JSON | SqlType::JSONB => ColumnType::Json,
+        SqlType::Uuid => ColumnType::Uuid,
+        _ => {
+            return Err(SqlError::new(UNDEFINED_OBJECT, format!("type {ty} is not known here"))
+                .hint(
+                    "Types are boolean, smallint, integer, bigint, real, double precision, \
+                     numeric(p,s), text, bytea, date, timestamp, timestamptz, json and uuid.",
+                ));
+        }
+    }))
+}
+
+fn decimal(info: ExactNumberInfo) -> Result<Option<ColumnType>, SqlError> {
+    let (precision, scale) = match info {
+        ExactNumberInfo::None => return Ok(None),
+        ExactNumberInfo::Precision(precision) => (precision, 0),
+        ExactNumberInfo::PrecisionAndScale(precision, scale) => (precision, scale),
+    };
+    if precision == 0 || precision > PRECISION_MAX {
+        return Err(SqlError::new(
+            INVALID_PARAMETER_VALUE,
+            format!("NUMERIC precision {precision} must be between 1 and {PRECISION_MAX}"),
+        ));
+    }
+    if scale < 0 || scale as u64 > precision {
+        return Err(SqlError::new(
+            INVALID_PARAMETER_VALUE,
+            format!("NUMERIC scale {scale} must be between 0 and precision {precision}"),
+        ));
+    }
+    Ok(Some(ColumnType::Decimal { precision: precision as u8, scale: scale as i8 }))
+}
+
+/// Gives casts in expressions the same physical types that columns have.
+#[derive(Debug)]
+pub(crate) struct Types;
+
+impl TypePlanner for Types {
+    fn plan_type_field(&self, ty: &SqlType) -> PlanResult<Option<FieldRef>> {
+        if let SqlType::Custom(name, _) = ty {
+            let name = name.to_string().to_lowercase();
+            return Ok(catalog_type(name.trim_start_matches("pg_catalog.")).map(nullable));
+        }
+        // What is not a column's type (intervals, arrays, ...) stays DataFusion's business, and so
+        // does NUMERIC without a scale.
+        Ok(column_type(ty).ok().flatten().map(|ty| nullable(ty.arrow_type())))
+    }
+}
+
+fn nullable(ty: DataType) -> FieldRef {
+    Arc::new(Field::new("", ty, true))
+}
+
+/// Types that clients' catalog queries cast to.
+fn catalog_type(name: &str) -> Option<DataType> {
+    Some(match name {
+        "name" | "regclass" | "regtype" | "regproc" | "bpchar" => DataType::Utf8View,
+        "oid" | "int8" => DataType::Int64,
+        "int4" => DataType::Int32,
+        "int2" => DataType::Int16,
+        "timestamptz" => ColumnType::TimestampTz.arrow_type(),
+        _ => return None,
+    })
+}
+
+/// The type that a result column of this type is sent and stored as: one physical type per SQL
+/// type. A type without one stays as it is.
+pub(crate) fn canonical(field: &Field) -> DataType {
+    match field.data_type() {
+        DataType::Dictionary(_, value) => {
+            canonical(&Field::new(field.name(), value.as_ref().clone(), true))
+        }
+        DataType::Null => DataType::Utf8View,
+        DataType::Decimal256(_, scale) => DataType::Decimal128(38, *scale),
+        ty => ColumnType::of_field(field).map_or_else(|| ty.clone(), ColumnType::arrow_type),
+    }
+}

@@ -1,0 +1,159 @@
+//! Views: a SELECT becomes a plan that `evert-fold` keeps up to date.
+//!
+//! Owns: which SELECTs can be kept, and how DataFusion's logical plan of one becomes the fold's.
+//! Not here: running the plan, storing the view.
+//!
+//! Invariants
+//! - A plan's result at a position depends on the rows there and on nothing else: no clock, no
+//!   randomness, no order of rows.
+//! - The output's columns have canonical types (`ColumnType::arrow_type`).
+
+mod aggregate;
+mod check;
+mod join;
+mod relation;
+mod translate;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::logical_plan::builder::LogicalTableSource;
+use datafusion::logical_expr::{LogicalPlan, TableSource};
+use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
+use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
+use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
+use datafusion::optimizer::eliminate_filter::EliminateFilter;
+use datafusion::optimizer::eliminate_group_by_constant::EliminateGroupByConstant;
+use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
+use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
+use datafusion::optimizer::push_down_filter::PushDownFilter;
+use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
+use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion::optimizer::{Optimizer, OptimizerContext};
+use datafusion::sql::planner::SqlToRel;
+use evert_view::{Catalog, Name, PlanError, PlannedView, Planner};
+use sqlparser::ast::{Query, Statement};
+
+use crate::context::{Context, Tables, parser_options, state};
+use crate::error::SYNTAX_ERROR;
+use crate::functions::SessionFacts;
+use crate::names::unknown_relation;
+use crate::output_names::name_outputs;
+use crate::{SqlError, text, translate as errors};
+
+/// Turns a view's SELECT into a plan for `evert-fold`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SqlPlanner;
+
+impl SqlPlanner {
+    /// A planner. It holds nothing: the catalog comes with each call.
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+impl Planner for SqlPlanner {
+    fn plan_view(&self, sql: &str, catalog: &Catalog) -> Result<PlannedView, PlanError> {
+        plan_text(sql, catalog).map_err(errors::to_plan_error)
+    }
+}
+
+/// The same state for all views: their plans may not depend on a session.
+static STATE: LazyLock<SessionState> = LazyLock::new(|| {
+    let facts = SessionFacts { user: String::new(), database: String::new() };
+    state(Arc::new(RuntimeEnv::default()), &facts)
+});
+
+static OPTIMIZER: LazyLock<Optimizer> = LazyLock::new(|| {
+    // DataFusion's order, without what makes operators that the fold does not have and without
+    // what only pays when a plan runs once.
+    Optimizer::with_rules(vec![
+        Arc::new(SimplifyExpressions::new()),
+        Arc::new(DecorrelatePredicateSubquery::new()),
+        Arc::new(ScalarSubqueryToJoin::new()),
+        Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(EliminateDuplicatedExpr::new()),
+        Arc::new(EliminateFilter::new()),
+        Arc::new(EliminateCrossJoin::new()),
+        Arc::new(EliminateOuterJoin::new()),
+        Arc::new(PushDownFilter::new()),
+        Arc::new(EliminateGroupByConstant::new()),
+        Arc::new(OptimizeProjections::new()),
+    ])
+});
+
+/// Plans a view from its SELECT's text.
+fn plan_text(sql: &str, catalog: &Catalog) -> Result<PlannedView, SqlError> {
+    let mut statements = text::parse_statements(sql)?;
+    match (statements.pop(), statements.is_empty()) {
+        (Some(Statement::Query(query)), true) => plan_query(*query, sql, catalog),
+        _ => Err(SqlError::new(SYNTAX_ERROR, "a view is one SELECT")),
+    }
+}
+
+/// Plans a view from its parsed SELECT. `sql` is the text that its spans refer to.
+pub(crate) fn plan_query(
+    mut query: Query,
+    sql: &str,
+    catalog: &Catalog,
+) -> Result<PlannedView, SqlError> {
+    name_outputs(&mut query);
+    let tables = CatalogTables(catalog);
+    let context = Context::new(&STATE, &tables);
+    let plan = SqlToRel::new_with_options(&context, parser_options())
+        .sql_statement_to_plan(Statement::Query(Box::new(query)))
+        .map_err(|error| errors::planning(&error, sql))?;
+    check::refuse_volatile(&plan)?;
+    let plan = optimize(plan).map_err(|error| errors::planning(&error, sql))?;
+    translate::translate(&plan, &keys(catalog)).map_err(|error| match error {
+        translate::Refusal::Sql(error) => error,
+        translate::Refusal::Planning(error) => errors::planning(&error, sql),
+    })
+}
+
+fn optimize(plan: LogicalPlan) -> datafusion::common::Result<LogicalPlan> {
+    let options = STATE.config_options();
+    let plan = STATE.analyzer().execute_and_check(plan, options, |_, _| {})?;
+    let context = OptimizerContext::new_with_config_options(Arc::clone(options));
+    OPTIMIZER.optimize(plan, &context, |_, _| {})
+}
+
+/// The columns that identify a row, for the inputs that have such.
+fn keys(catalog: &Catalog) -> BTreeMap<Name, Vec<usize>> {
+    let tables = catalog.relations.iter().map(|(name, relation)| (name, &relation.schema.key));
+    let views = catalog.views.iter().map(|(name, view)| (name, &view.schema.key));
+    tables
+        .chain(views)
+        .filter(|(_, key)| !key.is_empty())
+        .map(|(name, key)| (name.clone(), key.clone()))
+        .collect()
+}
+
+/// Relations and views as a view may read them.
+struct CatalogTables<'a>(&'a Catalog);
+
+impl Tables for CatalogTables<'_> {
+    fn table(&self, name: &Name) -> Result<Arc<dyn TableSource>, SqlError> {
+        match self.schema(name) {
+            Some(schema) => Ok(Arc::new(LogicalTableSource::new(schema))),
+            None if crate::system::exists(name) => {
+                Err(SqlError::unsupported(format!("a view over the system relation {name}")))
+            }
+            None => Err(unknown_relation(name, self.0)),
+        }
+    }
+}
+
+impl CatalogTables<'_> {
+    fn schema(&self, name: &Name) -> Option<SchemaRef> {
+        let catalog = self.0;
+        match catalog.relations.get(name) {
+            Some(relation) => Some(relation.schema.to_arrow()),
+            None => catalog.views.get(name).map(|view| view.schema.to_arrow()),
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! From DataFusion's logical plan to the fold's plan.
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::Field;
+use datafusion::common::{DFSchema, DataFusionError, JoinType};
+use datafusion::logical_expr::{Distinct, Expr, Filter, LogicalPlan, Projection, TableScan};
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use evert_fold::{Node, Plan};
+use evert_model::{Column, ColumnType, RowSchema};
+use evert_view::{Name, PlannedView};
+use std::sync::Arc;
+
+use super::relation::{Builder, Relation, schema_of};
+use crate::SqlError;
+use crate::error::{DUPLICATE_COLUMN, INVALID_TABLE_DEFINITION};
+use crate::names::of_reference;
+use crate::types::canonical;
+
+/// Why a SELECT cannot be a view.
+pub(super) enum Refusal {
+    Sql(SqlError),
+    Planning(DataFusionError),
+}
+
+impl From<DataFusionError> for Refusal {
+    fn from(error: DataFusionError) -> Self {
+        Self::Planning(error)
+    }
+}
+
+impl From<SqlError> for Refusal {
+    fn from(error: SqlError) -> Self {
+        Self::Sql(error)
+    }
+}
+
+pub(super) type Result<T> = std::result::Result<T, Refusal>;
+
+/// `0A000` for something that the fold does not do.
+pub(super) fn unsupported(what: impl std::fmt::Display) -> Refusal {
+    Refusal::Sql(SqlError::unsupported(format!("{what} in a view")))
+}
+
+/// Translates a whole plan. `keys` gives the columns that identify the inputs' rows.
+pub(super) fn translate(
+    plan: &LogicalPlan,
+    keys: &BTreeMap<Name, Vec<usize>>,
+) -> Result<PlannedView> {
+    let mut translation = Translation { builder: Builder::default(), keys };
+    let relation = translation.relation(plan)?;
+    if translation.builder.inputs.is_empty() {
+        return Err(unsupported("a SELECT without FROM").into_hint(
+            "A view is computed from relations; put constants into the query that reads it.",
+        ));
+    }
+    translation.finish(relation)
+}
+
+impl Refusal {
+    fn into_hint(self, hint: &str) -> Self {
+        match self {
+            Self::Sql(error) => Self::Sql(error.hint(hint)),
+            other => other,
+        }
+    }
+}
+
+pub(super) struct Translation<'a> {
+    pub(super) builder: Builder,
+    keys: &'a BTreeMap<Name, Vec<usize>>,
+}
+
+impl Translation<'_> {
+    /// The rows that a part of the plan gives, column by column as in its schema.
+    pub(super) fn relation(&mut self, plan: &LogicalPlan) -> Result<Relation> {
+        match plan {
+            LogicalPlan::TableScan(scan) => self.scan(scan),
+            LogicalPlan::SubqueryAlias(alias) => self.relation(&alias.input),
+            LogicalPlan::Projection(projection) => self.projection(projection),
+            LogicalPlan::Filter(filter) => self.filter(filter),
+            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input),
+            LogicalPlan::Union(union) => {
+                let fields = fields(&union.schema);
+                let mut inputs = Vec::with_capacity(union.inputs.len());
+                for input in &union.inputs {
+                    let mut relation = self.relation(input)?;
+                    inputs.push(self.builder.place(&mut relation));
+                }
+                let node = Node::Union { inputs, schema: schema_of(&fields) };
+                Ok(Relation::of_node(self.builder.push(node), fields, None))
+            }
+            LogicalPlan::Distinct(Distinct::On(_)) => Err(unsupported("DISTINCT ON")),
+            LogicalPlan::Sort(_) => Err(unsupported("ORDER BY")
+                .into_hint("A view has no order: sort in the query that reads it.")),
+            LogicalPlan::Limit(_) => Err(unsupported("LIMIT")),
+            LogicalPlan::Window(_) => Err(unsupported("a window function")),
+            LogicalPlan::RecursiveQuery(_) => Err(unsupported("WITH RECURSIVE")),
+            LogicalPlan::Values(_) => Err(unsupported("VALUES")),
+            LogicalPlan::EmptyRelation(_) => Err(unsupported("a SELECT without FROM")),
+            LogicalPlan::Unnest(_) => Err(unsupported("UNNEST")),
+            LogicalPlan::Subquery(_) => Err(unsupported("this subquery")),
+            other => Err(unsupported(other.display())),
+        }
+    }
+
+    fn scan(&mut self, scan: &TableScan) -> Result<Relation> {
+        let name = of_reference(&scan.table_name);
+        let key = self.keys.get(&name).cloned();
+        let relation = self.builder.input(&name, scan.source.schema(), key);
+        match &scan.projection {
+            None => Ok(relation),
+            Some(projection) => {
+                let columns = relation.columns();
+                let exprs = projection.iter().map(|index| Arc::clone(&columns[*index])).collect();
+                Ok(self.builder.project(relation, exprs, fields(&scan.projected_schema))?)
+            }
+        }
+    }
+
+    fn projection(&mut self, projection: &Projection) -> Result<Relation> {
+        let relation = self.relation(&projection.input)?;
+        let exprs = self.physical_all(&projection.expr, projection.input.schema())?;
+        Ok(self.builder.project(relation, exprs, fields(&projection.schema))?)
+    }
+
+    fn filter(&mut self, filter: &Filter) -> Result<Relation> {
+        let relation = self.relation(&filter.input)?;
+        let predicate = self.physical(&filter.predicate, filter.input.schema())?;
+        Ok(self.builder.filter(relation, predicate)?)
+    }
+
+    fn distinct(&mut self, input: &LogicalPlan) -> Result<Relation> {
+        let mut relation = self.relation(input)?;
+        let input = self.builder.place(&mut relation);
+        let node = self.builder.push(Node::Distinct { input });
+        Ok(Relation::of_node(node, relation.fields, None))
+    }
+
+    pub(super) fn physical_all(
+        &self,
+        exprs: &[Expr],
+        schema: &DFSchema,
+    ) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
+        exprs.iter().map(|expr| self.physical(expr, schema)).collect()
+    }
+
+    /// An expression over the columns of `schema`.
+    pub(super) fn physical(
+        &self,
+        expr: &Expr,
+        schema: &DFSchema,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
+        match expr {
+            Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) => {
+                Err(unsupported("this subquery"))
+            }
+            _ => Ok(create_physical_expr(expr, schema, &self.builder.props)?),
+        }
+    }
+
+    fn finish(mut self, mut relation: Relation) -> Result<PlannedView> {
+        let key = relation.key.take();
+        let columns = relation.fields.iter().map(output_column).collect::<Result<Vec<_>>>()?;
+        for (index, column) in columns.iter().enumerate() {
+            if columns[..index].iter().any(|other| other.name == column.name) {
+                let message = format!("column \"{}\" specified more than once", column.name);
+                return Err(SqlError::new(DUPLICATE_COLUMN, message)
+                    .hint("Give the columns different names with AS.")
+                    .into());
+            }
+        }
+        let schema = RowSchema { columns, key: key.clone().unwrap_or_default() };
+        let arrow = schema.to_arrow();
+        let same_types = relation
+            .fields
+            .iter()
+            .zip(arrow.fields())
+            .all(|(have, want)| have.data_type() == want.data_type());
+        if !same_types {
+            relation.project_all();
+        }
+        relation.fields = arrow.fields().iter().map(|field| field.as_ref().clone()).collect();
+        let mut output = self.builder.place(&mut relation);
+        if !rename(&mut self.builder.nodes[output], &arrow) {
+            relation.project_all();
+            output = self.builder.place(&mut relation);
+        }
+        let plan = Plan { nodes: self.builder.nodes, output, key };
+        Ok(PlannedView { plan, inputs: self.builder.inputs, schema })
+    }
+}
+
+/// Gives a node's output the names of `schema`. Some kinds have their names from their input.
+fn rename(node: &mut Node, to: &arrow::datatypes::SchemaRef) -> bool {
+    match node {
+        Node::FilterProject { schema, .. }
+        | Node::Join { schema, .. }
+        | Node::Reduce { schema, .. }
+        | Node::Union { schema, .. } => {
+            *schema = Arc::clone(to);
+            true
+        }
+        Node::Input { .. } | Node::Distinct { .. } => false,
+    }
+}
+
+fn output_column(field: &Field) -> Result<Column> {
+    let canonical = field.clone().with_data_type(canonical(field));
+    match ColumnType::of_field(&canonical) {
+        Some(ty) => Ok(Column { name: field.name().clone(), ty, nullable: true }),
+        None => Err(SqlError::new(
+            INVALID_TABLE_DEFINITION,
+            format!("column \"{}\" has type {}, which no view can hold", field.name(), field.data_type()),
+        )
+        .hint("Cast it to a type that a table's column can have.")
+        .into()),
+    }
+}
+
+/// A planned schema's columns.
+pub(super) fn fields(schema: &DFSchema) -> Vec<Field> {
+    schema.fields().iter().map(|field| field.as_ref().clone()).collect()
+}
+
+/// What a join that the fold does not do is called.
+pub(super) fn join_name(join: JoinType) -> &'static str {
+    match join {
+        JoinType::Left => "LEFT JOIN",
+        JoinType::Right => "RIGHT JOIN",
+        JoinType::Full => "FULL JOIN",
+        JoinType::LeftAnti | JoinType::RightAnti => "NOT IN, NOT EXISTS or EXCEPT",
+        _ => "this join",
+    }
+}
