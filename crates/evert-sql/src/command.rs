@@ -21,20 +21,33 @@ pub(crate) enum Command {
     CreateView(CreateView),
     CreateSource(NewSource),
     Drop(Drop),
-    Begin { read_only: bool },
+    Begin {
+        read_only: bool,
+    },
     Commit,
     Rollback,
-    Set { name: String, value: Option<String>, local: bool },
-    SetTransaction { read_only: Option<bool> },
+    Set {
+        name: String,
+        value: Option<String>,
+        local: bool,
+    },
+    SetTransaction {
+        read_only: Option<bool>,
+    },
     ResetAll,
     Show(String),
     ShowPosition,
-    WaitForPosition { token: PositionToken, timeout_ms: Option<u64> },
+    WaitForPosition {
+        token: PositionToken,
+        timeout_ms: Option<u64>,
+    },
     RefreshView(Name),
     VerifyView(Name),
     DiscardAll,
     /// Accepted, since clients send it when they put a connection back, and without effect.
-    Nothing { tag: &'static str },
+    Nothing {
+        tag: &'static str,
+    },
 }
 
 /// CREATE TABLE or CREATE STREAM.

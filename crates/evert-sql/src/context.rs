@@ -21,10 +21,10 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::planner::{NullOrdering, ParserOptions};
 use evert_view::Name;
 
+use crate::SqlError;
 use crate::functions::{CheckedArithmetic, SessionFacts, aggregate_functions, catalog_functions};
 use crate::names::of_reference;
 use crate::types::Types;
-use crate::{SqlError, functions};
 
 /// How SQL's expressions are read: as Postgres reads them.
 pub(crate) fn parser_options() -> ParserOptions {
@@ -106,10 +106,8 @@ impl ContextProvider for Context<'_> {
         if let Some(found) = self.found.borrow().get(&name) {
             return Ok(Arc::clone(found));
         }
-        let table = self
-            .tables
-            .table(&name)
-            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let table =
+            self.tables.table(&name).map_err(|error| DataFusionError::External(Box::new(error)))?;
         self.named.borrow_mut().push(name.clone());
         self.found.borrow_mut().insert(name, Arc::clone(&table));
         Ok(table)

@@ -31,8 +31,8 @@ use evert_view::Views;
 use futures::stream::BoxStream;
 
 pub use error::SqlError;
-pub use view::SqlPlanner;
 pub use source::{NewSource, NoSources, SourceControl, SourceRow};
+pub use view::SqlPlanner;
 
 /// Settings of the engine.
 #[derive(Clone, Debug)]

@@ -67,9 +67,7 @@ pub(crate) fn nearest(
     candidates
         .map(Into::into)
         .map(|candidate| (distance(wanted, &candidate), candidate))
-        .filter(|(distance, candidate)| {
-            *distance <= limit || bare(candidate) == bare(wanted)
-        })
+        .filter(|(distance, candidate)| *distance <= limit || bare(candidate) == bare(wanted))
         .min()
         .map(|(_, candidate)| candidate)
 }

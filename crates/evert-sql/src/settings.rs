@@ -86,7 +86,13 @@ impl Settings {
             KNOWN.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         values.insert("session_authorization".into(), user.into());
         let defaults = values.clone();
-        Self { values, defaults, statement_timeout, default_timeout: statement_timeout, after: None }
+        Self {
+            values,
+            defaults,
+            statement_timeout,
+            default_timeout: statement_timeout,
+            after: None,
+        }
     }
 
     /// Sets or, without a value, resets one setting.

@@ -21,9 +21,7 @@ pub(crate) fn parser(text: &str) -> Result<Parser<'static>, SqlError> {
         SqlError::new(SYNTAX_ERROR, error.message.clone())
             .at(translate::character(text, error.location))
     })?;
-    Ok(Parser::new(&DIALECT)
-        .with_recursion_limit(NESTING_MAX)
-        .with_tokens_with_locations(tokens))
+    Ok(Parser::new(&DIALECT).with_recursion_limit(NESTING_MAX).with_tokens_with_locations(tokens))
 }
 
 /// Parses statements of the dialect alone, none of Evert's own.
@@ -45,7 +43,10 @@ fn byte(text: &str, at: Location) -> usize {
     for (number, line) in (1..).zip(text.split_inclusive('\n')) {
         if number == at.line {
             let column = (at.column as usize).saturating_sub(1);
-            return line.char_indices().nth(column).map_or(before + line.len(), |(i, _)| before + i);
+            return line
+                .char_indices()
+                .nth(column)
+                .map_or(before + line.len(), |(i, _)| before + i);
         }
         before += line.len();
     }

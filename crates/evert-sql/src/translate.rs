@@ -115,11 +115,10 @@ fn schema(error: &SchemaError) -> SqlError {
             format!("column reference \"{}\" is ambiguous", field.name),
         ),
         SchemaError::DuplicateQualifiedField { name, .. }
-        | SchemaError::DuplicateUnqualifiedField { name } => SqlError::new(
-            DUPLICATE_COLUMN,
-            format!("column \"{name}\" specified more than once"),
-        )
-        .hint("Give the columns different names with AS."),
+        | SchemaError::DuplicateUnqualifiedField { name } => {
+            SqlError::new(DUPLICATE_COLUMN, format!("column \"{name}\" specified more than once"))
+                .hint("Give the columns different names with AS.")
+        }
     }
 }
 

@@ -97,10 +97,8 @@ impl ScalarUDFImpl for Checked {
         let [left, right] = args.args.as_slice() else {
             return exec_err!("{} takes two arguments", self.name());
         };
-        let both_scalar = matches!(
-            (left, right),
-            (ColumnarValue::Scalar(_), ColumnarValue::Scalar(_))
-        );
+        let both_scalar =
+            matches!((left, right), (ColumnarValue::Scalar(_), ColumnarValue::Scalar(_)));
         let result = self.evaluate(datum(left)?.as_ref(), datum(right)?.as_ref())?;
         if both_scalar {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?));

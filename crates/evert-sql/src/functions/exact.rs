@@ -63,7 +63,8 @@ impl ExactSum {
             }
         }
         // Half an ulp that was rounded to even goes the other way if what is below says so.
-        if below > 0 && ((low < 0.0 && rest[below - 1] < 0.0) || (low > 0.0 && rest[below - 1] > 0.0))
+        if below > 0
+            && ((low < 0.0 && rest[below - 1] < 0.0) || (low > 0.0 && rest[below - 1] > 0.0))
         {
             let doubled = low * 2.0;
             let moved = high + doubled;
@@ -99,9 +100,8 @@ mod tests {
     fn order_does_not_show() {
         let mut rng = fastrand::Rng::with_seed(7);
         for _ in 0..200 {
-            let mut values: Vec<f64> = (0..40)
-                .map(|_| (rng.f64() - 0.5) * 10_f64.powi(rng.i32(-30..30)))
-                .collect();
+            let mut values: Vec<f64> =
+                (0..40).map(|_| (rng.f64() - 0.5) * 10_f64.powi(rng.i32(-30..30))).collect();
             let expected = sum(&values);
             rng.shuffle(&mut values);
             assert_eq!(sum(&values).to_bits(), expected.to_bits());

@@ -6,5 +6,5 @@ mod exact;
 mod sums;
 
 pub(crate) use arithmetic::CheckedArithmetic;
-pub(crate) use catalog::{SessionFacts, catalog_functions};
+pub(crate) use catalog::{SERVER_VERSION, SessionFacts, catalog_functions};
 pub(crate) use sums::{AVG, SUM, aggregate_functions};

@@ -81,9 +81,7 @@ impl AggregateUDFImpl for Exact {
     }
 
     fn return_type(&self, args: &[DataType]) -> Result<DataType> {
-        self.function
-            .output_type(args.first())
-            .map_err(|error| exec_datafusion_err!("{error}"))
+        self.function.output_type(args.first()).map_err(|error| exec_datafusion_err!("{error}"))
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
@@ -121,7 +119,10 @@ impl AggregateUDFImpl for Exact {
 #[derive(Debug)]
 enum Total {
     /// Of integers (scale 0) or of decimals of this scale.
-    Decimal { units: i128, scale: i8 },
+    Decimal {
+        units: i128,
+        scale: i8,
+    },
     Float(ExactSum),
 }
 
@@ -158,9 +159,7 @@ impl Total {
     fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::Decimal { units, .. } => units.to_le_bytes().to_vec(),
-            Self::Float(sum) => {
-                sum.parts().flat_map(f64::to_le_bytes).collect()
-            }
+            Self::Float(sum) => sum.parts().flat_map(f64::to_le_bytes).collect(),
         }
     }
 
@@ -194,6 +193,10 @@ struct Running {
 }
 
 impl Running {
+    fn name(&self) -> &'static str {
+        if self.function == AggregateFunction::Avg { AVG } else { SUM }
+    }
+
     fn result(&self) -> Result<ScalarValue> {
         if self.count == 0 {
             return ScalarValue::try_from(&self.output);
@@ -214,11 +217,11 @@ impl Running {
                     *units
                 };
                 if value.unsigned_abs() >= 10_u128.pow(u32::from(*precision)) {
-                    return exec_err!("overflow: {} does not fit {}", SUM, self.output);
+                    return exec_err!("overflow: {} does not fit {}", self.name(), self.output);
                 }
                 Ok(ScalarValue::Decimal128(Some(value), *precision, *to))
             }
-            (_, other) => exec_err!("there is no {} of type {other}", self.function.name()),
+            (_, other) => exec_err!("there is no {} of type {other}", self.name()),
         }
     }
 }
@@ -235,11 +238,8 @@ fn divide(units: i128, count: i64, digits: u8) -> Result<i128> {
     // The whole part and the remainder are scaled apart: their product alone may not fit.
     let whole = (units / count).checked_mul(power).ok_or_else(overflow)?;
     let rest = (units % count).checked_mul(power).ok_or_else(overflow)?;
-    let rounding = if (rest % count).unsigned_abs() * 2 >= count.unsigned_abs() {
-        rest.signum()
-    } else {
-        0
-    };
+    let rounding =
+        if (rest % count).unsigned_abs() * 2 >= count.unsigned_abs() { rest.signum() } else { 0 };
     whole.checked_add(rest / count + rounding).ok_or_else(overflow)
 }
 

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use evert_model::{Column, ColumnType, RowSchema};
 use evert_view::RelationKind;
-use sqlparser::ast::{
-    ColumnDef, ColumnOption, Expr, Ident, IndexColumn, TableConstraint,
-};
+use sqlparser::ast::{ColumnDef, ColumnOption, Expr, Ident, IndexColumn, TableConstraint};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
@@ -305,14 +303,8 @@ pub(super) fn source(parser: &mut Parser<'_>, text: &str) -> Result<Command, Sql
             .at(at));
     }
     let url = at_text(parser.parse_literal_string(), text)?;
-    let mut new = NewSource {
-        name,
-        url,
-        publication: None,
-        slot: None,
-        tables: Vec::new(),
-        if_not_exists,
-    };
+    let mut new =
+        NewSource { name, url, publication: None, slot: None, tables: Vec::new(), if_not_exists };
     if parser.consume_token(&Token::LParen) {
         loop {
             source_option(parser, text, &mut new)?;
@@ -325,11 +317,7 @@ pub(super) fn source(parser: &mut Parser<'_>, text: &str) -> Result<Command, Sql
     Ok(Command::CreateSource(new))
 }
 
-fn source_option(
-    parser: &mut Parser<'_>,
-    text: &str,
-    new: &mut NewSource,
-) -> Result<(), SqlError> {
+fn source_option(parser: &mut Parser<'_>, text: &str, new: &mut NewSource) -> Result<(), SqlError> {
     if consume_word(parser, "PUBLICATION") {
         new.publication = Some(literal(parser, text)?);
     } else if consume_word(parser, "SLOT") {

@@ -27,7 +27,7 @@ fn a_text_is_split_into_statements() {
 #[test]
 fn syntax_errors_know_their_place() {
     assert_eq!(refusal("SELEC 1"), ("42601", Some(1)));
-    assert_eq!(refusal("SELECT 1;\nSELECT FROM WHERE"), ("42601", Some(23)));
+    assert_eq!(refusal("SELECT 1;\nSELECT 2 FROM"), ("42601", Some(24)));
     assert_eq!(refusal("SELECT 'open"), ("42601", Some(8)));
     assert_eq!(refusal("SELECT 1 1"), ("42601", Some(10)));
 }
@@ -105,7 +105,10 @@ fn the_rest_of_our_own() {
         panic!("a wait")
     };
     assert_eq!(timeout_ms, Some(5000));
-    assert!(matches!(one("WAIT FOR POSITION 7"), Command::WaitForPosition { timeout_ms: None, .. }));
+    assert!(matches!(
+        one("WAIT FOR POSITION 7"),
+        Command::WaitForPosition { timeout_ms: None, .. }
+    ));
     assert!(matches!(one("SHOW POSITION"), Command::ShowPosition));
     assert!(matches!(one("show views"), Command::Show(name) if name == "views"));
     assert!(matches!(

@@ -57,24 +57,14 @@ impl Translation<'_> {
         Ok(Relation::of_node(self.builder.push(node), fields, key))
     }
 
-    fn prepare(
-        &self,
-        prepared: &mut Prepared,
-        expr: &Expr,
-        group_by: &GroupBy,
-    ) -> Result<usize> {
+    fn prepare(&self, prepared: &mut Prepared, expr: &Expr, group_by: &GroupBy) -> Result<usize> {
         let schema = group_by.input.schema();
         let expr = self.physical(expr, schema)?;
         let ty = expr.data_type(schema.as_arrow())?;
         Ok(prepared.column(expr, ty))
     }
 
-    fn call(
-        &self,
-        prepared: &mut Prepared,
-        expr: &Expr,
-        group_by: &GroupBy,
-    ) -> Result<Aggregate> {
+    fn call(&self, prepared: &mut Prepared, expr: &Expr, group_by: &GroupBy) -> Result<Aggregate> {
         let Expr::AggregateFunction(Call { func, params }) = expr.clone().unalias_nested().data
         else {
             return Err(unsupported(format!("the aggregate {expr}")));
@@ -94,8 +84,7 @@ impl Translation<'_> {
             [arg] => Some(self.prepare(prepared, arg, group_by)?),
             _ => return Err(unsupported(format!("{}() of several columns", func.name()))),
         };
-        let filter =
-            filter.map(|filter| self.prepare(prepared, &filter, group_by)).transpose()?;
+        let filter = filter.map(|filter| self.prepare(prepared, &filter, group_by)).transpose()?;
         Ok(Aggregate { function, argument, distinct, filter })
     }
 }
@@ -110,15 +99,13 @@ fn output_fields(
     let first = group_by.group_expr.len();
     for (aggregate, field) in aggregates.iter().zip(&planned[first..]) {
         let argument = aggregate.argument.map(|column| prepared.fields[column].data_type());
-        let ty = aggregate.function.output_type(argument).map_err(|error| {
-            Refusal::Sql(SqlError::new(INTERNAL_ERROR, error.to_string()))
-        })?;
+        let ty = aggregate
+            .function
+            .output_type(argument)
+            .map_err(|error| Refusal::Sql(SqlError::new(INTERNAL_ERROR, error.to_string())))?;
         if ty != *field.data_type() {
-            let message = format!(
-                "{} is planned as {} but folded as {ty}",
-                field.name(),
-                field.data_type()
-            );
+            let message =
+                format!("{} is planned as {} but folded as {ty}", field.name(), field.data_type());
             return Err(SqlError::new(INTERNAL_ERROR, message).into());
         }
     }

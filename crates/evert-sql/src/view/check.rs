@@ -29,9 +29,7 @@ fn stop_if(stop: bool) -> TreeNodeRecursion {
 
 fn volatile(expr: &Expr) -> Option<SqlError> {
     match expr {
-        Expr::ScalarFunction(call)
-            if call.func.signature().volatility != Volatility::Immutable =>
-        {
+        Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => {
             let name = call.func.name();
             let error = SqlError::unsupported(format!("{name}() in a view"));
             Some(error.hint(

@@ -100,9 +100,8 @@ impl Builder {
         exprs: Vec<Arc<dyn PhysicalExpr>>,
         fields: Vec<Field>,
     ) -> Result<Relation> {
-        let kept = |column: &usize| {
-            exprs.iter().position(|expr| column_index(expr) == Some(*column))
-        };
+        let kept =
+            |column: &usize| exprs.iter().position(|expr| column_index(expr) == Some(*column));
         let key = relation.key.take().and_then(|key| key.iter().map(kept).collect());
         if is_identity(&exprs, relation.fields.len()) {
             return Ok(Relation { fields, key, ..relation });

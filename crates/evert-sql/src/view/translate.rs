@@ -148,11 +148,7 @@ impl Translation<'_> {
     }
 
     /// An expression over the columns of `schema`.
-    pub(super) fn physical(
-        &self,
-        expr: &Expr,
-        schema: &DFSchema,
-    ) -> Result<Arc<dyn PhysicalExpr>> {
+    pub(super) fn physical(&self, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
         match expr {
             Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) => {
                 Err(unsupported("this subquery"))
@@ -213,7 +209,11 @@ fn output_column(field: &Field) -> Result<Column> {
         Some(ty) => Ok(Column { name: field.name().clone(), ty, nullable: true }),
         None => Err(SqlError::new(
             INVALID_TABLE_DEFINITION,
-            format!("column \"{}\" has type {}, which no view can hold", field.name(), field.data_type()),
+            format!(
+                "column \"{}\" has type {}, which no view can hold",
+                field.name(),
+                field.data_type()
+            ),
         )
         .hint("Cast it to a type that a table's column can have.")
         .into()),
