@@ -1,3 +1,4 @@
 //! The doors: servers that speak the protocols people's clients already speak.
 
+pub mod kafka;
 pub mod pg;
