@@ -29,7 +29,7 @@ const TOOLS: &[Tool] = &[
 
 /// Installs the Debian packages whose programs are absent.
 pub(crate) fn install_packages() -> Result<()> {
-    let absent: Vec<_> = absent_packages();
+    let absent = absent_packages();
     if absent.is_empty() {
         println!("    all there");
         return Ok(());
@@ -61,7 +61,7 @@ pub(crate) fn install_python(workspace: &Workspace) -> Result<PathBuf> {
     Ok(python)
 }
 
-/// Installs the Node clients and returns the directory that holds them.
+/// Installs the Node clients.
 ///
 /// Node looks for packages from a script's own directory upwards, so they lie beside the tests, in
 /// a directory that git ignores.
@@ -92,7 +92,9 @@ fn absent_packages() -> Vec<&'static str> {
 fn apt() -> Command {
     let root = step::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
     let mut command = Command::new(if root { "env" } else { "sudo" });
-    // Debian's Postgres would start a cluster of its own; the tests start theirs.
+    if !root {
+        command.arg("env");
+    }
     command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
     command
 }
