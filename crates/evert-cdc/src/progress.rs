@@ -12,7 +12,7 @@ pub(crate) struct Progress {
     durable: Lsn,
     /// Planted by a test that has to notice: confirm what was only appended.
     #[cfg(test)]
-    pub(crate) confirms_early: bool,
+    confirms_early: bool,
 }
 
 impl Progress {
@@ -24,6 +24,12 @@ impl Progress {
             #[cfg(test)]
             confirms_early: false,
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn confirm_early(mut self, planted: bool) -> Self {
+        self.confirms_early = planted;
+        self
     }
 
     /// The end of the last commit that was queued.

@@ -60,7 +60,7 @@ impl Source {
     /// A stream's progress from `resume` on.
     pub(crate) fn progress(&self, resume: Lsn) -> Progress {
         #[cfg(test)]
-        return Progress { confirms_early: self.confirms_early, ..Progress::new(resume) };
+        return Progress::new(resume).confirm_early(self.confirms_early);
         #[cfg(not(test))]
         Progress::new(resume)
     }
