@@ -1,0 +1,437 @@
+//! A log, views over it, and a plain evaluation of the same facts.
+
+mod plans;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::util::display::array_value_to_string;
+use evert_env::Env;
+use evert_log::{Log, LogConfig, NewCommit, NewPart};
+use evert_model::{
+    BatchBuilder, Column, ColumnType, Compression, PartitionId, Position, RowSchema, TimestampMs,
+};
+use evert_view::{Cut, Format, Name, NewRelation, RelationKind, Views, errors_name};
+use plans::Plans;
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+const PARTITIONS: i32 = 2;
+
+/// The relations of this world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Relation {
+    Accounts,
+    Branches,
+    Events,
+}
+
+const RELATIONS: [Relation; 3] = [Relation::Accounts, Relation::Branches, Relation::Events];
+/// Each view, and what it reads.
+const VIEWS: [(&str, &[&str]); 4] = [
+    ("by_branch", &["accounts"]),
+    ("by_city", &["accounts", "branches"]),
+    ("total", &["events"]),
+    ("widest", &["by_branch"]),
+];
+
+impl Relation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Accounts => "accounts",
+            Self::Branches => "branches",
+            Self::Events => "events",
+        }
+    }
+
+    fn definition(self) -> NewRelation {
+        let column = |name: &str, ty| Column { name: name.into(), ty, nullable: true };
+        let (kind, columns) = match self {
+            Self::Accounts => (
+                RelationKind::Table,
+                vec![
+                    column("id", ColumnType::Int64),
+                    column("branch", ColumnType::Int64),
+                    column("balance", ColumnType::Int64),
+                ],
+            ),
+            Self::Branches => (
+                RelationKind::Table,
+                vec![column("id", ColumnType::Int64), column("city", ColumnType::Text)],
+            ),
+            Self::Events => (
+                RelationKind::Stream,
+                vec![column("branch", ColumnType::Int64), column("amount", ColumnType::Int64)],
+            ),
+        };
+        let key = if kind == RelationKind::Table { vec![0] } else { Vec::new() };
+        NewRelation {
+            name: Name::public(self.name()),
+            kind,
+            schema: RowSchema { columns, key },
+            topic: None,
+            partitions: PARTITIONS,
+            topic_config: BTreeMap::new(),
+            format: Format::Json,
+            conflict_is_error: false,
+            source: None,
+        }
+    }
+}
+
+/// What a record says.
+#[derive(Clone, Debug)]
+enum Fact {
+    Account {
+        id: i64,
+        row: Option<(i64, i64)>,
+    },
+    Branch {
+        id: i64,
+        row: Option<String>,
+    },
+    Event {
+        amount: i64,
+    },
+    /// Takes out the row of its key, if it is a table's.
+    Bad {
+        relation: Relation,
+        id: i64,
+    },
+}
+
+pub struct World {
+    pub random: fastrand::Rng,
+    dir: tempfile::TempDir,
+    log: Option<Log>,
+    views: Option<Views>,
+    facts: Vec<(Position, Fact)>,
+    relations: BTreeSet<&'static str>,
+    live: BTreeSet<&'static str>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let mut world = Self {
+            random: fastrand::Rng::with_seed(seed),
+            dir: tempfile::tempdir().expect("a directory"),
+            log: None,
+            views: None,
+            facts: Vec::new(),
+            relations: BTreeSet::new(),
+            live: BTreeSet::new(),
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .expect("starts"),
+        };
+        world.open();
+        // The topics are there before the relations, so that relations find history.
+        for relation in RELATIONS {
+            let (name, config) = (relation.name().to_owned(), BTreeMap::new());
+            let new = evert_log::NewTopic { name, partitions: PARTITIONS, config };
+            world.log().create_topic(new).expect("a new topic");
+        }
+        world
+    }
+
+    fn open(&mut self) {
+        let env = Env::real();
+        let dir = self.dir.path().join("data");
+        let log = Log::open(env.clone(), dir, LogConfig::default()).expect("opens");
+        self.views = Some(Views::open(env, log.clone(), Arc::new(Plans)).expect("opens"));
+        self.log = Some(log);
+    }
+
+    fn log(&self) -> &Log {
+        self.log.as_ref().expect("open")
+    }
+
+    fn views(&self) -> &Views {
+        self.views.as_ref().expect("open")
+    }
+
+    pub fn reopen(&mut self) {
+        self.views.take().expect("open").close();
+        self.log.take().expect("open").close();
+        self.open();
+    }
+
+    pub fn create_all(&mut self) {
+        for relation in RELATIONS {
+            self.create_relation(relation);
+        }
+        for (view, _) in VIEWS {
+            self.create_view(view);
+        }
+    }
+
+    pub fn create_something(&mut self) {
+        if self.random.bool() {
+            let relation = RELATIONS[self.random.usize(..RELATIONS.len())];
+            if !self.relations.contains(relation.name()) {
+                self.create_relation(relation);
+            }
+            return;
+        }
+        let (view, inputs) = VIEWS[self.random.usize(..VIEWS.len())];
+        let there = |name: &&str| self.relations.contains(name) || self.live.contains(name);
+        if !self.live.contains(view) && inputs.iter().all(there) {
+            self.create_view(view);
+        }
+    }
+
+    fn create_relation(&mut self, relation: Relation) {
+        self.views().create_relation(relation.definition()).expect("a new relation");
+        self.relations.insert(relation.name());
+    }
+
+    fn create_view(&mut self, view: &'static str) {
+        self.views().create_view(Name::public(view), view.to_owned()).expect("a new view");
+        self.live.insert(view);
+    }
+
+    pub fn drop_something(&mut self) {
+        let all: Vec<&str> = self.live.iter().chain(&self.relations).copied().collect();
+        if all.is_empty() {
+            return;
+        }
+        let name = Name::public(all[self.random.usize(..all.len())]);
+        let dependents = self.views().catalog().dependents(&name);
+        if self.views().drop(&name, false).is_err() {
+            assert!(!dependents.is_empty());
+            self.views().drop(&name, true).expect("with all that read it");
+        }
+        for gone in dependents.iter().chain([&name]) {
+            self.live.retain(|view| *view != gone.name);
+            self.relations.retain(|relation| *relation != gone.name);
+        }
+    }
+
+    pub fn append_random(&mut self) {
+        let count = self.random.usize(1..8);
+        let facts = (0..count).map(|_| self.random_fact()).collect();
+        self.append(facts);
+    }
+
+    /// One fact for each of two relations, in one commit.
+    pub fn append_both(&mut self, first: Relation, second: Relation, id: i64) {
+        let facts = [first, second].map(|relation| match relation {
+            Relation::Accounts => Fact::Account { id, row: Some((1, 10)) },
+            Relation::Branches => Fact::Branch { id, row: Some("Pune".into()) },
+            Relation::Events => Fact::Event { amount: 10 },
+        });
+        self.append(facts.to_vec());
+    }
+
+    fn random_fact(&mut self) -> Fact {
+        let random = &mut self.random;
+        match random.u32(..20) {
+            0..10 => {
+                let row = (random.u32(..5) > 0).then(|| (random.i64(..4), random.i64(-50..50)));
+                Fact::Account { id: random.i64(..20), row }
+            }
+            10..13 => {
+                let city = ["Pune", "Delhi"][random.usize(..2)].to_owned();
+                let row = (random.u32(..4) > 0).then_some(city);
+                Fact::Branch { id: random.i64(..4), row }
+            }
+            13..19 => Fact::Event { amount: random.i64(-5..100) },
+            _ => {
+                let relation = RELATIONS[random.usize(..RELATIONS.len())];
+                Fact::Bad { relation, id: random.i64(..20) }
+            }
+        }
+    }
+
+    fn append(&mut self, facts: Vec<Fact>) {
+        let mut batches: BTreeMap<(Relation, i32), BatchBuilder> = BTreeMap::new();
+        for fact in &facts {
+            let (relation, key, value) = fact.record();
+            // A key stays in its partition, as a partitioner would have it.
+            let partition = key.as_deref().and_then(|key| key.parse::<i32>().ok()).unwrap_or(0);
+            let batch = batches.entry((relation, partition % PARTITIONS));
+            let batch = batch.or_insert_with(|| BatchBuilder::new(Compression::Lz4));
+            let (key, value) = (key.as_deref(), value.as_deref());
+            batch.push(TimestampMs::new(1), key.map(str::as_bytes), value.map(str::as_bytes), &[]);
+        }
+        let parts = batches.into_iter().map(|((relation, partition), batch)| NewPart {
+            topic: self.log().topic(relation.name()).expect("made at the start").id,
+            partition: PartitionId::new(partition),
+            batch: batch.build(),
+        });
+        let commit = NewCommit { parts: parts.collect() };
+        let appended = self.log().append(commit).expect("taken").wait().expect("durable");
+        self.facts.extend(facts.into_iter().map(|fact| (appended.position, fact)));
+    }
+
+    /// Pins everything at the log's end and compares it, and compares what is published now.
+    pub fn look(&mut self) {
+        let names: Vec<Name> = self.live.iter().map(|view| Name::public(*view)).collect();
+        let published = Arc::clone(&self.views().watch().borrow());
+        self.compare(&published, false);
+        let end = self.facts.last().map_or(Position::ZERO, |(position, _)| *position);
+        let pinned = self.runtime.block_on(self.views().pin(&names, end, TIMEOUT));
+        self.compare(&pinned.expect("reaches the end"), true);
+    }
+
+    fn compare(&self, cut: &Cut, all: bool) {
+        let oracle = Oracle::new(&self.facts, cut.position);
+        for view in &self.live {
+            let Some(snapshot) = cut.snapshots.get(&Name::public(*view)) else {
+                assert!(!all, "{view} is missing at {}", cut.position);
+                continue;
+            };
+            let rows = rows(snapshot.scan(None));
+            assert_eq!(rows, oracle.view(view), "{view} at position {}", cut.position);
+            assert_eq!(snapshot.len(), rows.len());
+        }
+        if all {
+            let errors = cut.snapshots[&errors_name()].len();
+            assert_eq!(errors, oracle.errors(&self.relations), "errors at {}", cut.position);
+        }
+    }
+
+    pub fn verify_all(&mut self) {
+        for name in self.live.iter().chain(&self.relations) {
+            if *name == Relation::Events.name() {
+                continue;
+            }
+            let report = self.views().verify(&Name::public(*name)).expect("replays");
+            assert!(report.equal, "{report:?}");
+        }
+    }
+}
+
+impl Fact {
+    fn record(&self) -> (Relation, Option<String>, Option<String>) {
+        match self {
+            Self::Account { id, row } => {
+                let value = row.map(|(branch, balance)| {
+                    format!("{{\"id\":{id},\"branch\":{branch},\"balance\":{balance}}}")
+                });
+                (Relation::Accounts, Some(id.to_string()), value)
+            }
+            Self::Branch { id, row } => {
+                let value = row.as_ref().map(|city| format!("{{\"id\":{id},\"city\":\"{city}\"}}"));
+                (Relation::Branches, Some(id.to_string()), value)
+            }
+            Self::Event { amount } => {
+                (Relation::Events, None, Some(format!("{{\"branch\":1,\"amount\":{amount}}}")))
+            }
+            Self::Bad { relation, id } => (*relation, Some(id.to_string()), Some("{oops".into())),
+        }
+    }
+}
+
+/// The facts up to a position, evaluated plainly.
+struct Oracle {
+    accounts: BTreeMap<i64, (i64, i64)>,
+    branches: BTreeMap<i64, String>,
+    amounts: Vec<i64>,
+    bad: Vec<Relation>,
+}
+
+impl Oracle {
+    fn new(facts: &[(Position, Fact)], end: Position) -> Self {
+        let mut oracle = Self {
+            accounts: BTreeMap::new(),
+            branches: BTreeMap::new(),
+            amounts: Vec::new(),
+            bad: Vec::new(),
+        };
+        for (_, fact) in facts.iter().take_while(|(position, _)| *position <= end) {
+            match fact {
+                Fact::Account { id, row: Some(row) } => drop(oracle.accounts.insert(*id, *row)),
+                Fact::Account { id, row: None } => drop(oracle.accounts.remove(id)),
+                Fact::Branch { id, row: Some(city) } => {
+                    oracle.branches.insert(*id, city.clone());
+                }
+                Fact::Branch { id, row: None } => drop(oracle.branches.remove(id)),
+                Fact::Event { amount } => oracle.amounts.push(*amount),
+                Fact::Bad { relation, id } => {
+                    match relation {
+                        Relation::Accounts => drop(oracle.accounts.remove(id)),
+                        Relation::Branches => drop(oracle.branches.remove(id)),
+                        Relation::Events => {}
+                    }
+                    oracle.bad.push(*relation);
+                }
+            }
+        }
+        oracle
+    }
+
+    fn errors(&self, relations: &BTreeSet<&str>) -> usize {
+        self.bad.iter().filter(|relation| relations.contains(relation.name())).count()
+    }
+
+    fn by_branch(&self) -> BTreeMap<i64, Vec<i64>> {
+        let mut groups: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+        for (branch, balance) in self.accounts.values() {
+            groups.entry(*branch).or_default().push(*balance);
+        }
+        groups
+    }
+
+    fn view(&self, view: &str) -> Vec<String> {
+        let mut rows: Vec<String> = match view {
+            "by_branch" => {
+                let groups = self.by_branch().into_iter();
+                groups
+                    .map(|(branch, balances)| {
+                        let sum: i64 = balances.iter().sum();
+                        let max = balances.iter().max().expect("a group has a row");
+                        format!("{branch}|{}|{sum}|{max}", balances.len())
+                    })
+                    .collect()
+            }
+            "by_city" => {
+                let mut groups: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
+                for (branch, balance) in self.accounts.values() {
+                    if let Some(city) = self.branches.get(branch) {
+                        groups.entry(city).or_default().push(*balance);
+                    }
+                }
+                let groups = groups.into_iter();
+                groups
+                    .map(|(city, balances)| {
+                        let min = balances.iter().min().expect("a group has a row");
+                        format!("{city}|{}|{min}", balances.len())
+                    })
+                    .collect()
+            }
+            "total" => {
+                let sum: i64 = self.amounts.iter().sum();
+                let sum = if self.amounts.is_empty() { String::new() } else { sum.to_string() };
+                vec![format!("{}|{sum}", self.amounts.len())]
+            }
+            "widest" => {
+                let groups = self.by_branch();
+                let max = groups.values().map(Vec::len).max();
+                vec![format!("{}|{}", groups.len(), max.map_or(String::new(), |m| m.to_string()))]
+            }
+            other => panic!("no view {other}"),
+        };
+        rows.sort();
+        rows
+    }
+}
+
+/// Rows as sorted text, NULL as nothing.
+fn rows(batches: impl Iterator<Item = RecordBatch>) -> Vec<String> {
+    let mut rows = Vec::new();
+    for batch in batches {
+        for row in 0..batch.num_rows() {
+            let cells = batch
+                .columns()
+                .iter()
+                .map(|column| array_value_to_string(column, row).expect("prints"));
+            rows.push(cells.collect::<Vec<_>>().join("|"));
+        }
+    }
+    rows.sort();
+    rows
+}
