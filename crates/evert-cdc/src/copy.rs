@@ -4,7 +4,6 @@
 
 use evert_log::NewPart;
 use evert_model::{Compression, Lsn, PartitionId, TopicId};
-use evert_view::SourceState;
 use futures::StreamExt;
 use tokio_postgres::Client;
 
@@ -53,6 +52,11 @@ pub(crate) async fn run(source: &Source, slot: Option<NewSlot>) -> Result<Lsn, T
     let committed_us = source.destination.now().get();
     copy.envelopes.begin(Origin { lsn: slot.start, xid: None, committed_us });
     for (index, table) in definition.tables.iter().enumerate() {
+        if !source.destination.is_empty(copy.topics[index])? {
+            // What a dropped source of this name has left there.
+            let cleared = copy.envelopes.push(index, Change::Truncate);
+            cleared.map_err(|error| Trouble::Failed(error.to_string()))?;
+        }
         copy.table(&client, index, table).await?;
     }
     copy.finish(slot.start).await?;
@@ -119,8 +123,7 @@ impl Copy<'_> {
         for batch in self.envelopes.finish() {
             self.writer.append(part(self.topics[batch.table], batch.batch)).await?;
         }
-        let detail = serde_json::json!({ "rows_copied": self.rows });
-        let state = SourceState { source: self.source.name.clone(), lsn: start, detail };
+        let state = self.source.definition.state(&self.source.name, start);
         self.writer.append(self.source.destination.state_part(&state)).await?;
         let position = self.writer.commit().await?.await?;
         self.source.status.update(|status| {

@@ -1,7 +1,7 @@
 //! What the catalog keeps of a source: everything needed to run it after a restart.
 
-use evert_model::{Column, ColumnType, RowSchema};
-use evert_view::{Name, SourceDef};
+use evert_model::{Column, ColumnType, Lsn, Position, RowSchema};
+use evert_view::{Name, SourceDef, SourceState};
 use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
@@ -10,6 +10,9 @@ use crate::error::SourceError;
 /// The options of a source's catalog entry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Definition {
+    /// The log's end when the source was made: tells it from earlier sources of its name, whose
+    /// states the log still holds.
+    pub(crate) born: Position,
     pub(crate) url: Address,
     pub(crate) publication: String,
     /// Whether CREATE SOURCE made the publication, so that DROP SOURCE removes it.
@@ -50,6 +53,27 @@ impl Definition {
     pub(crate) fn to_source(&self, name: &str) -> SourceDef {
         let options = serde_json::to_value(self).expect("a definition is plain data");
         SourceDef { name: name.to_owned(), options }
+    }
+}
+
+/// What the state of a source holds besides its LSN.
+#[derive(Serialize, Deserialize)]
+struct Detail {
+    born: Position,
+}
+
+impl Definition {
+    /// The state of the source `name` when everything up to `lsn` is in the log.
+    pub(crate) fn state(&self, name: &str, lsn: Lsn) -> SourceState {
+        let detail = serde_json::to_value(Detail { born: self.born });
+        let detail = detail.expect("a number is plain data");
+        SourceState { source: name.to_owned(), lsn, detail }
+    }
+
+    /// How far this source has come by a state found in the log; `None` if it is another's.
+    pub(crate) fn resume(&self, state: &SourceState) -> Option<Lsn> {
+        let detail: Detail = serde_json::from_value(state.detail.clone()).ok()?;
+        (detail.born == self.born).then_some(state.lsn)
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A trait, so that tests can hold back or lose what is not durable yet.
 
-use evert_log::{AppendError, LargeCommit, Log, NewCommit, NewPart, Receipt};
-use evert_model::{LogTime, Position, TopicId};
+use evert_log::{AppendError, LargeCommit, Log, NewCommit, NewPart, ReadError, Receipt};
+use evert_model::{LogTime, Offset, PartitionId, Position, TopicId};
 use evert_view::{Format, NewRelation, PinError, RelationKind, SourceState, Views};
 use futures::future::BoxFuture;
 use std::time::Duration;
@@ -18,8 +18,9 @@ pub(crate) type Durable = BoxFuture<'static, Result<Position, AppendError>>;
 
 /// The log and the relations, as a source needs them.
 pub(crate) trait Destination: Send + Sync + 'static {
-    /// How far the source has come, or `None` before its copy. May block.
-    fn state(&self, source: &str) -> Option<SourceState>;
+    /// The newest state that the log holds of a source of this name.
+    fn state<'a>(&'a self, source: &'a str)
+    -> BoxFuture<'a, Result<Option<SourceState>, PinError>>;
     /// The part that records how far the source has come.
     fn state_part(&self, state: &SourceState) -> NewPart;
     /// The topic of a table's relation, made if it is not there. May block.
@@ -32,6 +33,10 @@ pub(crate) trait Destination: Send + Sync + 'static {
     fn begin_large(&self) -> Box<dyn LargeAppend>;
     /// The log's time.
     fn now(&self) -> LogTime;
+    /// The log's durable end.
+    fn end(&self) -> Position;
+    /// Whether a topic has never held a record.
+    fn is_empty(&self, topic: TopicId) -> Result<bool, ReadError>;
     /// The row with this key in the table's relation, at the log's durable end.
     fn row<'a>(
         &'a self,
@@ -58,8 +63,15 @@ pub(crate) struct Server {
 }
 
 impl Destination for Server {
-    fn state(&self, source: &str) -> Option<SourceState> {
-        self.views.source_state(source)
+    fn state<'a>(
+        &'a self,
+        source: &'a str,
+    ) -> BoxFuture<'a, Result<Option<SourceState>, PinError>> {
+        Box::pin(async move {
+            // The follower folds the states; it has to have seen all that the log holds.
+            self.views.pin(&[], self.log.end(), PIN_TIMEOUT).await?;
+            Ok(self.views.source_state(source))
+        })
     }
 
     fn state_part(&self, state: &SourceState) -> NewPart {
@@ -91,6 +103,15 @@ impl Destination for Server {
 
     fn now(&self) -> LogTime {
         self.log.now()
+    }
+
+    fn end(&self) -> Position {
+        self.log.end()
+    }
+
+    fn is_empty(&self, topic: TopicId) -> Result<bool, ReadError> {
+        let ends = self.log.partition_ends(topic, PartitionId::new(0))?;
+        Ok(ends.high_watermark == Offset::new(0))
     }
 
     fn row<'a>(

@@ -112,6 +112,7 @@ impl Sources {
             tables.push(found.table);
         }
         let mut definition = Definition {
+            born: self.0.destination.end(),
             url,
             publication,
             publication_is_ours: false,
@@ -135,13 +136,13 @@ impl Sources {
         }
     }
 
-    /// Drops a source, its slot and the publication that was made for it. Its relations stay with
-    /// the rows they have, unless `cascade`: then they go, with what depends on them. Gives
-    /// notices.
+    /// Drops a source with its relations, its slot and the publication that was made for it, and
+    /// with `cascade` the views that read the relations. Topics stay. Gives notices.
     ///
     /// # Errors
-    /// If the other server cannot be reached the source is dropped all the same, and a notice
-    /// says what is left to do there.
+    /// When there is none, or views read its relations: the source then runs on. If the other
+    /// server cannot be reached the source is dropped all the same, and a notice says what is left
+    /// to do there.
     pub async fn drop(&self, name: &str, cascade: bool) -> Result<Vec<String>, SourceError> {
         let _one = self.0.statement.lock().await;
         let catalog = self.0.views.catalog();
@@ -153,6 +154,13 @@ impl Sources {
         if let Some(running) = running {
             running.halt().await;
         }
+        let views = self.0.views.clone();
+        let source = name.to_owned();
+        let dropped = worker::blocking(move || views.drop_source(&source, cascade)).await;
+        if let Err(error) = dropped.map_err(|_| SourceError::Stopping)? {
+            self.start(name, definition, None);
+            return Err(error.into());
+        }
         let mut notices = Vec::new();
         if let Err(error) = clean_up(&definition).await {
             notices.push(format!(
@@ -161,20 +169,6 @@ impl Sources {
                 quote_literal(&definition.slot)
             ));
         }
-        let views = self.0.views.clone();
-        let source = name.to_owned();
-        let dropped = worker::blocking(move || {
-            if cascade {
-                for table in &definition.tables {
-                    match views.drop(&table.relation(&source), true) {
-                        Ok(_) | Err(CatalogError::Unknown(_)) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-            }
-            views.drop_source(&source)
-        });
-        dropped.await.map_err(|_| SourceError::Stopping)??;
         Ok(notices)
     }
 
@@ -263,21 +257,12 @@ impl Sources {
             tracing::warn!(source = name, %error, "could not be taken back at the source");
         }
         let views = self.0.views.clone();
-        let (source, def) = (name.to_owned(), definition.clone());
-        let undone = worker::blocking(move || {
-            for table in &def.tables {
-                let relation = table.relation(&source);
-                let catalog = views.catalog();
-                let ours = catalog.relations.get(&relation);
-                if ours.is_some_and(|r| r.source.as_deref() == Some(&source)) {
-                    views.drop(&relation, true)?;
-                }
-            }
-            match views.catalog().sources.contains_key(&source) {
-                true => views.drop_source(&source).map(|_| ()),
+        let source = name.to_owned();
+        let undone =
+            worker::blocking(move || match views.catalog().sources.contains_key(&source) {
+                true => views.drop_source(&source, true).map(|_| ()),
                 false => Ok(()),
-            }
-        });
+            });
         if let Ok(Err(error)) = undone.await {
             tracing::warn!(source = name, %error, "could not be taken back in the catalog");
         }

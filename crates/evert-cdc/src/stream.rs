@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use evert_log::NewPart;
 use evert_model::{Lsn, Position, TopicId};
-use evert_view::SourceState;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
@@ -223,11 +222,7 @@ impl Stream<'_> {
     }
 
     fn state_part(&self, end: Lsn) -> NewPart {
-        let state = SourceState {
-            source: self.source.name.clone(),
-            lsn: end,
-            detail: serde_json::Value::Null,
-        };
+        let state = self.source.definition.state(&self.source.name, end);
         self.source.destination.state_part(&state)
     }
 

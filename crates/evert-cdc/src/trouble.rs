@@ -1,6 +1,6 @@
 //! Why a source stopped working, and what follows from it.
 
-use evert_log::AppendError;
+use evert_log::{AppendError, ReadError};
 use evert_view::PinError;
 
 use crate::decode::DecodeError;
@@ -64,6 +64,12 @@ impl From<AppendError> for Trouble {
             AppendError::UnknownTopic(_) => Self::Retry(error.to_string()),
             other => Self::Failed(other.to_string()),
         }
+    }
+}
+
+impl From<ReadError> for Trouble {
+    fn from(error: ReadError) -> Self {
+        Self::Failed(error.to_string())
     }
 }
 

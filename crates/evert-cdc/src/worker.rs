@@ -67,13 +67,10 @@ impl Source {
 
     /// How far the source has come by what is in the log.
     async fn resume(&self) -> Result<Option<Lsn>, Trouble> {
-        let destination = Arc::clone(&self.destination);
-        let name = self.name.clone();
-        let state = blocking(move || destination.state(&name)).await?;
-        if let Some(state) = &state {
-            self.status.update(|status| status.lsn = Some(state.lsn));
-        }
-        Ok(state.map(|state| state.lsn))
+        let state = self.destination.state(&self.name).await?;
+        let resume = state.and_then(|state| self.definition.resume(&state));
+        self.status.update(|status| status.lsn = resume);
+        Ok(resume)
     }
 
     async fn attempt(&self, slot: Option<NewSlot>) -> Result<(), Trouble> {
