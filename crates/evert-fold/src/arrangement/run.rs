@@ -1,0 +1,186 @@
+//! A run: rows that never change, and which of them are dead by now.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch};
+use arrow::buffer::{BooleanBuffer, Buffer};
+use evert_model::Delta;
+
+use crate::project::filter_delta;
+
+/// Rows of a bitmap's block: what one change of a pinned bitmap copies is 512 bytes.
+const BLOCK_ROWS: usize = 4096;
+const BLOCK_WORDS: usize = BLOCK_ROWS / 64;
+
+/// Key bytes in row order.
+#[derive(Debug, Default)]
+pub(crate) struct KeyBytes {
+    data: Vec<u8>,
+    /// Where each key ends; empty if all are `width` bytes long.
+    ends: Vec<usize>,
+    width: usize,
+    len: usize,
+}
+
+impl KeyBytes {
+    pub(crate) fn collect<'a>(keys: impl ExactSizeIterator<Item = &'a [u8]>) -> Self {
+        let mut this = Self { len: keys.len(), ..Self::default() };
+        for (i, key) in keys.enumerate() {
+            if i == 0 {
+                this.width = key.len();
+                this.data.reserve_exact(key.len() * this.len);
+            }
+            if key.len() != this.width && this.ends.is_empty() {
+                this.ends.reserve_exact(this.len);
+                this.ends.extend((1..=i).map(|n| n * this.width));
+            }
+            this.data.extend_from_slice(key);
+            if !this.ends.is_empty() || key.len() != this.width {
+                this.ends.push(this.data.len());
+            }
+        }
+        this.data.shrink_to_fit();
+        this
+    }
+
+    pub(crate) fn get(&self, row: usize) -> &[u8] {
+        if self.ends.is_empty() {
+            return &self.data[row * self.width..(row + 1) * self.width];
+        }
+        let start = if row == 0 { 0 } else { self.ends[row - 1] };
+        &self.data[start..self.ends[row]]
+    }
+
+    /// The row of a key, if the keys ascend.
+    pub(crate) fn search(&self, key: &[u8]) -> Option<usize> {
+        let (mut low, mut high) = (0, self.len);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.get(middle).cmp(key) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Equal => return Some(middle),
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        None
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.data.capacity() + self.ends.capacity() * size_of::<usize>()
+    }
+}
+
+/// Immutable rows.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) rows: RecordBatch,
+    /// How often each row is there; `None`: once.
+    pub(crate) weights: Option<Int64Array>,
+    /// Ascending; only in keyed arrangements.
+    pub(crate) keys: Option<KeyBytes>,
+    /// The writer's number of each row; empty while the writer keeps no index.
+    pub(crate) ids: Vec<u32>,
+}
+
+impl Run {
+    pub(crate) fn weight(&self, row: usize) -> i64 {
+        self.weights.as_ref().map_or(1, |weights| weights.value(row))
+    }
+}
+
+/// Which rows of a run are dead, in blocks that snapshots share.
+#[derive(Clone, Debug, Default)]
+struct Dead {
+    blocks: Option<Arc<Vec<Arc<[u64; BLOCK_WORDS]>>>>,
+    count: usize,
+}
+
+impl Dead {
+    fn contains(&self, row: usize) -> bool {
+        self.blocks.as_ref().is_some_and(|blocks| {
+            blocks[row / BLOCK_ROWS][row % BLOCK_ROWS / 64] >> (row % 64) & 1 == 1
+        })
+    }
+
+    fn insert(&mut self, row: usize, rows: usize) {
+        let blocks = self.blocks.get_or_insert_with(|| {
+            // All blocks are one until they differ.
+            let block = Arc::new([0; BLOCK_WORDS]);
+            Arc::new(std::iter::repeat_n(block, rows.div_ceil(BLOCK_ROWS)).collect())
+        });
+        let block = Arc::make_mut(&mut Arc::make_mut(blocks)[row / BLOCK_ROWS]);
+        let word = &mut block[row % BLOCK_ROWS / 64];
+        assert!(*word >> (row % 64) & 1 == 0, "a row dies once");
+        *word |= 1 << (row % 64);
+        self.count += 1;
+    }
+}
+
+/// A run at one moment: cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct LiveRun {
+    pub(crate) run: Arc<Run>,
+    dead: Dead,
+}
+
+impl LiveRun {
+    pub(crate) fn new(run: Run) -> Self {
+        Self { run: Arc::new(run), dead: Dead::default() }
+    }
+
+    /// A row's key bytes.
+    ///
+    /// # Panics
+    /// If the run belongs to a bag.
+    pub(crate) fn key(&self, row: usize) -> &[u8] {
+        self.run.keys.as_ref().expect("runs of keyed arrangements have keys").get(row)
+    }
+
+    /// Rows alive.
+    pub(crate) fn live_rows(&self) -> usize {
+        self.rows() - self.dead.count
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.run.rows.num_rows()
+    }
+
+    pub(crate) fn is_live(&self, row: usize) -> bool {
+        !self.dead.contains(row)
+    }
+
+    pub(crate) fn kill(&mut self, row: usize) {
+        self.dead.insert(row, self.run.rows.num_rows());
+    }
+
+    /// Adds the writer's numbers, which nothing has needed so far.
+    pub(crate) fn with_ids(&self, ids: Vec<u32>) -> Self {
+        let Run { rows, weights, .. } = &*self.run;
+        let run = Run { rows: rows.clone(), weights: weights.clone(), keys: None, ids };
+        Self { run: Arc::new(run), dead: self.dead.clone() }
+    }
+
+    /// The rows from `start` that are alive, `len` rows looked at.
+    pub(crate) fn live_delta(&self, start: usize, len: usize) -> Delta {
+        let rows = self.run.rows.slice(start, len);
+        let delta = match &self.run.weights {
+            Some(weights) => Delta::new(rows, weights.slice(start, len)),
+            None => Delta::inserts(rows),
+        };
+        let Some(blocks) = &self.dead.blocks else { return delta };
+        let words = blocks.iter().flat_map(|block| block.iter().map(|word| !word));
+        let first = start / 64;
+        let words: Vec<u64> = words.skip(first).take((start + len).div_ceil(64) - first).collect();
+        let live = BooleanBuffer::new(Buffer::from_vec(words), start % 64, len);
+        filter_delta(&delta, &BooleanArray::new(live, None))
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let columns = self.run.rows.columns().iter();
+        let columns: usize = columns.map(|column| column.get_array_memory_size()).sum();
+        let weights = self.run.weights.as_ref().map_or(0, |w| w.get_array_memory_size());
+        let keys = self.run.keys.as_ref().map_or(0, KeyBytes::memory_bytes);
+        let dead = self.dead.blocks.as_ref().map_or(0, |blocks| blocks.len() * BLOCK_WORDS * 8);
+        columns + weights + keys + dead + self.run.ids.capacity() * size_of::<u32>()
+    }
+}

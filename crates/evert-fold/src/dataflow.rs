@@ -1,0 +1,229 @@
+//! A plan with its state, moved tick by tick.
+
+use arrow::datatypes::SchemaRef;
+use evert_model::Delta;
+
+use crate::consolidate::consolidate;
+use crate::join::{Join, residual};
+use crate::keys::KeyCodec;
+use crate::plan::{FoldError, Node, NodeId, Plan};
+use crate::project::Projection;
+use crate::reduce::Reduce;
+use crate::rows::batch_of;
+use std::sync::Arc;
+
+/// A row that could not be evaluated (overflow, division by zero, a failed cast), or a group
+/// whose aggregate does not fit its type: it is left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowError {
+    /// What went wrong.
+    pub reason: String,
+    /// The row as JSON-like text, cut to a few hundred bytes.
+    pub row: String,
+    /// +1 the row is now in error, -1 it was and has been retracted.
+    pub weight: i64,
+}
+
+/// What a tick changes.
+#[derive(Debug, Default)]
+pub struct TickOutput {
+    /// Consolidated changes of the output: no row is both inserted and retracted.
+    pub changes: Vec<Delta>,
+    /// Rows that fell out, or came back.
+    pub errors: Vec<RowError>,
+}
+
+/// A plan with its state.
+#[derive(Debug)]
+pub struct Dataflow {
+    operators: Vec<Operator>,
+    /// How many nodes read each node.
+    readers: Vec<usize>,
+    output: NodeId,
+    output_schema: SchemaRef,
+    output_codec: KeyCodec,
+    /// Whether the output needs no consolidation.
+    is_consolidated: bool,
+}
+
+#[derive(Debug)]
+enum Operator {
+    Input { index: usize },
+    FilterProject { input: NodeId, projection: Projection },
+    Join { left: NodeId, right: NodeId, join: Box<Join> },
+    Reduce { input: NodeId, reduce: Box<Reduce> },
+    Union { inputs: Vec<NodeId>, schema: SchemaRef },
+}
+
+impl Dataflow {
+    /// A plan over no rows yet.
+    ///
+    /// # Errors
+    /// If the plan is not valid.
+    pub fn new(plan: Plan) -> Result<Self, FoldError> {
+        let schemas = plan.schemas()?;
+        let mut readers = vec![0; plan.nodes.len()];
+        for input in plan.nodes.iter().flat_map(Node::inputs) {
+            readers[input] += 1;
+        }
+        let operators = plan
+            .nodes
+            .iter()
+            .zip(&schemas)
+            .map(|(node, schema)| Operator::new(node, schema, &schemas))
+            .collect::<Result<Vec<_>, _>>()?;
+        let output_schema = Arc::clone(&schemas[plan.output]);
+        Ok(Self {
+            is_consolidated: matches!(operators[plan.output], Operator::Reduce { .. }),
+            output_codec: KeyCodec::of_schema(&output_schema)?,
+            operators,
+            readers,
+            output: plan.output,
+            output_schema,
+        })
+    }
+
+    /// Feeds each input's deltas of one tick and gives the output's changes. Rows may come in any
+    /// number of deltas; within a tick none is retracted more often than it was inserted.
+    ///
+    /// # Panics
+    /// If rows do not have their input's schema, or a row is retracted that is not there.
+    pub fn tick(&mut self, inputs: &[Vec<Delta>]) -> TickOutput {
+        let mut errors = Vec::new();
+        let mut results = Results::new(&self.readers, self.output);
+        for (id, operator) in self.operators.iter_mut().enumerate() {
+            let result = operator.tick(inputs, &mut results, &mut errors);
+            results.put(id, result);
+        }
+        let changes = results.take(self.output);
+        let changes = if self.is_consolidated {
+            changes
+        } else {
+            consolidate(changes, &self.output_codec, &self.output_schema)
+        };
+        TickOutput { changes, errors: cancel_errors(errors) }
+    }
+
+    /// The schema of the changes.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.output_schema
+    }
+
+    /// Bytes of state.
+    pub fn memory_bytes(&self) -> usize {
+        let bytes = self.operators.iter().map(|operator| match operator {
+            Operator::Join { join, .. } => join.memory_bytes(),
+            Operator::Reduce { reduce, .. } => reduce.memory_bytes(),
+            _ => 0,
+        });
+        bytes.sum()
+    }
+}
+
+impl Operator {
+    fn new(node: &Node, schema: &SchemaRef, schemas: &[SchemaRef]) -> Result<Self, FoldError> {
+        let schema = Arc::clone(schema);
+        Ok(match node {
+            Node::Input { index, .. } => Self::Input { index: *index },
+            Node::FilterProject { input, predicate, exprs, .. } => Self::FilterProject {
+                input: *input,
+                projection: Projection::new(predicate.clone(), exprs.clone(), schema),
+            },
+            Node::Join { left, right, on, filter, .. } => {
+                let filter = residual(filter.as_ref(), &schema);
+                let join = Join::new(&schemas[*left], &schemas[*right], on, filter, schema)?;
+                Self::Join { left: *left, right: *right, join: Box::new(join) }
+            }
+            Node::Reduce { input, keys, aggregates, .. } => {
+                let reduce = Reduce::new(&schemas[*input], keys.clone(), aggregates, schema)?;
+                Self::Reduce { input: *input, reduce: Box::new(reduce) }
+            }
+            Node::Distinct { input } => {
+                let keys = (0..schema.fields().len()).collect();
+                let reduce = Reduce::distinct(&schemas[*input], keys, schema)?;
+                Self::Reduce { input: *input, reduce: Box::new(reduce) }
+            }
+            Node::Union { inputs, .. } => Self::Union { inputs: inputs.clone(), schema },
+        })
+    }
+
+    fn tick(
+        &mut self,
+        inputs: &[Vec<Delta>],
+        results: &mut Results,
+        errors: &mut Vec<RowError>,
+    ) -> Vec<Delta> {
+        match self {
+            Self::Input { index } => inputs.get(*index).cloned().unwrap_or_default(),
+            Self::FilterProject { input, projection } => {
+                let input = results.take(*input);
+                input.iter().filter_map(|delta| projection.apply(delta, errors)).collect()
+            }
+            Self::Join { left, right, join } => {
+                let (left, right) = (results.take(*left), results.take(*right));
+                join.tick(&left, &right, errors)
+            }
+            Self::Reduce { input, reduce } => reduce.tick(&results.take(*input), errors),
+            Self::Union { inputs, schema } => {
+                let deltas: Vec<_> = inputs.iter().flat_map(|&id| results.take(id)).collect();
+                deltas.into_iter().map(|delta| with_schema(delta, schema)).collect()
+            }
+        }
+    }
+}
+
+/// The same rows under another schema of the same number of columns.
+fn with_schema(delta: Delta, schema: &SchemaRef) -> Delta {
+    let columns = delta.rows.columns().iter().zip(schema.fields());
+    let columns = columns
+        .map(|(column, field)| {
+            if column.data_type() == field.data_type() {
+                return Arc::clone(column);
+            }
+            arrow::compute::cast(column, field.data_type())
+                .expect("the planner unites columns that cast")
+        })
+        .collect();
+    Delta::new(batch_of(schema, columns, delta.len()), delta.weights)
+}
+
+/// What the nodes have put out this tick, each kept until its last reader has taken it.
+struct Results {
+    deltas: Vec<Vec<Delta>>,
+    left: Vec<usize>,
+}
+
+impl Results {
+    fn new(readers: &[usize], output: NodeId) -> Self {
+        let mut left = readers.to_vec();
+        left[output] += 1;
+        Self { deltas: Vec::with_capacity(readers.len()), left }
+    }
+
+    fn put(&mut self, id: NodeId, deltas: Vec<Delta>) {
+        assert_eq!(id, self.deltas.len(), "nodes tick in order");
+        self.deltas.push(deltas);
+    }
+
+    fn take(&mut self, id: NodeId) -> Vec<Delta> {
+        self.left[id] -= 1;
+        if self.left[id] == 0 {
+            std::mem::take(&mut self.deltas[id])
+        } else {
+            self.deltas[id].clone()
+        }
+    }
+}
+
+/// Errors that came and went within the tick are no news.
+fn cancel_errors(errors: Vec<RowError>) -> Vec<RowError> {
+    if errors.iter().all(|error| error.weight > 0) {
+        return errors;
+    }
+    let mut sums = std::collections::BTreeMap::<(String, String), i64>::new();
+    for error in errors {
+        *sums.entry((error.reason, error.row)).or_default() += error.weight;
+    }
+    let left = sums.into_iter().filter(|(_, weight)| *weight != 0);
+    left.map(|((reason, row), weight)| RowError { reason, row, weight }).collect()
+}

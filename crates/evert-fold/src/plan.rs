@@ -1,0 +1,325 @@
+//! The plan: a view as a graph of operators, and the checks that it hangs together.
+//!
+//! Owns: the IR that `evert-sql` emits and [`Dataflow`](crate::Dataflow) runs.
+//! Not here: SQL text, optimisation, execution.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion_physical_expr::PhysicalExpr;
+use thiserror::Error;
+
+/// Index of a node in its plan. A node's inputs come before it.
+pub type NodeId = usize;
+
+/// A view as a graph of operators.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The operators; each names earlier ones as its inputs.
+    pub nodes: Vec<Node>,
+    /// The node whose output is the view.
+    pub output: NodeId,
+    /// The output's columns that identify a row, if any: GROUP BY's keys.
+    pub key: Option<Vec<usize>>,
+}
+
+/// One operator.
+#[derive(Clone, Debug)]
+pub enum Node {
+    /// Deltas from outside: the `index`-th input of [`Dataflow::tick`](crate::Dataflow::tick).
+    Input {
+        /// Which of the tick's inputs.
+        index: usize,
+        /// What its rows look like.
+        schema: SchemaRef,
+    },
+    /// WHERE, then SELECT. A row whose evaluation fails becomes a
+    /// [`RowError`](crate::RowError) and is left out.
+    FilterProject {
+        /// Where the rows come from.
+        input: NodeId,
+        /// Rows for which it is false or NULL are dropped.
+        predicate: Option<Arc<dyn PhysicalExpr>>,
+        /// Over the input's columns.
+        exprs: Vec<Arc<dyn PhysicalExpr>>,
+        /// The output; results of another physical type are cast to it.
+        schema: SchemaRef,
+    },
+    /// Inner equi-join; NULL keys never match. No keys: cross join. Output: left columns, then
+    /// right columns.
+    Join {
+        /// The left input.
+        left: NodeId,
+        /// The right input.
+        right: NodeId,
+        /// Pairs of (left column, right column) that must be equal.
+        on: Vec<(usize, usize)>,
+        /// Over the output's columns.
+        filter: Option<Arc<dyn PhysicalExpr>>,
+        /// The output.
+        schema: SchemaRef,
+    },
+    /// GROUP BY. Output: keys, then aggregates. With no keys there is exactly one row, always
+    /// (also over no input). A group one of whose aggregates does not fit its type is a
+    /// [`RowError`](crate::RowError) for as long as it does not, and has no row meanwhile.
+    Reduce {
+        /// Where the rows come from.
+        input: NodeId,
+        /// The input's columns to group by.
+        keys: Vec<usize>,
+        /// What to compute for each group.
+        aggregates: Vec<Aggregate>,
+        /// The output.
+        schema: SchemaRef,
+    },
+    /// SELECT DISTINCT. -0.0 and 0.0 are one value, and so are all NaNs.
+    Distinct {
+        /// Where the rows come from.
+        input: NodeId,
+    },
+    /// UNION ALL.
+    Union {
+        /// Where the rows come from, column by column in the same order.
+        inputs: Vec<NodeId>,
+        /// The output; columns of another physical type are cast to it.
+        schema: SchemaRef,
+    },
+}
+
+/// An aggregate over a group.
+#[derive(Clone, Debug)]
+pub struct Aggregate {
+    /// What is computed.
+    pub function: AggregateFunction,
+    /// The input column; `None` for count(*).
+    pub argument: Option<usize>,
+    /// Each value counts once.
+    pub distinct: bool,
+    /// A boolean input column: FILTER (WHERE ...).
+    pub filter: Option<usize>,
+}
+
+/// What an [`Aggregate`] computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AggregateFunction {
+    /// Rows, or rows with a value.
+    Count,
+    /// Exact whatever the order; NULL over no values.
+    Sum,
+    /// The exact sum by the count, rounded once more; NULL over no values.
+    Avg,
+    /// The least value; NULL over no values. NaN is greater than any number.
+    Min,
+    /// The greatest value; NULL over no values.
+    Max,
+}
+
+/// Decimal digits that every sum and decimal average has.
+pub(crate) const SUM_PRECISION: u8 = 38;
+/// The least scale of a decimal average.
+const AVG_SCALE_MIN: i8 = 6;
+
+impl AggregateFunction {
+    /// The output type over an argument type: sum of integers is Decimal128(38, 0), of decimals
+    /// Decimal128(38, s), of floats Float64; avg of integers and floats is Float64, of
+    /// Decimal128(p, s) is Decimal128(38, max(s, 6)); count is Int64; min and max keep the type.
+    ///
+    /// # Errors
+    /// If there is no such aggregate over such an argument.
+    pub fn output_type(self, argument: Option<&DataType>) -> Result<DataType, FoldError> {
+        let unsupported = || {
+            let of = argument.map_or("*".to_owned(), ToString::to_string);
+            FoldError::InvalidPlan(format!("there is no {self:?} over {of}"))
+        };
+        match (self, argument) {
+            (Self::Count, _) => Ok(DataType::Int64),
+            (_, None) => Err(unsupported()),
+            (Self::Min | Self::Max, Some(argument)) => Ok(argument.clone()),
+            (Self::Sum, Some(argument)) => match argument {
+                t if t.is_integer() => Ok(DataType::Decimal128(SUM_PRECISION, 0)),
+                t if t.is_floating() => Ok(DataType::Float64),
+                DataType::Decimal32(_, s)
+                | DataType::Decimal64(_, s)
+                | DataType::Decimal128(_, s) => Ok(DataType::Decimal128(SUM_PRECISION, *s)),
+                _ => Err(unsupported()),
+            },
+            (Self::Avg, Some(argument)) => match argument {
+                t if t.is_integer() || t.is_floating() => Ok(DataType::Float64),
+                DataType::Decimal32(_, s)
+                | DataType::Decimal64(_, s)
+                | DataType::Decimal128(_, s) => {
+                    Ok(DataType::Decimal128(SUM_PRECISION, (*s).max(AVG_SCALE_MIN)))
+                }
+                _ => Err(unsupported()),
+            },
+        }
+    }
+
+    /// The SQL name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Sum => "sum",
+            Self::Avg => "avg",
+            Self::Min => "min",
+            Self::Max => "max",
+        }
+    }
+}
+
+/// Why a plan cannot run.
+#[derive(Debug, Error)]
+pub enum FoldError {
+    /// The plan contradicts itself or asks for what no operator does.
+    #[error("the plan is not valid: {0}")]
+    InvalidPlan(String),
+}
+
+impl Plan {
+    /// The schema of what the plan puts out.
+    ///
+    /// # Errors
+    /// If the plan is not valid.
+    pub fn output_schema(&self) -> Result<SchemaRef, FoldError> {
+        let schemas = self.schemas()?;
+        schemas
+            .get(self.output)
+            .cloned()
+            .ok_or_else(|| FoldError::InvalidPlan(format!("there is no node {}", self.output)))
+    }
+
+    /// Every node's output schema, after checking the plan.
+    pub(crate) fn schemas(&self) -> Result<Vec<SchemaRef>, FoldError> {
+        let mut schemas: Vec<SchemaRef> = Vec::with_capacity(self.nodes.len());
+        for (id, node) in self.nodes.iter().enumerate() {
+            let schema = node
+                .check(&schemas)
+                .map_err(|what| FoldError::InvalidPlan(format!("node {id}: {what}")))?;
+            schemas.push(schema);
+        }
+        let Some(output) = schemas.get(self.output) else {
+            return Err(FoldError::InvalidPlan(format!("there is no node {}", self.output)));
+        };
+        for &column in self.key.iter().flatten() {
+            in_range(output, column).map_err(FoldError::InvalidPlan)?;
+        }
+        Ok(schemas)
+    }
+}
+
+impl Node {
+    /// The nodes that this one reads.
+    pub fn inputs(&self) -> Vec<NodeId> {
+        match self {
+            Self::Input { .. } => Vec::new(),
+            Self::FilterProject { input, .. }
+            | Self::Reduce { input, .. }
+            | Self::Distinct { input } => vec![*input],
+            Self::Join { left, right, .. } => vec![*left, *right],
+            Self::Union { inputs, .. } => inputs.clone(),
+        }
+    }
+
+    /// The output schema, if the node fits those before it.
+    fn check(&self, before: &[SchemaRef]) -> Result<SchemaRef, String> {
+        for input in self.inputs() {
+            if input >= before.len() {
+                return Err(format!("its input {input} does not come before it"));
+            }
+        }
+        match self {
+            Self::Input { schema, .. } => Ok(Arc::clone(schema)),
+            Self::FilterProject { exprs, schema, .. } => {
+                if exprs.len() != schema.fields().len() {
+                    return Err(format!(
+                        "{} expressions for {} columns",
+                        exprs.len(),
+                        schema.fields().len()
+                    ));
+                }
+                Ok(Arc::clone(schema))
+            }
+            Self::Join { left, right, on, schema, .. } => {
+                check_join(&before[*left], &before[*right], on, schema)?;
+                Ok(Arc::clone(schema))
+            }
+            Self::Reduce { input, keys, aggregates, schema } => {
+                check_reduce(&before[*input], keys, aggregates, schema)?;
+                Ok(Arc::clone(schema))
+            }
+            Self::Distinct { input } => Ok(Arc::clone(&before[*input])),
+            Self::Union { inputs, schema } => {
+                for &input in inputs {
+                    if before[input].fields().len() != schema.fields().len() {
+                        return Err(format!("input {input} has another number of columns"));
+                    }
+                }
+                Ok(Arc::clone(schema))
+            }
+        }
+    }
+}
+
+fn check_join(
+    left: &Schema,
+    right: &Schema,
+    on: &[(usize, usize)],
+    schema: &Schema,
+) -> Result<(), String> {
+    for &(l, r) in on {
+        in_range(left, l)?;
+        in_range(right, r)?;
+        let (l, r) = (left.field(l).data_type(), right.field(r).data_type());
+        if l != r {
+            return Err(format!("a join key is {l} on the left and {r} on the right"));
+        }
+    }
+    let columns = left.fields().iter().chain(right.fields());
+    same_types(columns.map(|field| field.data_type()), schema)
+}
+
+fn check_reduce(
+    input: &Schema,
+    keys: &[usize],
+    aggregates: &[Aggregate],
+    schema: &Schema,
+) -> Result<(), String> {
+    let mut types = Vec::new();
+    for &key in keys {
+        in_range(input, key)?;
+        types.push(input.field(key).data_type().clone());
+    }
+    for aggregate in aggregates {
+        if let Some(argument) = aggregate.argument {
+            in_range(input, argument)?;
+        }
+        if let Some(filter) = aggregate.filter {
+            in_range(input, filter)?;
+            if input.field(filter).data_type() != &DataType::Boolean {
+                return Err(format!("FILTER's column {filter} is not boolean"));
+            }
+        }
+        let argument = aggregate.argument.map(|column| input.field(column).data_type());
+        types.push(aggregate.function.output_type(argument).map_err(|error| error.to_string())?);
+    }
+    same_types(types.iter(), schema)
+}
+
+fn in_range(schema: &Schema, column: usize) -> Result<(), String> {
+    if column < schema.fields().len() {
+        return Ok(());
+    }
+    Err(format!("there is no column {column} among {}", schema.fields().len()))
+}
+
+fn same_types<'a>(
+    types: impl Iterator<Item = &'a DataType>,
+    schema: &Schema,
+) -> Result<(), String> {
+    let types: Vec<_> = types.collect();
+    let declared: Vec<_> = schema.fields().iter().map(|field| field.data_type()).collect();
+    if types == declared {
+        return Ok(());
+    }
+    Err(format!("it gives {types:?} where its schema says {declared:?}"))
+}

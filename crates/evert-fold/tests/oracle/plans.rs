@@ -1,0 +1,280 @@
+//! Random plans, twice: as Evert's IR and as a tree that the naive answer walks.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion_common::ScalarValue;
+use datafusion_expr_common::operator::Operator;
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::{BinaryExpr, Column, Literal};
+use evert_fold::{Aggregate, AggregateFunction, Node, Plan};
+use fastrand::Rng;
+
+use crate::values;
+
+pub(crate) struct Generated {
+    pub(crate) plan: Plan,
+    pub(crate) naive: Naive,
+    pub(crate) inputs: usize,
+}
+
+/// The plan as a tree.
+#[derive(Clone, Debug)]
+pub(crate) enum Naive {
+    Input(usize),
+    Project { input: Box<Naive>, predicate: Option<Expr>, exprs: Vec<Expr> },
+    Join { left: Box<Naive>, right: Box<Naive>, on: Vec<(usize, usize)>, filter: Option<Expr> },
+    Reduce { input: Box<Naive>, keys: Vec<usize>, aggregates: Vec<NaiveAggregate> },
+    Distinct(Box<Naive>),
+    Union(Vec<Naive>),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct NaiveAggregate {
+    pub(crate) aggregate: Aggregate,
+    pub(crate) argument: Option<DataType>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Expr {
+    Column(usize),
+    Int(i64),
+    /// Checked.
+    Add(Box<Expr>, Box<Expr>),
+    /// Division by zero is an error.
+    Div(Box<Expr>, Box<Expr>),
+    Less(Box<Expr>, Box<Expr>),
+}
+
+struct Part {
+    node: usize,
+    naive: Naive,
+    schema: SchemaRef,
+    key: Option<Vec<usize>>,
+}
+
+struct Generator<'a> {
+    rng: &'a mut Rng,
+    nodes: Vec<Node>,
+    inputs: usize,
+}
+
+pub(crate) fn generate(rng: &mut Rng) -> Generated {
+    let inputs = rng.usize(1..4);
+    let mut generator = Generator { rng, nodes: Vec::new(), inputs };
+    let depth = generator.rng.usize(1..5);
+    let part = generator.part(depth);
+    let plan = Plan { nodes: generator.nodes, output: part.node, key: part.key };
+    Generated { plan, naive: part.naive, inputs }
+}
+
+impl Generator<'_> {
+    fn part(&mut self, depth: usize) -> Part {
+        if depth == 0 {
+            return self.input();
+        }
+        match self.rng.u8(0..10) {
+            0..3 => self.project(depth),
+            3..5 => self.join(depth),
+            5..8 => self.reduce(depth),
+            8 => self.distinct(depth),
+            _ => self.union(depth),
+        }
+    }
+
+    fn push(&mut self, node: Node, naive: Naive, schema: SchemaRef) -> Part {
+        self.nodes.push(node);
+        Part { node: self.nodes.len() - 1, naive, schema, key: None }
+    }
+
+    fn input(&mut self) -> Part {
+        let index = self.rng.usize(0..self.inputs);
+        let schema = values::schema();
+        let node = Node::Input { index, schema: schema.clone() };
+        self.push(node, Naive::Input(index), schema)
+    }
+
+    fn project(&mut self, depth: usize) -> Part {
+        let input = self.part(depth - 1);
+        let predicate = self.rng.bool().then(|| self.predicate(&input.schema));
+        let (exprs, fields): (Vec<_>, Vec<_>) = (0..self.rng.usize(0..5))
+            .map(|i| {
+                let (expr, data_type) = self.expression(&input.schema);
+                (expr, Field::new(format!("p{i}"), data_type, true))
+            })
+            .unzip();
+        let schema = Arc::new(Schema::new(fields));
+        let node = Node::FilterProject {
+            input: input.node,
+            predicate: predicate.as_ref().map(|p| p.physical(&input.schema)),
+            exprs: exprs.iter().map(|e| e.physical(&input.schema)).collect(),
+            schema: schema.clone(),
+        };
+        let naive = Naive::Project { input: Box::new(input.naive), predicate, exprs };
+        self.push(node, naive, schema)
+    }
+
+    fn join(&mut self, depth: usize) -> Part {
+        let right_depth = self.rng_depth(depth);
+        let (left, right) = (self.part(depth - 1), self.part(right_depth));
+        let mut pairs = Vec::new();
+        for (l, left) in left.schema.fields().iter().enumerate() {
+            for (r, right) in right.schema.fields().iter().enumerate() {
+                if left.data_type() == right.data_type() && left.data_type() != &DataType::Boolean {
+                    pairs.push((l, r));
+                }
+            }
+        }
+        self.rng.shuffle(&mut pairs);
+        let small = self.rng.u8(0..10) == 0;
+        pairs.truncate(if small { 0 } else { self.rng.usize(1..3) });
+        let fields: Vec<_> =
+            left.schema.fields().iter().chain(right.schema.fields()).cloned().collect();
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
+        let filter = (self.rng.u8(0..3) == 0).then(|| self.predicate(&schema));
+        let node = Node::Join {
+            left: left.node,
+            right: right.node,
+            on: pairs.clone(),
+            filter: filter.as_ref().map(|filter| filter.physical(&schema)),
+            schema: schema.clone(),
+        };
+        let (left, right) = (Box::new(left.naive), Box::new(right.naive));
+        self.push(node, Naive::Join { left, right, on: pairs, filter }, schema)
+    }
+
+    /// Joins grow fast: one side is shallow.
+    fn rng_depth(&mut self, depth: usize) -> usize {
+        self.rng.usize(0..2).min(depth - 1)
+    }
+
+    fn reduce(&mut self, depth: usize) -> Part {
+        let input = self.part(depth - 1);
+        let columns = input.schema.fields().len();
+        let mut keys: Vec<usize> = (0..columns).collect();
+        self.rng.shuffle(&mut keys);
+        keys.truncate(self.rng.usize(0..3));
+        let mut fields: Vec<Field> =
+            keys.iter().map(|&key| input.schema.field(key).clone()).collect();
+        let mut aggregates = Vec::new();
+        for i in 0..self.rng.usize(0..5) {
+            let (aggregate, argument, output) = self.aggregate(&input.schema);
+            fields.push(Field::new(format!("a{i}"), output, true));
+            aggregates.push(NaiveAggregate { aggregate, argument });
+        }
+        let schema = Arc::new(Schema::new(fields));
+        let node = Node::Reduce {
+            input: input.node,
+            keys: keys.clone(),
+            aggregates: aggregates.iter().map(|a| a.aggregate.clone()).collect(),
+            schema: schema.clone(),
+        };
+        let key = (0..keys.len()).collect();
+        let naive = Naive::Reduce { input: Box::new(input.naive), keys, aggregates };
+        Part { key: Some(key), ..self.push(node, naive, schema) }
+    }
+
+    fn aggregate(&mut self, schema: &SchemaRef) -> (Aggregate, Option<DataType>, DataType) {
+        use AggregateFunction::{Avg, Count, Max, Min, Sum};
+        let functions = [Count, Sum, Avg, Min, Max];
+        let booleans: Vec<usize> = (0..schema.fields().len())
+            .filter(|&i| schema.field(i).data_type() == &DataType::Boolean)
+            .collect();
+        loop {
+            let function = functions[self.rng.usize(0..functions.len())];
+            let argument = (!schema.fields().is_empty() && self.rng.u8(0..6) > 0)
+                .then(|| self.rng.usize(0..schema.fields().len()));
+            let data_type = argument.map(|column| schema.field(column).data_type().clone());
+            let Ok(output) = function.output_type(data_type.as_ref()) else { continue };
+            let filter = (!booleans.is_empty() && self.rng.u8(0..4) == 0)
+                .then(|| booleans[self.rng.usize(0..booleans.len())]);
+            let distinct = argument.is_some() && self.rng.u8(0..3) == 0;
+            return (Aggregate { function, argument, distinct, filter }, data_type, output);
+        }
+    }
+
+    fn distinct(&mut self, depth: usize) -> Part {
+        let input = self.part(depth - 1);
+        let node = Node::Distinct { input: input.node };
+        self.push(node, Naive::Distinct(Box::new(input.naive)), input.schema)
+    }
+
+    fn union(&mut self, depth: usize) -> Part {
+        let first = self.part(depth - 1);
+        // The same input twice, and once more filtered: all of one schema.
+        let predicate = self.predicate(&first.schema);
+        let exprs: Vec<_> = (0..first.schema.fields().len()).map(Expr::Column).collect();
+        let node = Node::FilterProject {
+            input: first.node,
+            predicate: Some(predicate.physical(&first.schema)),
+            exprs: exprs.iter().map(|e| e.physical(&first.schema)).collect(),
+            schema: first.schema.clone(),
+        };
+        let naive = Naive::Project {
+            input: Box::new(first.naive.clone()),
+            predicate: Some(predicate),
+            exprs,
+        };
+        let second = self.push(node, naive, first.schema.clone());
+        let node = Node::Union {
+            inputs: vec![first.node, second.node, first.node],
+            schema: first.schema.clone(),
+        };
+        let naive = Naive::Union(vec![first.naive.clone(), second.naive, first.naive]);
+        self.push(node, naive, first.schema)
+    }
+
+    fn predicate(&mut self, schema: &SchemaRef) -> Expr {
+        let booleans = columns_of(schema, &DataType::Boolean);
+        if !booleans.is_empty() && self.rng.bool() {
+            return Expr::Column(booleans[self.rng.usize(0..booleans.len())]);
+        }
+        let (left, right) = (self.integer(schema, 1), self.integer(schema, 1));
+        Expr::Less(Box::new(left), Box::new(right))
+    }
+
+    fn integer(&mut self, schema: &SchemaRef, depth: usize) -> Expr {
+        let integers = columns_of(schema, &DataType::Int64);
+        match self.rng.u8(0..6) {
+            0 => Expr::Int(self.rng.i64(-3..4)),
+            1 if depth > 0 => Expr::Add(
+                Box::new(self.integer(schema, depth - 1)),
+                Box::new(self.integer(schema, depth - 1)),
+            ),
+            2 if depth > 0 => Expr::Div(
+                Box::new(self.integer(schema, depth - 1)),
+                Box::new(self.integer(schema, depth - 1)),
+            ),
+            _ if !integers.is_empty() => Expr::Column(integers[self.rng.usize(0..integers.len())]),
+            _ => Expr::Int(self.rng.i64(-3..4)),
+        }
+    }
+
+    fn expression(&mut self, schema: &SchemaRef) -> (Expr, DataType) {
+        if schema.fields().is_empty() || self.rng.u8(0..3) == 0 {
+            return (self.integer(schema, 2), DataType::Int64);
+        }
+        let column = self.rng.usize(0..schema.fields().len());
+        (Expr::Column(column), schema.field(column).data_type().clone())
+    }
+}
+
+fn columns_of(schema: &SchemaRef, data_type: &DataType) -> Vec<usize> {
+    (0..schema.fields().len()).filter(|&i| schema.field(i).data_type() == data_type).collect()
+}
+
+impl Expr {
+    fn physical(&self, schema: &SchemaRef) -> Arc<dyn PhysicalExpr> {
+        let binary = |left: &Self, op, right: &Self| -> Arc<dyn PhysicalExpr> {
+            let (left, right) = (left.physical(schema), right.physical(schema));
+            Arc::new(BinaryExpr::new(left, op, right).with_fail_on_overflow(true))
+        };
+        match self {
+            Self::Column(i) => Arc::new(Column::new(schema.field(*i).name(), *i)),
+            Self::Int(value) => Arc::new(Literal::new(ScalarValue::Int64(Some(*value)))),
+            Self::Add(left, right) => binary(left, Operator::Plus, right),
+            Self::Div(left, right) => binary(left, Operator::Divide, right),
+            Self::Less(left, right) => binary(left, Operator::Lt, right),
+        }
+    }
+}
