@@ -64,10 +64,15 @@ pub(crate) fn state(runtime: Arc<RuntimeEnv>, facts: &SessionFacts) -> SessionSt
     for function in aggregate_functions() {
         register(state.register_udaf(Arc::clone(function)));
     }
+    register_facts(&mut state, facts);
+    state
+}
+
+/// Puts in the functions that answer for one session.
+pub(crate) fn register_facts(state: &mut SessionState, facts: &SessionFacts) {
     for function in catalog_functions(facts) {
         register(state.register_udf(function));
     }
-    state
 }
 
 fn register<T>(outcome: Result<T>) {

@@ -62,9 +62,7 @@ impl fmt::Display for SqlError {
 impl std::error::Error for SqlError {}
 
 pub(crate) const FEATURE_NOT_SUPPORTED: &str = "0A000";
-pub(crate) const SUCCESSFUL_COMPLETION_WARNING: &str = "01000";
 pub(crate) const NUMERIC_OUT_OF_RANGE: &str = "22003";
-pub(crate) const DATETIME_OVERFLOW: &str = "22008";
 pub(crate) const DIVISION_BY_ZERO: &str = "22012";
 pub(crate) const INVALID_TEXT: &str = "22P02";
 pub(crate) const INVALID_PARAMETER_VALUE: &str = "22023";
@@ -89,7 +87,6 @@ pub(crate) const GROUPING_ERROR: &str = "42803";
 pub(crate) const DATATYPE_MISMATCH: &str = "42804";
 pub(crate) const WRONG_OBJECT_TYPE: &str = "42809";
 pub(crate) const INVALID_TABLE_DEFINITION: &str = "42P16";
-pub(crate) const INVALID_COLUMN_REFERENCE: &str = "42P10";
 pub(crate) const OUT_OF_MEMORY: &str = "53200";
 pub(crate) const OBJECT_NOT_READY: &str = "55000";
 pub(crate) const QUERY_CANCELED: &str = "57014";

@@ -1,8 +1,90 @@
-//! System relations.
+//! System relations: what the server knows about itself, as tables.
+//!
+//! Owns: `evert.*`, `information_schema.*` and as much of `pg_catalog.*` as clients ask for when
+//! they connect or list relations.
+//! Not here: `evert.errors`, which is a view like any other and is pinned with the rest.
 
-use evert_view::Name;
+mod catalog;
+mod evert;
+mod information;
+mod rows;
+
+use arrow::datatypes::SchemaRef;
+use evert_view::{Name, errors_name, errors_schema};
+
+use self::rows::Builder;
+use crate::SqlError;
+use crate::engine::Inner;
+use crate::error::UNDEFINED_TABLE;
+use crate::scan::Rows;
+
+/// A system relation: its columns, and how its rows are made.
+pub(crate) struct SystemTable {
+    schema: &'static str,
+    name: &'static str,
+    columns: &'static [rows::ColumnSpec],
+    fill: fn(&Inner, &mut Builder),
+}
+
+fn tables() -> impl Iterator<Item = &'static SystemTable> {
+    evert::TABLES.iter().chain(information::TABLES).chain(catalog::TABLES)
+}
+
+fn table(name: &Name) -> Option<&'static SystemTable> {
+    // Postgres searches pg_catalog before everything else.
+    let bare = name.schema == "public" && name.name.starts_with("pg_");
+    let schema = if bare { "pg_catalog" } else { name.schema.as_str() };
+    tables().find(|table| table.schema == schema && table.name == name.name)
+}
 
 /// Whether a name is a system relation's.
 pub(crate) fn exists(name: &Name) -> bool {
-    matches!(name.schema.as_str(), "evert" | "information_schema" | "pg_catalog")
+    find(name).is_some()
+}
+
+/// A system relation's name in full and its columns.
+pub(crate) fn find(name: &Name) -> Option<(Name, SchemaRef)> {
+    if *name == errors_name() {
+        return Some((name.clone(), errors_schema().to_arrow()));
+    }
+    let table = table(name)?;
+    Some((Name::new(table.schema, table.name), Builder::new(table.columns).schema()))
+}
+
+/// Whether a relation's rows are pinned with a cut, rather than made when they are read.
+pub(crate) fn is_pinned(name: &Name) -> bool {
+    table(name).is_none()
+}
+
+/// A system relation's rows as of now.
+pub(crate) fn rows(engine: &Inner, name: &Name) -> Result<Rows, SqlError> {
+    let Some(table) = table(name) else {
+        let message = format!("relation \"{name}\" does not exist");
+        return Err(SqlError::new(UNDEFINED_TABLE, message));
+    };
+    let mut builder = Builder::new(table.columns);
+    (table.fill)(engine, &mut builder);
+    Ok(Rows::Batches(vec![builder.finish()?]))
+}
+
+/// The SELECT behind `SHOW VIEWS` and its like.
+pub(crate) fn show(what: &str) -> Option<&'static str> {
+    Some(match what {
+        "views" => {
+            "SELECT name, kind, state, position, lag_records, lag_ms, rows, memory_bytes \
+             FROM evert.views ORDER BY name"
+        }
+        "topics" => {
+            "SELECT name, partitions, records, relation FROM evert.topics \
+             WHERE NOT internal ORDER BY name"
+        }
+        "sources" => {
+            "SELECT name, state, detail, lsn, position, retained_wal_bytes, lag_ms \
+             FROM evert.sources ORDER BY name"
+        }
+        "tables" | "relations" => {
+            "SELECT name, kind, topic, source FROM evert.relations ORDER BY name"
+        }
+        _ => return None,
+    })
 }

@@ -1,0 +1,136 @@
+//! CREATE and DROP.
+
+use std::sync::Arc;
+
+use evert_model::Position;
+use evert_view::{CatalogError, Format, Name, NewRelation, RelationKind};
+
+use crate::command::{CreateRelation, CreateView, Drop, DropKind};
+use crate::engine::Inner;
+use crate::error::{DUPLICATE_TABLE, INTERNAL_ERROR, UNDEFINED_TABLE, WRONG_OBJECT_TYPE};
+use crate::names::unknown_relation;
+use crate::{SourceControl, SqlError, translate, view};
+
+/// What a statement of this kind did: where the catalog changed, and what to tell.
+#[derive(Default)]
+pub(crate) struct Changed {
+    pub(crate) position: Option<Position>,
+    pub(crate) notices: Vec<String>,
+}
+
+pub(crate) async fn create_relation(
+    engine: &Arc<Inner>,
+    create: &CreateRelation,
+) -> Result<Changed, SqlError> {
+    let mut changed = Changed { notices: create.notices.clone(), ..Changed::default() };
+    if exists(engine, &create.name, create.if_not_exists, &mut changed)? {
+        return Ok(changed);
+    }
+    let new = NewRelation {
+        name: create.name.clone(),
+        kind: create.kind,
+        schema: create.schema.clone(),
+        topic: create.topic.clone(),
+        partitions: create.partitions,
+        topic_config: create.topic_config.clone(),
+        format: Format::Json,
+        conflict_is_error: create.conflict_is_error,
+        source: None,
+    };
+    let position = blocking(engine, move |engine| engine.views.create_relation(new)).await?;
+    changed.position = Some(position);
+    Ok(changed)
+}
+
+pub(crate) async fn create_view(
+    engine: &Arc<Inner>,
+    create: &CreateView,
+    text: &str,
+) -> Result<Changed, SqlError> {
+    let mut changed = Changed::default();
+    if exists(engine, &create.name, create.if_not_exists, &mut changed)? {
+        return Ok(changed);
+    }
+    // Planned here too, where the text is the client's and errors can say where in it.
+    view::plan_query((*create.query).clone(), text, &engine.views.catalog())?;
+    let (name, sql) = (create.name.clone(), create.sql.clone());
+    let position = blocking(engine, move |engine| engine.views.create_view(name, sql)).await?;
+    changed.position = Some(position);
+    Ok(changed)
+}
+
+/// Whether a relation or view of the name is there: a notice or an error then.
+fn exists(
+    engine: &Inner,
+    name: &Name,
+    allowed: bool,
+    changed: &mut Changed,
+) -> Result<bool, SqlError> {
+    if !engine.views.catalog().contains(name) {
+        return Ok(false);
+    }
+    let message = format!("relation \"{name}\" already exists");
+    if allowed {
+        changed.notices = vec![message + ", skipping"];
+        return Ok(true);
+    }
+    Err(SqlError::new(DUPLICATE_TABLE, message))
+}
+
+pub(crate) async fn drop(engine: &Arc<Inner>, drop: &Drop) -> Result<Changed, SqlError> {
+    let mut changed = Changed::default();
+    for name in &drop.names {
+        if drop.kind == DropKind::Source {
+            let control = engine.sources.as_ref();
+            let notices =
+                SourceControl::drop(control, &name.name, drop.if_exists, drop.cascade).await?;
+            changed.notices.extend(notices);
+            changed.position = Some(engine.log.end());
+            continue;
+        }
+        if let Err(error) = check_kind(engine, drop.kind, name) {
+            if drop.if_exists && error.sqlstate == UNDEFINED_TABLE {
+                changed.notices.push(format!("relation \"{name}\" does not exist, skipping"));
+                continue;
+            }
+            return Err(error);
+        }
+        let topic = engine.views.catalog().relations.get(name).map(|r| r.topic.clone());
+        let (name, cascade) = (name.clone(), drop.cascade);
+        let position = blocking(engine, move |engine| engine.views.drop(&name, cascade)).await?;
+        changed.position = Some(position);
+        if let Some(topic) = topic.filter(|_| drop.with_topic) {
+            let delete = move |engine: &Inner| Ok(engine.log.delete_topic(&topic)?);
+            changed.position = Some(blocking(engine, delete).await?);
+        }
+    }
+    Ok(changed)
+}
+
+fn check_kind(engine: &Inner, kind: DropKind, name: &Name) -> Result<(), SqlError> {
+    let catalog = engine.views.catalog();
+    let found = match catalog.relations.get(name) {
+        Some(relation) if relation.kind == RelationKind::Stream => DropKind::Stream,
+        Some(_) => DropKind::Table,
+        None if catalog.views.contains_key(name) => DropKind::View,
+        None => return Err(unknown_relation(name, &catalog)),
+    };
+    if found == kind {
+        return Ok(());
+    }
+    let (words, right) = (kind.words().to_lowercase(), found.words());
+    Err(SqlError::new(WRONG_OBJECT_TYPE, format!("\"{name}\" is not a {words}"))
+        .hint(format!("Use DROP {right}.")))
+}
+
+/// Runs what waits for the disk on a thread that may wait.
+pub(crate) async fn blocking<T: Send + 'static>(
+    engine: &Arc<Inner>,
+    work: impl FnOnce(&Inner) -> Result<T, CatalogError> + Send + 'static,
+) -> Result<T, SqlError> {
+    let engine = Arc::clone(engine);
+    match tokio::task::spawn_blocking(move || work(&engine)).await {
+        Ok(result) => result.map_err(|error| translate::catalog(&error)),
+        Err(error) => Err(SqlError::new(INTERNAL_ERROR, format!("{error}"))),
+    }
+}

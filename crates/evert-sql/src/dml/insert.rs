@@ -1,0 +1,290 @@
+//! INSERT.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::concat_batches;
+use arrow::datatypes::DataType;
+use arrow::row::OwnedRow;
+use datafusion::execution::session_state::SessionState;
+use evert_view::{Name, Relation, RelationKind, RowChange};
+use sqlparser::ast::{
+    DoUpdate, Expr, Insert, OnConflictAction, OnInsert, Query, SetExpr, TableObject, Value,
+    ValueWithSpan,
+};
+
+use super::{Evaluation, Outcome, update, values};
+use crate::error::{
+    CARDINALITY_VIOLATION, DUPLICATE_COLUMN, INTERNAL_ERROR, SYNTAX_ERROR, UNDEFINED_COLUMN,
+    UNIQUE_VIOLATION,
+};
+use crate::names::{fold, parts, relation_name};
+use crate::overlay::Keys;
+use crate::query::{Planned, Scope, hint, plan};
+use crate::statement::Parsed;
+use crate::{SqlError, translate};
+
+/// What happens to a row whose key is there already.
+enum Conflict<'a> {
+    Replace,
+    Error,
+    Nothing,
+    Update(&'a DoUpdate),
+}
+
+pub(super) fn target(statement: &Insert) -> Result<Name, SqlError> {
+    match &statement.table {
+        TableObject::TableName(name) => relation_name(name),
+        _ => Err(SqlError::unsupported("INSERT INTO a function")),
+    }
+}
+
+fn conflict<'a>(statement: &'a Insert, relation: &Relation) -> Result<Conflict<'a>, SqlError> {
+    Ok(match &statement.on {
+        None if relation.conflict_is_error => Conflict::Error,
+        None => Conflict::Replace,
+        Some(OnInsert::OnConflict(on)) => match &on.action {
+            OnConflictAction::DoNothing => Conflict::Nothing,
+            OnConflictAction::DoUpdate(update) => Conflict::Update(update),
+        },
+        Some(_) => return Err(SqlError::unsupported("ON DUPLICATE KEY")),
+    })
+}
+
+/// Whether what an INSERT writes depends on what the table holds.
+pub(super) fn reads_target(statement: &Insert, relation: &Relation) -> bool {
+    relation.kind == RelationKind::Table && (relation.conflict_is_error || statement.on.is_some())
+}
+
+/// The columns that an INSERT gives, in the order of its values.
+fn columns(statement: &Insert, relation: &Relation) -> Result<Vec<usize>, SqlError> {
+    if statement.columns.is_empty() {
+        return Ok((0..relation.schema.columns.len()).collect());
+    }
+    let mut columns = Vec::with_capacity(statement.columns.len());
+    for name in &statement.columns {
+        let name = parts(name)?.pop().unwrap_or_default();
+        let index = column_index(relation, &name)?;
+        if columns.contains(&index) {
+            let message = format!("column \"{name}\" specified more than once");
+            return Err(SqlError::new(DUPLICATE_COLUMN, message));
+        }
+        columns.push(index);
+    }
+    Ok(columns)
+}
+
+pub(super) fn column_index(relation: &Relation, name: &str) -> Result<usize, SqlError> {
+    relation.schema.index_of(name).ok_or_else(|| {
+        let message = format!("column \"{name}\" of relation \"{}\" does not exist", relation.name);
+        let error = SqlError::new(UNDEFINED_COLUMN, message);
+        let known = relation.schema.columns.iter().map(|column| column.name.clone());
+        match crate::names::nearest(name, known) {
+            Some(near) => error.hint(format!("Perhaps you meant the column \"{near}\".")),
+            None => error,
+        }
+    })
+}
+
+/// The planned query that gives the values.
+pub(super) fn source(
+    state: &SessionState,
+    parsed: &Parsed,
+    statement: &Insert,
+    relation: &Relation,
+    scope: &Scope,
+    hints: &[Option<DataType>],
+) -> Result<Arc<Planned>, SqlError> {
+    if let Some(planned) = parsed.cached(&scope.catalog, hints) {
+        return Ok(planned);
+    }
+    let columns = columns(statement, relation)?;
+    let Some(query) = &statement.source else {
+        return Err(SqlError::unsupported("INSERT ... DEFAULT VALUES"));
+    };
+    let mut query = query.as_ref().clone();
+    let mut types = hints.to_vec();
+    prepare_values(&mut query, relation, &columns, &mut types);
+    let planned = plan(state, &query, &parsed.text, scope, &types)?;
+    let given = planned.schema.fields().len();
+    // As in Postgres, trailing columns may be left out when no columns are listed.
+    if given > columns.len() || (given < columns.len() && !statement.columns.is_empty()) {
+        let (more, fewer) = if given > columns.len() {
+            ("expressions", "target columns")
+        } else {
+            ("target columns", "expressions")
+        };
+        return Err(SqlError::new(SYNTAX_ERROR, format!("INSERT has more {more} than {fewer}")));
+    }
+    let planned = Arc::new(planned);
+    if planned.reusable {
+        parsed.cache(&scope.catalog, hints, &planned);
+    }
+    Ok(planned)
+}
+
+/// In VALUES, DEFAULT is NULL, and a parameter has its column's type.
+fn prepare_values(
+    query: &mut Query,
+    relation: &Relation,
+    columns: &[usize],
+    hints: &mut Vec<Option<DataType>>,
+) {
+    let SetExpr::Values(values) = query.body.as_mut() else { return };
+    for row in &mut values.rows {
+        for (index, cell) in row.iter_mut().enumerate() {
+            if matches!(cell, Expr::Identifier(ident)
+                if ident.quote_style.is_none() && fold(ident) == "default")
+            {
+                *cell = Expr::Value(ValueWithSpan::from(Value::Null));
+            }
+            if let Some(column) = columns.get(index) {
+                hint(hints, cell, &relation.schema.columns[*column].ty.arrow_type());
+            }
+        }
+    }
+}
+
+/// Runs an INSERT.
+pub(super) async fn run(
+    evaluation: &mut Evaluation<'_>,
+    statement: &Insert,
+    relation: &Arc<Relation>,
+) -> Result<Outcome, SqlError> {
+    let conflict = conflict(statement, relation)?;
+    let rows = new_rows(evaluation, statement, relation).await?;
+    let (changed, count) = match (relation.kind, conflict) {
+        (RelationKind::Table, Conflict::Error) => {
+            refuse_existing(evaluation, relation, &rows)?;
+            (rows.clone(), rows.num_rows())
+        }
+        (RelationKind::Table, Conflict::Nothing) => {
+            let (new, _) = split(evaluation, relation, &rows)?;
+            let rows = values::take(&rows, new)?;
+            (rows.clone(), rows.num_rows())
+        }
+        (RelationKind::Table, Conflict::Update(update)) => {
+            let rows = upsert(evaluation, relation, update, &rows).await?;
+            (rows.clone(), rows.num_rows())
+        }
+        _ => (rows.clone(), rows.num_rows()),
+    };
+    evaluation.transaction.write(relation, RowChange::Put(changed.clone()), evaluation.check)?;
+    let alias = statement.table_alias.as_ref().map(|alias| alias.alias.clone());
+    let returning =
+        evaluation.returning(statement.returning.as_deref(), relation, alias, &changed).await?;
+    Ok(Outcome { count, returning })
+}
+
+/// The values, as whole rows of the table.
+async fn new_rows(
+    evaluation: &Evaluation<'_>,
+    statement: &Insert,
+    relation: &Relation,
+) -> Result<RecordBatch, SqlError> {
+    let hints = evaluation.hints();
+    let (state, scope) = (evaluation.state, &evaluation.scope);
+    let planned = source(state, evaluation.parsed, statement, relation, scope, &hints)?;
+    let given = evaluation.collect(&planned).await?;
+    let mut arrays: Vec<Option<ArrayRef>> = vec![None; relation.schema.columns.len()];
+    for (column, array) in columns(statement, relation)?.into_iter().zip(given.columns()) {
+        arrays[column] = Some(Arc::clone(array));
+    }
+    values::rows(&relation.name.to_string(), &relation.schema, arrays, given.num_rows())
+}
+
+/// Rows whose keys are new, and rows whose keys the table has. A key that comes twice is new once.
+fn split(
+    evaluation: &Evaluation<'_>,
+    relation: &Relation,
+    rows: &RecordBatch,
+) -> Result<(Vec<u32>, Vec<u32>), SqlError> {
+    let internal = |error| translate::planning(&error, "");
+    let keys = Keys::of(&relation.schema).map_err(internal)?;
+    let projected = keys.project(rows).map_err(internal)?;
+    let encoded = keys.of_keys(&projected).map_err(internal)?;
+    let table = evaluation.table_rows(relation)?;
+    let mut met: HashMap<OwnedRow, ()> = HashMap::new();
+    let (mut new, mut known) = (Vec::new(), Vec::new());
+    for row in 0..rows.num_rows() {
+        let index = u32::try_from(row)
+            .map_err(|_| SqlError::new(INTERNAL_ERROR, "too many rows in one statement"))?;
+        match met.entry(encoded.row(row).owned()) {
+            Entry::Occupied(_) => known.push(index),
+            Entry::Vacant(entry) => {
+                entry.insert(());
+                match table.get(&projected, row) {
+                    Some(_) => known.push(index),
+                    None => new.push(index),
+                }
+            }
+        }
+    }
+    Ok((new, known))
+}
+
+fn refuse_existing(
+    evaluation: &Evaluation<'_>,
+    relation: &Relation,
+    rows: &RecordBatch,
+) -> Result<(), SqlError> {
+    let (_, known) = split(evaluation, relation, rows)?;
+    match known.first() {
+        Some(row) => Err(duplicate_key(relation, rows, *row as usize)),
+        None => Ok(()),
+    }
+}
+
+/// `23505`, with the key.
+pub(super) fn duplicate_key(relation: &Relation, rows: &RecordBatch, row: usize) -> SqlError {
+    let name = &relation.name;
+    let key = &relation.schema.key;
+    let text = |column: &usize| {
+        arrow::util::display::array_value_to_string(rows.column(*column), row).unwrap_or_default()
+    };
+    let columns: Vec<_> =
+        key.iter().map(|column| relation.schema.columns[*column].name.as_str()).collect();
+    let values: Vec<_> = key.iter().map(text).collect();
+    SqlError::new(
+        UNIQUE_VIOLATION,
+        format!("duplicate key value violates unique constraint \"{}_pkey\"", name.name),
+    )
+    .detail(format!("Key ({})=({}) already exists.", columns.join(", "), values.join(", ")))
+}
+
+/// ON CONFLICT DO UPDATE: the new rows, and the existing ones with the assignments made.
+async fn upsert(
+    evaluation: &mut Evaluation<'_>,
+    relation: &Arc<Relation>,
+    update: &DoUpdate,
+    rows: &RecordBatch,
+) -> Result<RecordBatch, SqlError> {
+    let (new, known) = split(evaluation, relation, rows)?;
+    let inserted = values::take(rows, new)?;
+    if known.is_empty() {
+        return Ok(inserted);
+    }
+    let proposed = values::take(rows, known)?;
+    let internal = |error| translate::planning(&error, "");
+    let keys = Keys::of(&relation.schema).map_err(internal)?;
+    let projected = keys.project(&proposed).map_err(internal)?;
+    let table = evaluation.table_rows(relation)?;
+    let mut existing = Vec::with_capacity(proposed.num_rows());
+    for row in 0..proposed.num_rows() {
+        match table.get(&projected, row) {
+            Some(found) => existing.push(found),
+            None => {
+                return Err(SqlError::new(
+                    CARDINALITY_VIOLATION,
+                    "ON CONFLICT DO UPDATE command cannot affect row a second time",
+                )
+                .hint("Ensure that no rows proposed for insertion have the same key."));
+            }
+        }
+    }
+    let updated = update::upsert(evaluation, relation, update, existing, proposed).await?;
+    concat_batches(&inserted.schema(), [&inserted, &updated])
+        .map_err(|error| internal(error.into()))
+}

@@ -1,0 +1,98 @@
+//! The engine: what all sessions share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::session_state::SessionState;
+use evert_log::Log;
+use evert_model::Position;
+use evert_view::{Cut, Name, Views};
+
+use crate::context::state;
+use crate::functions::SessionFacts;
+use crate::statement::Statements;
+use crate::{Session, SourceControl, SqlError, translate};
+
+/// Settings of the engine.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// What all queries together may hold in memory.
+    pub query_memory_bytes: usize,
+    /// The default of `statement_timeout`; zero is none.
+    pub statement_timeout: Duration,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { query_memory_bytes: 512 << 20, statement_timeout: Duration::from_secs(60) }
+    }
+}
+
+/// Makes sessions. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) log: Log,
+    pub(crate) views: Views,
+    pub(crate) sources: Arc<dyn SourceControl>,
+    pub(crate) config: EngineConfig,
+    pub(crate) statements: Statements,
+    /// Writers that read first hold it alone, from the read to the durable commit; writers that
+    /// only append share it. Facts that come by other doors do not ask.
+    pub(crate) dml: tokio::sync::RwLock<()>,
+    /// What sessions start with.
+    state: SessionState,
+}
+
+impl Engine {
+    /// An engine over a log and its views.
+    pub fn new(
+        log: Log,
+        views: Views,
+        sources: Arc<dyn SourceControl>,
+        config: EngineConfig,
+    ) -> Self {
+        let pool = GreedyMemoryPool::new(config.query_memory_bytes);
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(pool))
+            .build_arc()
+            .expect("a runtime of memory only can always be made");
+        let facts = SessionFacts { user: "evert".into(), database: "evert".into() };
+        Self(Arc::new(Inner {
+            log,
+            views,
+            sources,
+            config,
+            statements: Statements::default(),
+            dml: tokio::sync::RwLock::new(()),
+            state: state(runtime, &facts),
+        }))
+    }
+
+    /// A session for a client. Any user and database will do.
+    pub fn session(&self, user: &str, database: &str) -> Session {
+        Session::new(Arc::clone(&self.0), user, database)
+    }
+}
+
+impl Inner {
+    /// A session's planner state.
+    pub(crate) fn state(&self, facts: &SessionFacts) -> SessionState {
+        let mut state = self.state.clone();
+        crate::context::register_facts(&mut state, facts);
+        state
+    }
+
+    /// One cut of all of `names`, at or after a position.
+    pub(crate) async fn pin(
+        &self,
+        names: &[Name],
+        at_least: Position,
+        timeout: Duration,
+    ) -> Result<Arc<Cut>, SqlError> {
+        self.views.pin(names, at_least, timeout).await.map_err(|error| translate::pin(&error))
+    }
+}

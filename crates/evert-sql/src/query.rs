@@ -1,0 +1,284 @@
+//! Queries: a SELECT becomes a plan with parameters, and a plan bound to one cut becomes rows.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DataFusionError, ParamValues};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{
+    Expr, LogicalPlan, LogicalPlanBuilder, TableSource, Volatility, cast,
+};
+use datafusion::physical_plan::execute_stream;
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::planner::{PlannerContext, SqlToRel};
+use evert_view::{Catalog, Name};
+use sqlparser::ast::{Expr as SqlExpr, LimitClause, Query, Statement, Value, Visit, Visitor};
+
+use crate::context::{Context, Tables, parser_options};
+use crate::names::unknown_relation;
+use crate::output_names::name_outputs;
+use crate::scan::{Rows, Table, bind};
+use crate::types::canonical;
+use crate::{SqlError, system, translate};
+
+/// A planned SELECT. It names its relations and parameters, and can run many times.
+pub(crate) struct Planned {
+    plan: LogicalPlan,
+    /// The result's columns.
+    pub(crate) schema: SchemaRef,
+    /// The types of `$1`, `$2`, ...
+    pub(crate) params: Vec<DataType>,
+    /// The relations that it reads.
+    pub(crate) relations: Vec<Name>,
+    /// Whether the plan is right at another time and for another user.
+    pub(crate) reusable: bool,
+}
+
+/// What a query's names may stand for.
+pub(crate) struct Scope {
+    pub(crate) catalog: Arc<Catalog>,
+    /// Names that only this statement has, such as ON CONFLICT's `excluded`.
+    pub(crate) extra: BTreeMap<Name, SchemaRef>,
+}
+
+impl Scope {
+    pub(crate) fn new(catalog: Arc<Catalog>) -> Self {
+        Self { catalog, extra: BTreeMap::new() }
+    }
+}
+
+impl Tables for Scope {
+    fn table(&self, name: &Name) -> Result<Arc<dyn TableSource>, SqlError> {
+        let own = name.clone();
+        if let Some(schema) = self.extra.get(name) {
+            return Ok(Table::source(own, Arc::clone(schema), Vec::new()));
+        }
+        if let Some(relation) = self.catalog.relations.get(name) {
+            let schema = &relation.schema;
+            return Ok(Table::source(own, schema.to_arrow(), schema.key.clone()));
+        }
+        if let Some(view) = self.catalog.views.get(name) {
+            return Ok(Table::source(own, view.schema.to_arrow(), view.schema.key.clone()));
+        }
+        match system::find(name) {
+            Some((name, schema)) => Ok(Table::source(name, schema, Vec::new())),
+            None => Err(unknown_relation(name, &self.catalog)),
+        }
+    }
+}
+
+/// Plans a query. `hints` are the types of parameters that are known; the others are inferred,
+/// or text.
+pub(crate) fn plan(
+    state: &SessionState,
+    query: &Query,
+    text: &str,
+    scope: &Scope,
+    hints: &[Option<DataType>],
+) -> Result<Planned, SqlError> {
+    let mut query = query.clone();
+    name_outputs(&mut query);
+    let translated = |error: DataFusionError| translate::planning(&error, text);
+    let mut hints = hints.to_vec();
+    limit_hints(&query, &mut hints);
+    let (plan, relations) = logical(state, &query, scope, &hints).map_err(translated)?;
+    let found = plan.get_parameter_types().map_err(translated)?;
+    let params = parameter_types(&found, &hints)?;
+    // Parameters that nothing gave a type are text; with all types known it is planned again.
+    let (plan, relations) = if found.values().any(Option::is_none) {
+        let known: Vec<_> = params.iter().cloned().map(Some).collect();
+        logical(state, &query, scope, &known).map_err(translated)?
+    } else {
+        (plan, relations)
+    };
+    let reusable = is_reusable(&plan).map_err(translated)?;
+    let plan = analyze(state, plan).map_err(translated)?;
+    let schema = output_schema(&plan);
+    let plan = canonical_output(plan, &schema)
+        .and_then(|plan| optimize(state, plan))
+        .map_err(translated)?;
+    Ok(Planned { plan, schema, params, relations, reusable })
+}
+
+fn logical(
+    state: &SessionState,
+    query: &Query,
+    scope: &Scope,
+    hints: &[Option<DataType>],
+) -> Result<(LogicalPlan, Vec<Name>), DataFusionError> {
+    let field = |ty: &DataType| -> FieldRef { Arc::new(Field::new("", ty.clone(), true)) };
+    let fields = hints.iter().map(|hint| hint.as_ref().map(field)).collect();
+    let context = Context::new(state, scope);
+    let mut planner = PlannerContext::new().with_prepare_param_data_types(fields);
+    let plan = SqlToRel::new_with_options(&context, parser_options())
+        .sql_statement_to_plan_with_context(
+            Statement::Query(Box::new(query.clone())),
+            &mut planner,
+        )?;
+    Ok((plan, context.into_named()))
+}
+
+/// LIMIT's and OFFSET's parameters are numbers, which nothing around them says.
+fn limit_hints(query: &Query, hints: &mut Vec<Option<DataType>>) {
+    struct Limits<'a>(&'a mut Vec<Option<DataType>>);
+    impl Visitor for Limits<'_> {
+        type Break = ();
+        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+            if let Some(LimitClause::LimitOffset { limit, offset, .. }) = &query.limit_clause {
+                for expr in limit.iter().chain(offset.iter().map(|offset| &offset.value)) {
+                    hint(self.0, expr, &DataType::Int64);
+                }
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let _ = query.visit(&mut Limits(hints));
+}
+
+/// If an expression is a parameter without a known type, gives it one.
+pub(crate) fn hint(hints: &mut Vec<Option<DataType>>, expr: &SqlExpr, ty: &DataType) {
+    let SqlExpr::Value(value) = expr else { return };
+    let Value::Placeholder(name) = &value.value else { return };
+    let Some(index) = parameter_index(name) else { return };
+    if hints.len() <= index {
+        hints.resize(index + 1, None);
+    }
+    hints[index].get_or_insert_with(|| ty.clone());
+}
+
+/// How many parameters a statement may have: the protocol counts them in 16 bits.
+const PARAMETERS_MAX: usize = 65_535;
+
+/// `$3` is index 2.
+fn parameter_index(name: &str) -> Option<usize> {
+    let number: usize = name.strip_prefix('$')?.parse().ok()?;
+    (1..=PARAMETERS_MAX).contains(&number).then(|| number - 1)
+}
+
+fn parameter_types(
+    found: &HashMap<String, Option<DataType>>,
+    hints: &[Option<DataType>],
+) -> Result<Vec<DataType>, SqlError> {
+    let mut types: Vec<Option<DataType>> = hints.to_vec();
+    for (name, ty) in found {
+        let Some(index) = parameter_index(name) else {
+            return Err(SqlError::new("42P02", format!("there is no parameter {name}")));
+        };
+        if types.len() <= index {
+            types.resize(index + 1, None);
+        }
+        if types[index].is_none() {
+            types[index] = ty.as_ref().map(|ty| canonical(&Field::new("", ty.clone(), true)));
+        }
+    }
+    Ok(types.into_iter().map(|ty| ty.unwrap_or(DataType::Utf8View)).collect())
+}
+
+/// Plans that call `now()` or `current_user` have their values folded in.
+fn is_reusable(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
+    let mut reusable = true;
+    plan.apply_with_subqueries(|plan| {
+        plan.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::ScalarFunction(call) = expr
+                    && call.func.signature().volatility != Volatility::Immutable
+                {
+                    reusable = false;
+                    return Ok(TreeNodeRecursion::Stop);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(reusable)
+}
+
+fn analyze(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+    state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})
+}
+
+fn optimize(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+    state.optimizer().optimize(plan, state, |_, _| {})
+}
+
+fn output_schema(plan: &LogicalPlan) -> SchemaRef {
+    let fields = plan.schema().fields().iter().map(|field| {
+        let ty = canonical(field);
+        field.as_ref().clone().with_data_type(ty).with_nullable(true)
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// Casts columns whose types are not what clients get.
+fn canonical_output(plan: LogicalPlan, schema: &Schema) -> Result<LogicalPlan, DataFusionError> {
+    let same = plan.schema().fields().iter().zip(schema.fields());
+    if same.clone().all(|(have, want)| have.data_type() == want.data_type()) {
+        return Ok(plan);
+    }
+    let columns = plan.schema().columns();
+    let exprs: Vec<Expr> = columns
+        .into_iter()
+        .zip(same)
+        .map(|(column, (have, want))| {
+            if have.data_type() == want.data_type() {
+                return Expr::Column(column);
+            }
+            let (relation, name) = (column.relation.clone(), column.name.clone());
+            cast(Expr::Column(column), want.data_type().clone()).alias_qualified(relation, name)
+        })
+        .collect();
+    LogicalPlanBuilder::from(plan).project(exprs)?.build()
+}
+
+impl Planned {
+    /// The plan as EXPLAIN shows it.
+    pub(crate) fn display(&self) -> String {
+        self.plan.display_indent().to_string()
+    }
+
+    /// Starts the plan over the rows that its relations have in this statement.
+    pub(crate) async fn execute(
+        &self,
+        state: &SessionState,
+        params: &[ArrayRef],
+        rows: &(dyn Fn(&Name) -> Result<Rows, SqlError> + Sync),
+    ) -> Result<SendableRecordBatchStream, SqlError> {
+        let translated = |error: DataFusionError| translate::planning(&error, "");
+        let plan = self.with_params(params).map_err(translated)?;
+        let plan = bind(plan, rows).map_err(translated)?;
+        let physical =
+            state.query_planner().create_physical_plan(&plan, state).await.map_err(translated)?;
+        execute_stream(physical, state.task_ctx()).map_err(translated)
+    }
+
+    fn with_params(&self, params: &[ArrayRef]) -> Result<LogicalPlan, DataFusionError> {
+        if self.params.is_empty() {
+            return Ok(self.plan.clone());
+        }
+        let mut values = Vec::with_capacity(self.params.len());
+        for (index, ty) in self.params.iter().enumerate() {
+            let Some(param) = params.get(index).filter(|param| !param.is_empty()) else {
+                return Err(DataFusionError::External(
+                    SqlError::new("08P01", format!("parameter ${} has no value", index + 1)).into(),
+                ));
+            };
+            values.push(ScalarValue::try_from_array(param, 0)?.cast_to(ty)?);
+        }
+        self.plan.clone().replace_params_with_values(&ParamValues::from(values))
+    }
+}
+
+/// A result's batches with exactly its schema: nullability and names are the plan's own affair.
+pub(crate) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, SqlError> {
+    RecordBatch::try_new_with_options(
+        Arc::clone(schema),
+        batch.columns().to_vec(),
+        &arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows())),
+    )
+    .map_err(|error| translate::planning(&error.into(), ""))
+}

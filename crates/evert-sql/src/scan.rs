@@ -1,0 +1,290 @@
+//! Scans: relations, views and system relations as DataFusion's tables.
+//!
+//! Owns: what a table name stands for while a plan is made, how it is bound to rows when the plan
+//! runs, and lookups by key.
+//!
+//! Invariants
+//! - A plan holds names only: it may run many times, each time bound to one cut.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::{Transformed, TransformedResult};
+use datafusion::common::{DataFusionError, Result};
+use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, LogicalPlan, Operator, TableProviderFilterPushDown, TableSource, TableType,
+};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use datafusion::scalar::ScalarValue;
+use evert_fold::Snapshot;
+use evert_model::Offset;
+use evert_view::{Name, Relation, Views};
+use futures::{StreamExt, stream};
+
+use crate::overlay::Overlay;
+use crate::{SqlError, translate};
+
+/// The rows that a table has in one statement.
+#[derive(Clone)]
+pub(crate) enum Rows {
+    /// A table's, bag's or view's.
+    Snapshot(Snapshot),
+    /// A table's with the transaction's own writes.
+    Overlaid(Snapshot, Arc<Overlay>),
+    /// A stream's below these offsets.
+    Stream { views: Views, relation: Arc<Relation>, ends: Vec<Offset> },
+    /// Rows made for the statement.
+    Batches(Vec<RecordBatch>),
+}
+
+impl fmt::Debug for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Snapshot(_) => "Snapshot",
+            Self::Overlaid(..) => "Overlaid",
+            Self::Stream { .. } => "Stream",
+            Self::Batches(_) => "Batches",
+        })
+    }
+}
+
+/// A named table, with rows when its plan runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    pub(crate) name: Name,
+    schema: SchemaRef,
+    /// The columns by which a row can be looked up.
+    key: Vec<usize>,
+    rows: Option<Rows>,
+}
+
+impl Table {
+    /// A table to plan with.
+    pub(crate) fn source(name: Name, schema: SchemaRef, key: Vec<usize>) -> Arc<dyn TableSource> {
+        provider_as_source(Arc::new(Self { name, schema, key, rows: None }))
+    }
+}
+
+/// Gives every table in a plan its rows.
+pub(crate) fn bind(
+    plan: LogicalPlan,
+    rows: &dyn Fn(&Name) -> Result<Rows, SqlError>,
+) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(|plan| {
+        let LogicalPlan::TableScan(mut scan) = plan else { return Ok(Transformed::no(plan)) };
+        let provider = source_as_provider(&scan.source)?;
+        let Some(table) = provider.downcast_ref::<Table>() else {
+            return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
+        };
+        let rows = rows(&table.name).map_err(|error| DataFusionError::External(error.into()))?;
+        let bound = Table { rows: Some(rows), ..table.clone() };
+        scan.source = provider_as_source(Arc::new(bound));
+        Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+    })
+    .data()
+}
+
+#[async_trait]
+impl TableProvider for Table {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        // Inexact, so that the filter stays above the scan: a lookup only finds candidates.
+        Ok(filters
+            .iter()
+            .map(|filter| match self.pinned(filter) {
+                Some(_) => TableProviderFilterPushDown::Inexact,
+                None => TableProviderFilterPushDown::Unsupported,
+            })
+            .collect())
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let Some(rows) = &self.rows else {
+            return Err(DataFusionError::Internal(format!("{} has no rows", self.name)));
+        };
+        let schema = match projection {
+            Some(projection) => Arc::new(self.schema.project(projection)?),
+            None => Arc::clone(&self.schema),
+        };
+        let rows = match self.lookup(rows, filters)? {
+            Some(found) => Rows::Batches(found),
+            None => rows.clone(),
+        };
+        let partition = Partition {
+            table: Arc::clone(&self.schema),
+            schema: Arc::clone(&schema),
+            projection: projection.cloned(),
+            rows,
+        };
+        let exec =
+            StreamingTableExec::try_new(schema, vec![Arc::new(partition)], None, [], false, limit)?;
+        Ok(Arc::new(exec))
+    }
+}
+
+impl Table {
+    /// The key column and the value that a filter `column = value` pins.
+    fn pinned<'a>(&self, filter: &'a Expr) -> Option<(usize, &'a Expr)> {
+        let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = filter else {
+            return None;
+        };
+        let (column, value) = match (left.as_ref(), right.as_ref()) {
+            (Expr::Column(column), value @ (Expr::Literal(..) | Expr::Placeholder(_))) => {
+                (column, value)
+            }
+            (value @ (Expr::Literal(..) | Expr::Placeholder(_)), Expr::Column(column)) => {
+                (column, value)
+            }
+            _ => return None,
+        };
+        let index = self.schema.index_of(&column.name).ok()?;
+        self.key.contains(&index).then_some((index, value))
+    }
+
+    /// The rows of the one key that the filters pin, if they pin every column of it.
+    fn lookup(&self, rows: &Rows, filters: &[Expr]) -> Result<Option<Vec<RecordBatch>>> {
+        if self.key.is_empty() || !matches!(rows, Rows::Snapshot(_) | Rows::Overlaid(..)) {
+            return Ok(None);
+        }
+        let mut values = Vec::with_capacity(self.key.len());
+        for key in &self.key {
+            let pinned = filters.iter().filter_map(|filter| self.pinned(filter));
+            let literal = pinned.filter(|(index, _)| index == key).find_map(|(_, value)| {
+                if let Expr::Literal(value, _) = value { Some(value) } else { None }
+            });
+            let Some(value) = literal else { return Ok(None) };
+            match self.key_value(*key, value)? {
+                Some(value) => values.push(value),
+                None => return Ok(Some(Vec::new())),
+            }
+        }
+        let fields: Vec<_> = self.key.iter().map(|key| self.schema.field(*key).clone()).collect();
+        let key = RecordBatch::try_new(Arc::new(Schema::new(fields)), values)?;
+        Ok(Some(rows.get(&key, 0).into_iter().collect()))
+    }
+
+    /// A key's value in its column's type; nothing equals NULL.
+    fn key_value(&self, key: usize, value: &ScalarValue) -> Result<Option<ArrayRef>> {
+        if value.is_null() {
+            return Ok(None);
+        }
+        let ty = self.schema.field(key).data_type();
+        Ok(Some(value.cast_to(ty)?.to_array()?))
+    }
+}
+
+impl Rows {
+    /// The row of a key, if there is one. Only keyed rows have such.
+    pub(crate) fn get(&self, key: &RecordBatch, row: usize) -> Option<RecordBatch> {
+        match self {
+            Self::Snapshot(snapshot) => snapshot.get(key, row),
+            Self::Overlaid(snapshot, overlay) => match overlay.get(key, row) {
+                Some(own) => own,
+                None => snapshot.get(key, row),
+            },
+            Self::Stream { .. } | Self::Batches(_) => None,
+        }
+    }
+
+    fn scan(
+        self,
+        projection: Option<Vec<usize>>,
+    ) -> Box<dyn Iterator<Item = Result<RecordBatch>> + Send> {
+        let project = move |batch: RecordBatch| match &projection {
+            Some(projection) => Ok(batch.project(projection)?),
+            None => Ok(batch),
+        };
+        match self {
+            Self::Snapshot(snapshot) => Box::new(snapshot.scan(None).map(project)),
+            Self::Overlaid(snapshot, overlay) => {
+                let added = overlay.rows();
+                let base = snapshot.scan(None).map(move |batch| overlay.hide(&batch));
+                Box::new(base.chain(added.map(Ok)).map(move |batch| project(batch?)))
+            }
+            Self::Stream { views, relation, ends } => {
+                let rows = views.scan_stream(&relation, &ends, None);
+                Box::new(rows.map(move |batch| match batch {
+                    Ok(batch) => project(batch),
+                    Err(error) => Err(DataFusionError::External(translate::read(&error).into())),
+                }))
+            }
+            Self::Batches(batches) => Box::new(batches.into_iter().map(project)),
+        }
+    }
+}
+
+/// The one partition of a scan.
+#[derive(Debug)]
+struct Partition {
+    table: SchemaRef,
+    schema: SchemaRef,
+    projection: Option<Vec<usize>>,
+    rows: Rows,
+}
+
+impl PartitionStream for Partition {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let schema = Arc::clone(&self.schema);
+        let named = {
+            let schema = Arc::clone(&schema);
+            // Snapshots carry the schema they were folded with; names are the table's.
+            move |batch: Result<RecordBatch>| Ok(batch?.with_schema(Arc::clone(&schema))?)
+        };
+        let rows = match (&self.rows, &self.projection) {
+            (Rows::Snapshot(snapshot), Some(projection)) if !projection.is_empty() => {
+                Box::new(snapshot.scan(Some(projection)).map(Ok))
+            }
+            (rows, projection) => rows.clone().scan(projection.clone()),
+        };
+        let blocks = matches!(self.rows, Rows::Stream { .. });
+        debug_assert!(
+            self.table.fields().len() >= schema.fields().len() || self.projection.is_some()
+        );
+        if !blocks {
+            let batches = stream::iter(rows.map(named));
+            return Box::pin(RecordBatchStreamAdapter::new(schema, batches));
+        }
+        // A stream's rows come from files: they are read on a thread that may wait for them.
+        let (sender, receiver) = tokio::sync::mpsc::channel(2);
+        tokio::task::spawn_blocking(move || {
+            for batch in rows.map(named) {
+                let failed = batch.is_err();
+                if sender.blocking_send(batch).is_err() || failed {
+                    break;
+                }
+            }
+        });
+        let batches = stream::unfold(receiver, |mut receiver| async move {
+            receiver.recv().await.map(|batch| (batch, receiver))
+        });
+        Box::pin(RecordBatchStreamAdapter::new(schema, batches.boxed()))
+    }
+}

@@ -1,0 +1,398 @@
+//! Sessions: one client's statements, one after the other.
+//!
+//! Owns: settings, the transaction, the position of the last read or write, notices.
+//! Not here: what statements do to rows (`query`, `dml`) and to the catalog (`ddl`).
+//!
+//! Invariants
+//! - A read is at or after the session's last write and `evert.after`.
+//! - After an error in a transaction nothing but its end is executed.
+
+mod read;
+mod show;
+mod write;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
+use datafusion::execution::session_state::SessionState;
+use evert_model::Position;
+use evert_view::CatalogError;
+use tokio::sync::watch;
+
+use crate::command::Command;
+use crate::ddl::Changed;
+use crate::engine::Inner;
+use crate::error::{
+    ACTIVE_TRANSACTION, IN_FAILED_TRANSACTION, INVALID_PARAMETER_VALUE, QUERY_CANCELED,
+};
+use crate::functions::SessionFacts;
+use crate::guard::Guard;
+use crate::query::Scope;
+use crate::settings::Settings;
+use crate::statement::{Parsed, done};
+use crate::transaction::Transaction;
+use crate::{Description, NewSource, Response, SqlError, Statement, ddl, translate};
+
+/// Where a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionStatus {
+    /// No transaction.
+    Idle,
+    /// Between BEGIN and COMMIT.
+    InTransaction,
+    /// After an error in a transaction, before its end.
+    Failed,
+}
+
+/// Stops what its session is executing: the statement ends with 57014.
+pub type CancelHandle = Arc<dyn Fn() + Send + Sync>;
+
+/// One client's session.
+pub struct Session {
+    engine: Arc<Inner>,
+    state: SessionState,
+    settings: Settings,
+    /// BEGIN ... COMMIT, and the settings to go back to at ROLLBACK and to keep at COMMIT.
+    open: Option<Open>,
+    /// Whether the open transaction has met an error; results that are still being read set it.
+    failed: Arc<AtomicBool>,
+    /// The position of the last read or write.
+    last: Position,
+    /// Reads are at or after this: the last write.
+    floor: Position,
+    notices: Vec<String>,
+    cancel: Arc<watch::Sender<u64>>,
+}
+
+struct Open {
+    transaction: Transaction,
+    at_rollback: Settings,
+    at_commit: Settings,
+}
+
+impl Session {
+    pub(crate) fn new(engine: Arc<Inner>, user: &str, database: &str) -> Self {
+        let facts = SessionFacts { user: user.into(), database: database.into() };
+        let state = engine.state(&facts);
+        let settings = Settings::new(user, engine.config.statement_timeout);
+        Self {
+            engine,
+            state,
+            settings,
+            open: None,
+            failed: Arc::new(AtomicBool::new(false)),
+            last: Position::ZERO,
+            floor: Position::ZERO,
+            notices: Vec::new(),
+            cancel: Arc::new(watch::Sender::new(0)),
+        }
+    }
+
+    /// Splits and parses a text; an empty one gives one empty statement.
+    ///
+    /// # Errors
+    /// Syntax errors, with their place, and statements that are not supported.
+    pub fn parse(&mut self, sql: &str) -> Result<Vec<Statement>, SqlError> {
+        let parsed = self.engine.statements.parse(sql);
+        if parsed.is_err() {
+            self.note_failure();
+        }
+        parsed
+    }
+
+    /// Types of parameters (hints first, inferred where `None`) and result.
+    ///
+    /// # Errors
+    /// When the statement cannot be planned.
+    pub async fn describe(
+        &mut self,
+        statement: &Statement,
+        hints: &[Option<DataType>],
+    ) -> Result<Description, SqlError> {
+        let described = self.describe_parsed(&statement.0, hints);
+        if described.is_err() {
+            self.note_failure();
+        }
+        described
+    }
+
+    /// Executes with one-row arrays as parameters, of the described types.
+    ///
+    /// # Errors
+    /// Whatever the statement meets. In a transaction, only its end can follow.
+    pub async fn execute(
+        &mut self,
+        statement: &Statement,
+        params: &[ArrayRef],
+    ) -> Result<Response, SqlError> {
+        let parsed = Arc::clone(&statement.0);
+        let result = self.run(&parsed, params).await;
+        if result.is_err() {
+            self.note_failure();
+        }
+        result
+    }
+
+    /// Whether a transaction is open.
+    pub fn transaction_status(&self) -> TransactionStatus {
+        match (&self.open, self.failed.load(Ordering::Relaxed)) {
+            (None, _) => TransactionStatus::Idle,
+            (Some(_), false) => TransactionStatus::InTransaction,
+            (Some(_), true) => TransactionStatus::Failed,
+        }
+    }
+
+    /// Cancels what is being executed when it is called, from any thread.
+    pub fn cancel_handle(&self) -> CancelHandle {
+        let cancel = Arc::clone(&self.cancel);
+        Arc::new(move || cancel.send_modify(|count| *count = count.wrapping_add(1)))
+    }
+
+    /// Settings to report at start and when changed (name, value).
+    pub fn parameters(&self) -> Vec<(String, String)> {
+        self.settings.reported()
+    }
+
+    /// NOTICE messages gathered since the last call.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// The position of the session's last read or write; before any, that of the views.
+    pub fn position(&self) -> Position {
+        if self.last == Position::ZERO { self.engine.views.position() } else { self.last }
+    }
+
+    fn note_failure(&self) {
+        if self.open.is_some() {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::new(self.engine.views.catalog())
+    }
+
+    fn guard(&self) -> Guard {
+        Guard::new(self.settings.statement_timeout, &self.cancel)
+    }
+
+    fn describe_parsed(
+        &self,
+        parsed: &Parsed,
+        hints: &[Option<DataType>],
+    ) -> Result<Description, SqlError> {
+        let rows = |columns| Ok(Description { params: Vec::new(), columns });
+        match &parsed.command {
+            Command::Query(query) => {
+                let planned = self.planned(parsed, query, hints)?;
+                let columns = Some(Arc::clone(&planned.schema));
+                Ok(Description { params: planned.params.clone(), columns })
+            }
+            Command::Insert(_) | Command::Update(_) | Command::Delete(_) => {
+                crate::dml::describe(&self.state, parsed, &self.scope(), hints)
+            }
+            Command::Show(name) => match crate::system::show(name) {
+                Some(sql) => {
+                    let statement = self.own_statement(sql)?;
+                    self.describe_parsed(&statement.0, &[])
+                }
+                None => rows(Some(show::setting_schema(name))),
+            },
+            Command::ShowPosition => rows(Some(show::position_schema())),
+            Command::Explain(_) => rows(Some(show::explain_schema())),
+            Command::VerifyView(_) => rows(Some(show::verify_schema())),
+            _ => rows(None),
+        }
+    }
+
+    /// A statement of the server's own.
+    fn own_statement(&self, sql: &str) -> Result<Statement, SqlError> {
+        let statement = self.engine.statements.parse(sql)?.pop();
+        Ok(statement.expect("a text that is not empty gives a statement"))
+    }
+
+    async fn run(&mut self, parsed: &Parsed, params: &[ArrayRef]) -> Result<Response, SqlError> {
+        let ends = matches!(parsed.command, Command::Commit | Command::Rollback | Command::Empty);
+        if self.transaction_status() == TransactionStatus::Failed && !ends {
+            return Err(SqlError::new(
+                IN_FAILED_TRANSACTION,
+                "current transaction is aborted, commands ignored until end of transaction block",
+            ));
+        }
+        match &parsed.command {
+            Command::Empty => Ok(Response::Empty),
+            Command::Query(query) => self.query(parsed, query, params).await,
+            Command::Explain(query) => self.explain(parsed, query),
+            Command::Insert(_) | Command::Update(_) | Command::Delete(_) => {
+                self.change(parsed, params).await
+            }
+            Command::Begin { read_only } => Ok(self.begin(*read_only)),
+            Command::Commit => self.commit().await,
+            Command::Rollback => Ok(self.rollback()),
+            Command::CreateRelation(create) => {
+                let changed = ddl::create_relation(&self.engine, create).await?;
+                let stream = create.kind == evert_view::RelationKind::Stream;
+                Ok(self.changed(changed, if stream { "CREATE STREAM" } else { "CREATE TABLE" }))
+            }
+            Command::CreateView(create) => {
+                let changed = ddl::create_view(&self.engine, create, &parsed.text).await?;
+                Ok(self.changed(changed, "CREATE MATERIALIZED VIEW"))
+            }
+            Command::CreateSource(new) => self.create_source(new.clone()).await,
+            Command::Drop(drop) => {
+                let changed = ddl::drop(&self.engine, drop).await?;
+                Ok(self.changed(changed, &format!("DROP {}", drop.kind.words())))
+            }
+            Command::Set { name, value, local } => self.set(name, value.as_deref(), *local),
+            Command::SetTransaction { read_only } => Ok(self.set_transaction(*read_only)),
+            Command::ResetAll => {
+                self.settings.reset_all();
+                Ok(done("RESET"))
+            }
+            Command::Show(name) => self.show(name).await,
+            Command::ShowPosition => show::position(self.position()),
+            Command::WaitForPosition { token, timeout_ms } => {
+                self.wait_for(token, timeout_ms.map(Duration::from_millis)).await
+            }
+            Command::RefreshView(name) => self.refresh(name).await,
+            Command::VerifyView(name) => self.verify(name).await,
+            Command::DiscardAll => self.discard(),
+            Command::Nothing { tag } => Ok(done(*tag)),
+        }
+    }
+
+    fn begin(&mut self, read_only: bool) -> Response {
+        if self.open.is_some() {
+            self.notices.push("there is already a transaction in progress".into());
+            return done("BEGIN");
+        }
+        let by_default = self.settings.get("default_transaction_read_only");
+        let read_only = read_only || by_default.is_ok_and(|value| value == "on");
+        let mut transaction = Transaction::default();
+        transaction.read_only = read_only;
+        self.failed = Arc::new(AtomicBool::new(false));
+        self.open = Some(Open {
+            transaction,
+            at_rollback: self.settings.clone(),
+            at_commit: self.settings.clone(),
+        });
+        done("BEGIN")
+    }
+
+    async fn commit(&mut self) -> Result<Response, SqlError> {
+        if self.failed.load(Ordering::Relaxed) && self.open.is_some() {
+            return Ok(self.rollback());
+        }
+        let Some(open) = self.open.take() else {
+            self.notices.push("there is no transaction in progress".into());
+            return Ok(done("COMMIT"));
+        };
+        self.settings = open.at_rollback;
+        let timeout = self.guard().left();
+        if let Some(position) = open.transaction.commit(&self.engine, timeout).await? {
+            self.wrote(position);
+        }
+        self.settings = open.at_commit;
+        Ok(done("COMMIT"))
+    }
+
+    fn rollback(&mut self) -> Response {
+        match self.open.take() {
+            Some(open) => self.settings = open.at_rollback,
+            None => self.notices.push("there is no transaction in progress".into()),
+        }
+        done("ROLLBACK")
+    }
+
+    fn wrote(&mut self, position: Position) {
+        self.last = position;
+        self.floor = self.floor.max(position);
+    }
+
+    /// After a change of the catalog, which takes effect at once.
+    fn changed(&mut self, changed: Changed, tag: &str) -> Response {
+        self.notices.extend(changed.notices);
+        if let Some(position) = changed.position {
+            self.wrote(position);
+        }
+        if let Some(open) = &mut self.open {
+            open.transaction.renew();
+        }
+        done(tag)
+    }
+
+    async fn create_source(&mut self, new: NewSource) -> Result<Response, SqlError> {
+        let control = Arc::clone(&self.engine.sources);
+        let notices = self.guard().run(async move { control.create(new).await }).await?;
+        let position = Some(self.engine.log.end());
+        Ok(self.changed(Changed { position, notices }, "CREATE SOURCE"))
+    }
+
+    fn set(&mut self, name: &str, value: Option<&str>, local: bool) -> Result<Response, SqlError> {
+        self.settings.set(name, value)?;
+        match &mut self.open {
+            Some(open) if !local => open.at_commit.set(name, value)?,
+            None if local => {
+                self.settings.set(name, None)?;
+                self.notices.push("SET LOCAL can only be used in transaction blocks".into());
+            }
+            _ => {}
+        }
+        Ok(done(if value.is_some() { "SET" } else { "RESET" }))
+    }
+
+    fn set_transaction(&mut self, read_only: Option<bool>) -> Response {
+        match (&mut self.open, read_only) {
+            (Some(open), Some(read_only)) => open.transaction.read_only = read_only,
+            (Some(_), None) => {}
+            (None, _) => {
+                self.notices.push("SET TRANSACTION can only be used in transaction blocks".into());
+            }
+        }
+        done("SET")
+    }
+
+    fn discard(&mut self) -> Result<Response, SqlError> {
+        if self.open.is_some() {
+            return Err(SqlError::new(
+                ACTIVE_TRANSACTION,
+                "DISCARD ALL cannot run inside a transaction block",
+            ));
+        }
+        self.settings.reset_all();
+        Ok(done("DISCARD ALL"))
+    }
+
+    /// The position that reads must have reached.
+    async fn at_least(&self, guard: &Guard) -> Result<Position, SqlError> {
+        match &self.settings.after {
+            Some(token) => Ok(self.floor.max(self.resolve(token, guard).await?)),
+            None => Ok(self.floor),
+        }
+    }
+
+    async fn resolve(
+        &self,
+        token: &evert_model::PositionToken,
+        guard: &Guard,
+    ) -> Result<Position, SqlError> {
+        let resolved = self.engine.views.resolve(token, guard.left());
+        guard
+            .run(async {
+                resolved.await.map_err(|error| match &error {
+                    // The only thing that can be invalid about a known token is its time.
+                    CatalogError::Invalid(why) => SqlError::new(QUERY_CANCELED, why),
+                    CatalogError::Unknown(name) => SqlError::new(
+                        INVALID_PARAMETER_VALUE,
+                        format!("there is no source \"{name}\""),
+                    ),
+                    other => translate::catalog(other),
+                })
+            })
+            .await
+    }
+}

@@ -1,0 +1,184 @@
+//! `evert.*`: views, relations, topics, partitions and sources.
+
+use evert_model::PartitionId;
+use evert_view::{RelationKind, ViewState};
+
+use super::SystemTable;
+use super::rows::{Builder, Kind::BigInt, Kind::Bool, Kind::Int, Kind::Text};
+use crate::engine::Inner;
+
+pub(super) const TABLES: &[SystemTable] = &[
+    SystemTable {
+        schema: "evert",
+        name: "views",
+        columns: &[
+            ("name", Text),
+            ("kind", Text),
+            ("state", Text),
+            ("position", BigInt),
+            ("lag_records", BigInt),
+            ("lag_ms", BigInt),
+            ("rows", BigInt),
+            ("memory_bytes", BigInt),
+            ("definition", Text),
+        ],
+        fill: views,
+    },
+    SystemTable {
+        schema: "evert",
+        name: "relations",
+        columns: &[
+            ("name", Text),
+            ("kind", Text),
+            ("topic", Text),
+            ("format", Text),
+            ("source", Text),
+        ],
+        fill: relations,
+    },
+    SystemTable {
+        schema: "evert",
+        name: "topics",
+        columns: &[
+            ("name", Text),
+            ("id", Text),
+            ("partitions", Int),
+            ("records", BigInt),
+            ("internal", Bool),
+            ("relation", Text),
+            ("created_at", BigInt),
+            ("config", Text),
+        ],
+        fill: topics,
+    },
+    SystemTable {
+        schema: "evert",
+        name: "partitions",
+        columns: &[
+            ("topic", Text),
+            ("partition", Int),
+            ("log_start", BigInt),
+            ("high_watermark", BigInt),
+        ],
+        fill: partitions,
+    },
+    SystemTable {
+        schema: "evert",
+        name: "sources",
+        columns: &[
+            ("name", Text),
+            ("state", Text),
+            ("detail", Text),
+            ("url", Text),
+            ("publication", Text),
+            ("slot", Text),
+            ("tables", Text),
+            ("lsn", Text),
+            ("position", BigInt),
+            ("retained_wal_bytes", BigInt),
+            ("lag_ms", BigInt),
+        ],
+        fill: sources,
+    },
+];
+
+fn views(engine: &Inner, rows: &mut Builder) {
+    let catalog = engine.views.catalog();
+    for view in engine.views.status() {
+        let state = match &view.state {
+            ViewState::Live => "live".to_owned(),
+            other => other.to_string(),
+        };
+        let definition = catalog.views.get(&view.name).map(|def| def.sql.clone());
+        rows.push(vec![
+            view.name.to_string().into(),
+            "table".into(),
+            state.into(),
+            view.position.get().into(),
+            view.lag_records.into(),
+            view.lag_ms.into(),
+            view.rows.into(),
+            view.memory_bytes.into(),
+            definition.into(),
+        ]);
+    }
+}
+
+fn relations(engine: &Inner, rows: &mut Builder) {
+    for relation in engine.views.catalog().relations.values() {
+        let kind = match relation.kind {
+            RelationKind::Stream => "stream",
+            RelationKind::Table => "table",
+            RelationKind::Bag => "bag",
+        };
+        let format = match relation.format {
+            evert_view::Format::Json => "json",
+            evert_view::Format::Debezium => "debezium",
+        };
+        rows.push(vec![
+            relation.name.to_string().into(),
+            kind.into(),
+            relation.topic.clone().into(),
+            format.into(),
+            relation.source.clone().into(),
+        ]);
+    }
+}
+
+fn topics(engine: &Inner, rows: &mut Builder) {
+    let catalog = engine.views.catalog();
+    for topic in engine.log.topics() {
+        let records: i64 = (0..topic.partitions)
+            .filter_map(|partition| {
+                engine.log.partition_ends(topic.id, PartitionId::new(partition)).ok()
+            })
+            .map(|ends| ends.high_watermark.get() - ends.log_start.get())
+            .sum();
+        let relation = catalog.relations.values().find(|relation| relation.topic_id == topic.id);
+        let config: Vec<_> =
+            topic.config.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        rows.push(vec![
+            topic.name.clone().into(),
+            topic.id.to_string().into(),
+            topic.partitions.into(),
+            records.into(),
+            topic.name.starts_with("__").into(),
+            relation.map(|relation| relation.name.to_string()).into(),
+            topic.created_at.get().into(),
+            config.join(",").into(),
+        ]);
+    }
+}
+
+fn partitions(engine: &Inner, rows: &mut Builder) {
+    for topic in engine.log.topics() {
+        for partition in 0..topic.partitions {
+            let ends = engine.log.partition_ends(topic.id, PartitionId::new(partition));
+            let Ok(ends) = ends else { continue };
+            rows.push(vec![
+                topic.name.clone().into(),
+                partition.into(),
+                ends.log_start.get().into(),
+                ends.high_watermark.get().into(),
+            ]);
+        }
+    }
+}
+
+fn sources(engine: &Inner, rows: &mut Builder) {
+    for source in engine.sources.status() {
+        rows.push(vec![
+            source.name.into(),
+            source.state.into(),
+            source.detail.into(),
+            source.url.into(),
+            source.publication.into(),
+            source.slot.into(),
+            source.tables.join(",").into(),
+            source.lsn.map(evert_model::Lsn::to_postgres).into(),
+            source.position.map(evert_model::Position::get).into(),
+            source.retained_wal_bytes.into(),
+            source.lag_ms.into(),
+        ]);
+    }
+}

@@ -1,0 +1,217 @@
+//! `information_schema.*`, after the SQL standard as Postgres has it.
+
+use evert_model::{ColumnType, RowSchema};
+use evert_view::Name;
+
+use super::SystemTable;
+use super::rows::{Builder, Cell, Kind::Int, Kind::Text};
+use crate::engine::Inner;
+
+/// The one database there is: any name connects to it.
+pub(super) const DATABASE: &str = "evert";
+
+pub(super) const TABLES: &[SystemTable] = &[
+    SystemTable {
+        schema: "information_schema",
+        name: "schemata",
+        columns: &[("catalog_name", Text), ("schema_name", Text), ("schema_owner", Text)],
+        fill: schemata,
+    },
+    SystemTable {
+        schema: "information_schema",
+        name: "tables",
+        columns: &[
+            ("table_catalog", Text),
+            ("table_schema", Text),
+            ("table_name", Text),
+            ("table_type", Text),
+            ("is_insertable_into", Text),
+        ],
+        fill: tables,
+    },
+    SystemTable {
+        schema: "information_schema",
+        name: "columns",
+        columns: &[
+            ("table_catalog", Text),
+            ("table_schema", Text),
+            ("table_name", Text),
+            ("column_name", Text),
+            ("ordinal_position", Int),
+            ("column_default", Text),
+            ("is_nullable", Text),
+            ("data_type", Text),
+            ("character_maximum_length", Int),
+            ("numeric_precision", Int),
+            ("numeric_scale", Int),
+            ("datetime_precision", Int),
+            ("udt_name", Text),
+        ],
+        fill: columns,
+    },
+    SystemTable {
+        schema: "information_schema",
+        name: "key_column_usage",
+        columns: &[
+            ("constraint_schema", Text),
+            ("constraint_name", Text),
+            ("table_schema", Text),
+            ("table_name", Text),
+            ("column_name", Text),
+            ("ordinal_position", Int),
+        ],
+        fill: keys,
+    },
+    SystemTable {
+        schema: "information_schema",
+        name: "table_constraints",
+        columns: &[
+            ("constraint_schema", Text),
+            ("constraint_name", Text),
+            ("table_schema", Text),
+            ("table_name", Text),
+            ("constraint_type", Text),
+        ],
+        fill: constraints,
+    },
+];
+
+/// Everything that can be selected from: name, columns, kind and whether INSERT may change it.
+pub(super) fn relations(engine: &Inner) -> Vec<(Name, RowSchema, &'static str, bool)> {
+    let catalog = engine.views.catalog();
+    let relations = catalog.relations.values().map(|relation| {
+        let schema = relation.schema.clone();
+        (relation.name.clone(), schema, "BASE TABLE", relation.source.is_none())
+    });
+    let views = catalog.views.values();
+    let views = views.map(|view| (view.name.clone(), view.schema.clone(), "VIEW", false));
+    let errors = evert_view::errors_schema();
+    let errors = [(evert_view::errors_name(), errors, "VIEW", false)];
+    relations.chain(views).chain(errors).collect()
+}
+
+fn schemata(engine: &Inner, rows: &mut Builder) {
+    let mut schemas: Vec<String> =
+        ["public", "evert", "information_schema", "pg_catalog"].map(str::to_owned).to_vec();
+    for (name, ..) in relations(engine) {
+        if !schemas.contains(&name.schema) {
+            schemas.push(name.schema);
+        }
+    }
+    for schema in schemas {
+        rows.push(vec![DATABASE.into(), schema.into(), "evert".into()]);
+    }
+}
+
+fn tables(engine: &Inner, rows: &mut Builder) {
+    let own = relations(engine).into_iter();
+    let own = own.map(|(name, _, kind, insertable)| (name.schema, name.name, kind, insertable));
+    let system = super::tables();
+    let system = system.map(|table| (table.schema.into(), table.name.into(), "VIEW", false));
+    for (schema, name, kind, insertable) in own.chain(system) {
+        let insertable = if insertable { "YES" } else { "NO" };
+        rows.push(vec![
+            DATABASE.into(),
+            schema.into(),
+            name.into(),
+            kind.into(),
+            insertable.into(),
+        ]);
+    }
+}
+
+fn columns(engine: &Inner, rows: &mut Builder) {
+    for (name, schema, ..) in relations(engine) {
+        for (index, column) in (1i64..).zip(&schema.columns) {
+            let (precision, scale, datetime) = sizes(column.ty);
+            rows.push(vec![
+                DATABASE.into(),
+                name.schema.clone().into(),
+                name.name.clone().into(),
+                column.name.clone().into(),
+                index.into(),
+                Cell::Null,
+                if column.nullable { "YES" } else { "NO" }.into(),
+                base_name(column.ty).into(),
+                Cell::Null,
+                precision.into(),
+                scale.into(),
+                datetime.into(),
+                udt_name(column.ty).into(),
+            ]);
+        }
+    }
+}
+
+/// Precision, scale and digits of seconds.
+fn sizes(ty: ColumnType) -> (Option<i64>, Option<i64>, Option<i64>) {
+    match ty {
+        ColumnType::Int16 => (Some(16), Some(0), None),
+        ColumnType::Int32 => (Some(32), Some(0), None),
+        ColumnType::Int64 => (Some(64), Some(0), None),
+        ColumnType::Float32 => (Some(24), None, None),
+        ColumnType::Float64 => (Some(53), None, None),
+        ColumnType::Decimal { precision, scale } => {
+            (Some(precision.into()), Some(scale.into()), None)
+        }
+        ColumnType::Date => (None, None, Some(0)),
+        ColumnType::Timestamp | ColumnType::TimestampTz => (None, None, Some(6)),
+        _ => (None, None, None),
+    }
+}
+
+/// The type's name without its sizes.
+fn base_name(ty: ColumnType) -> String {
+    let name = ty.sql_name();
+    name.split('(').next().unwrap_or_default().to_owned()
+}
+
+/// The type's name in pg_type.
+pub(super) fn udt_name(ty: ColumnType) -> &'static str {
+    match ty {
+        ColumnType::Boolean => "bool",
+        ColumnType::Int16 => "int2",
+        ColumnType::Int32 => "int4",
+        ColumnType::Int64 => "int8",
+        ColumnType::Float32 => "float4",
+        ColumnType::Float64 => "float8",
+        ColumnType::Decimal { .. } => "numeric",
+        ColumnType::Text => "text",
+        ColumnType::Bytes => "bytea",
+        ColumnType::Date => "date",
+        ColumnType::Timestamp => "timestamp",
+        ColumnType::TimestampTz => "timestamptz",
+        ColumnType::Json => "json",
+        ColumnType::Uuid => "uuid",
+    }
+}
+
+fn keys(engine: &Inner, rows: &mut Builder) {
+    for relation in engine.views.catalog().relations.values() {
+        for (index, column) in (1i64..).zip(&relation.schema.key) {
+            rows.push(vec![
+                relation.name.schema.clone().into(),
+                format!("{}_pkey", relation.name.name).into(),
+                relation.name.schema.clone().into(),
+                relation.name.name.clone().into(),
+                relation.schema.columns[*column].name.clone().into(),
+                index.into(),
+            ]);
+        }
+    }
+}
+
+fn constraints(engine: &Inner, rows: &mut Builder) {
+    for relation in engine.views.catalog().relations.values() {
+        if relation.schema.key.is_empty() {
+            continue;
+        }
+        rows.push(vec![
+            relation.name.schema.clone().into(),
+            format!("{}_pkey", relation.name.name).into(),
+            relation.name.schema.clone().into(),
+            relation.name.name.clone().into(),
+            "PRIMARY KEY".into(),
+        ]);
+    }
+}

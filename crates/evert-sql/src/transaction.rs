@@ -1,0 +1,294 @@
+//! Transactions: what a session reads and has written between BEGIN and COMMIT.
+//!
+//! Every statement runs in one; a statement outside BEGIN ... COMMIT has its own.
+//!
+//! Invariants
+//! - All reads of a transaction are of one cut, with its own writes laid over it.
+//! - Its writes become one commit. At that moment every key that it touched holds what the
+//!   transaction saw there, or nothing is written (40001).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::row::OwnedRow;
+use evert_log::{NewCommit, NewPart};
+use evert_model::Position;
+use evert_view::{Cut, Name, Relation, RelationKind, RowChange};
+
+use crate::engine::Inner;
+use crate::error::{INTERNAL_ERROR, SERIALIZATION_FAILURE};
+use crate::overlay::{Keys, Overlay};
+use crate::scan::Rows;
+use crate::{SqlError, system, translate};
+
+/// Above this a commit goes into the log in pieces, with a marker.
+const FRAME_BYTES_MAX: usize = 4 << 20;
+
+/// A transaction in progress.
+#[derive(Default)]
+pub(crate) struct Transaction {
+    /// What it reads, from its first read on.
+    cut: Option<Arc<Cut>>,
+    writes: BTreeMap<Name, Writes>,
+    /// SET TRANSACTION READ ONLY.
+    pub(crate) read_only: bool,
+}
+
+/// What a transaction does to one relation.
+struct Writes {
+    relation: Arc<Relation>,
+    changes: Vec<RowChange>,
+    /// Tables only.
+    table: Option<TableWrites>,
+}
+
+struct TableWrites {
+    keys: Arc<Keys>,
+    overlay: Arc<Overlay>,
+    /// What the cut held under each key that was touched. Empty where nothing needs a check.
+    seen: HashMap<OwnedRow, Seen>,
+}
+
+/// A key that was touched, and the row that the transaction's cut held under it.
+struct Seen {
+    key: RecordBatch,
+    row: Option<RecordBatch>,
+}
+
+/// Whether what a statement wrote over must still be there at COMMIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// BEGIN ... COMMIT.
+    AtCommit,
+    /// A single statement: it reads at the log's end with writers shut out, or reads nothing.
+    No,
+}
+
+impl Transaction {
+    /// The cut that this transaction reads, pinned at its first read.
+    pub(crate) async fn pin(
+        &mut self,
+        engine: &Inner,
+        names: &[Name],
+        at_least: Position,
+        timeout: Duration,
+    ) -> Result<Arc<Cut>, SqlError> {
+        if let Some(cut) = &self.cut {
+            for name in names {
+                let known = cut.snapshots.contains_key(name) || cut.streams.contains_key(name);
+                if !known {
+                    return Err(SqlError::new(
+                        SERIALIZATION_FAILURE,
+                        format!("\"{name}\" is newer than this transaction"),
+                    )
+                    .hint("Begin a new transaction to read it."));
+                }
+            }
+            return Ok(Arc::clone(cut));
+        }
+        let cut = engine.pin(names, at_least, timeout).await?;
+        self.cut = Some(Arc::clone(&cut));
+        Ok(cut)
+    }
+
+    /// Reads from now on are of a newer cut, unless the transaction has written already.
+    pub(crate) fn renew(&mut self) {
+        if self.writes.is_empty() {
+            self.cut = None;
+        }
+    }
+
+    /// The cut that it reads, if it has read.
+    pub(crate) fn cut(&self) -> Option<&Cut> {
+        self.cut.as_deref()
+    }
+
+    /// The rows of a relation as this transaction sees them.
+    pub(crate) fn rows(&self, engine: &Inner, cut: &Cut, name: &Name) -> Result<Rows, SqlError> {
+        if let Some(ends) = cut.streams.get(name)
+            && let Some(relation) = engine.views.catalog().relations.get(name)
+        {
+            return Ok(Rows::Stream {
+                views: engine.views.clone(),
+                relation: Arc::clone(relation),
+                ends: ends.clone(),
+            });
+        }
+        let Some(snapshot) = cut.snapshots.get(name) else {
+            return system::rows(engine, name);
+        };
+        match self.writes.get(name).and_then(|writes| writes.table.as_ref()) {
+            Some(table) => Ok(Rows::Overlaid(snapshot.clone(), Arc::clone(&table.overlay))),
+            None => Ok(Rows::Snapshot(snapshot.clone())),
+        }
+    }
+
+    /// Writes a change. With [`Check::AtCommit`] the transaction has pinned the relation before.
+    pub(crate) fn write(
+        &mut self,
+        relation: &Arc<Relation>,
+        change: RowChange,
+        check: Check,
+    ) -> Result<(), SqlError> {
+        let (RowChange::Put(rows) | RowChange::Delete(rows)) = &change;
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
+        if !self.writes.contains_key(&relation.name) {
+            let writes = Writes::new(relation)?;
+            self.writes.insert(relation.name.clone(), writes);
+        }
+        let writes = self.writes.get_mut(&relation.name).expect("it was put there");
+        if let Some(table) = &mut writes.table {
+            let snapshot = match check {
+                Check::AtCommit => {
+                    self.cut.as_ref().and_then(|cut| cut.snapshots.get(&relation.name))
+                }
+                Check::No => None,
+            };
+            let internal = |error| translate::planning(&error, "");
+            if let Some(snapshot) = snapshot {
+                let before = |key: &RecordBatch, row| snapshot.get(key, row);
+                table.remember(rows, &before).map_err(internal)?;
+            }
+            if check == Check::AtCommit {
+                Arc::make_mut(&mut table.overlay).apply(&change).map_err(internal)?;
+            }
+        }
+        writes.changes.push(change);
+        Ok(())
+    }
+
+    /// Makes the writes one commit and waits until it is durable. Gives its position, if there
+    /// was anything to write.
+    pub(crate) async fn commit(
+        self,
+        engine: &Inner,
+        timeout: Duration,
+    ) -> Result<Option<Position>, SqlError> {
+        if self.writes.is_empty() {
+            return Ok(None);
+        }
+        let must_check = self.writes.values().any(Writes::must_check);
+        if must_check {
+            let _alone = engine.dml.write().await;
+            self.check(engine, timeout).await?;
+            return self.append(engine).await.map(Some);
+        }
+        let _shared = engine.dml.read().await;
+        self.append(engine).await.map(Some)
+    }
+
+    /// The same for a statement whose caller holds the lock already.
+    pub(crate) async fn commit_locked(self, engine: &Inner) -> Result<Option<Position>, SqlError> {
+        if self.writes.is_empty() {
+            return Ok(None);
+        }
+        self.append(engine).await.map(Some)
+    }
+
+    /// Compares what the touched keys hold now with what the transaction saw.
+    async fn check(&self, engine: &Inner, timeout: Duration) -> Result<(), SqlError> {
+        let checked: Vec<_> =
+            self.writes.iter().filter(|(_, writes)| writes.must_check()).collect();
+        let names: Vec<_> = checked.iter().map(|(name, _)| (*name).clone()).collect();
+        let now = engine.pin(&names, engine.log.end(), timeout).await?;
+        for (name, writes) in checked {
+            let gone = || {
+                SqlError::new(SERIALIZATION_FAILURE, format!("\"{name}\" was dropped or replaced"))
+            };
+            let snapshot = now.snapshots.get(name).ok_or_else(gone)?;
+            let current = engine.views.catalog();
+            let current = current.relations.get(name).ok_or_else(gone)?;
+            if current.topic_id != writes.relation.topic_id {
+                return Err(gone());
+            }
+            let seen = writes.table.iter().flat_map(|table| table.seen.values());
+            for Seen { key, row } in seen {
+                if !same(&snapshot.get(key, 0), row) {
+                    return Err(SqlError::new(
+                        SERIALIZATION_FAILURE,
+                        "could not serialize access due to concurrent update",
+                    )
+                    .detail(format!("A row of \"{name}\" changed after this transaction read it."))
+                    .hint("Run the transaction again."));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn append(self, engine: &Inner) -> Result<Position, SqlError> {
+        let mut parts = Vec::new();
+        for writes in self.writes.values() {
+            let encoded = engine.views.encode(&writes.relation, &writes.changes);
+            parts.extend(encoded.map_err(|error| translate::catalog(&error))?);
+        }
+        let bytes: usize = parts.iter().map(|part: &NewPart| part.batch.bytes().len()).sum();
+        let refused = |error| translate::append(&error);
+        let receipt = if bytes <= FRAME_BYTES_MAX {
+            engine.log.append(NewCommit { parts }).map_err(refused)?
+        } else {
+            let log = engine.log.clone();
+            let appended = tokio::task::spawn_blocking(move || {
+                let mut large = log.begin_large();
+                for part in parts {
+                    large.append(part)?;
+                }
+                large.commit()
+            });
+            let stopped = |error| SqlError::new(INTERNAL_ERROR, format!("{error}"));
+            appended.await.map_err(stopped)?.map_err(refused)?
+        };
+        Ok(receipt.await.map_err(refused)?.position)
+    }
+}
+
+impl Writes {
+    fn new(relation: &Arc<Relation>) -> Result<Self, SqlError> {
+        let table = match relation.kind {
+            RelationKind::Table => {
+                let keys = Keys::of(&relation.schema);
+                let keys = Arc::new(keys.map_err(|error| translate::planning(&error, ""))?);
+                let overlay = Arc::new(Overlay::new(Arc::clone(&keys)));
+                Some(TableWrites { keys, overlay, seen: HashMap::new() })
+            }
+            RelationKind::Stream | RelationKind::Bag => None,
+        };
+        Ok(Self { relation: Arc::clone(relation), changes: Vec::new(), table })
+    }
+
+    fn must_check(&self) -> bool {
+        self.table.as_ref().is_some_and(|table| !table.seen.is_empty())
+    }
+}
+
+impl TableWrites {
+    /// Notes what the cut holds under the keys of `rows`, where that is not known yet.
+    fn remember(
+        &mut self,
+        rows: &RecordBatch,
+        before: &dyn Fn(&RecordBatch, usize) -> Option<RecordBatch>,
+    ) -> datafusion::common::Result<()> {
+        let projected = self.keys.project(rows)?;
+        let keys = self.keys.of_keys(&projected)?;
+        for row in 0..rows.num_rows() {
+            self.seen.entry(keys.row(row).owned()).or_insert_with(|| Seen {
+                key: projected.slice(row, 1),
+                row: before(&projected, row),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Whether two rows of one table are equal.
+fn same(a: &Option<RecordBatch>, b: &Option<RecordBatch>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => a.columns() == b.columns(),
+        _ => false,
+    }
+}
