@@ -32,6 +32,9 @@ mod trouble;
 mod types;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::{LinkError, Refusal, SourceError};
 pub use sources::{NewSource, Sources};
 pub use status::{SourcePhase, SourceStatus};

@@ -110,11 +110,10 @@ fn put_value(out: &mut String, ty: ColumnType, value: &[u8]) -> Result<(), &'sta
             // A real beyond a double's range does not exist; what is left is not a number.
             _ => return Err("the value is not a number"),
         },
-        ColumnType::Decimal { .. }
-        | ColumnType::Text
-        | ColumnType::Json
-        | ColumnType::Uuid
-        | ColumnType::Date => put_string(out, text),
+        ColumnType::Decimal { .. } | ColumnType::Text | ColumnType::Json | ColumnType::Uuid => {
+            put_string(out, text)
+        }
+        ColumnType::Date => put_date(out, text),
         ColumnType::Timestamp => put_timestamp(out, text, ""),
         ColumnType::TimestampTz => put_timestamp(out, text, "Z"),
         ColumnType::Bytes => put_bytes(out, text)?,
@@ -122,16 +121,39 @@ fn put_value(out: &mut String, ty: ColumnType, value: &[u8]) -> Result<(), &'sta
     Ok(())
 }
 
+/// `0044-03-15 BC` as `-0043-03-15`, in ISO 8601's years; other dates as they are.
+fn put_date(out: &mut String, text: &str) {
+    match text.strip_suffix(" BC").and_then(iso_date) {
+        Some(date) => put_string(out, &date),
+        None => put_string(out, text),
+    }
+}
+
 /// `2026-11-21 02:00:00.5+00` as `2026-11-21T02:00:00.5Z`; `infinity` as it is.
 fn put_timestamp(out: &mut String, text: &str, zone: &str) {
-    let Some((date, time)) = text.split_once(' ') else { return put_string(out, text) };
+    let (instant, ancient) = match text.strip_suffix(" BC") {
+        Some(instant) => (instant, true),
+        None => (text, false),
+    };
+    let Some((date, time)) = instant.split_once(' ') else { return put_string(out, text) };
+    let ancient_date = if ancient { iso_date(date) } else { None };
     out.push('"');
-    out.push_str(date);
+    out.push_str(ancient_date.as_deref().unwrap_or(date));
     out.push('T');
     let _ = match time.strip_suffix("+00") {
         Some(time) => write!(out, "{time}{zone}\""),
         None => write!(out, "{time}\""),
     };
+}
+
+/// A date before Christ in ISO 8601's years, in which 1 BC is year 0.
+fn iso_date(date: &str) -> Option<String> {
+    let (year, rest) = date.split_once('-')?;
+    let year: i32 = year.parse().ok()?;
+    Some(match year {
+        1 => format!("0000-{rest}"),
+        _ => format!("-{:04}-{rest}", year - 1),
+    })
 }
 
 /// `\x0102` as base64.
@@ -211,6 +233,9 @@ mod tests {
             (ColumnType::Text, "a\"\\\n\u{1}é", "\"a\\\"\\\\\\n\\u0001é\""),
             (ColumnType::Bytes, "\\x00ff", "\"AP8=\""),
             (ColumnType::Date, "infinity", "\"infinity\""),
+            (ColumnType::Date, "0044-03-15 BC", "\"-0043-03-15\""),
+            (ColumnType::Date, "0001-12-31 BC", "\"0000-12-31\""),
+            (ColumnType::TimestampTz, "0044-03-15 01:02:03+00 BC", "\"-0043-03-15T01:02:03Z\""),
             (ColumnType::Timestamp, "2026-11-21 02:00:00.5", "\"2026-11-21T02:00:00.5\""),
             (ColumnType::TimestampTz, "2026-11-21 02:00:00+00", "\"2026-11-21T02:00:00Z\""),
             (ColumnType::TimestampTz, "-infinity", "\"-infinity\""),

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use evert_log::Log;
+use evert_model::Position;
 use evert_view::{CatalogError, Views};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_postgres::Client;
 
 use crate::address::{Address, quote_identifier, quote_literal};
 use crate::definition::Definition;
@@ -98,28 +100,9 @@ impl Sources {
             return Err(SourceError::Exists(new.name));
         }
         let url = Address::parse(&new.url)?;
-        let default_name = default_name(&new.name);
-        let publication = new.publication.clone().unwrap_or_else(|| default_name.clone());
-        let slot = new.slot.clone().unwrap_or(default_name);
         let client = url.connect("evert").await?;
-        inspect::check_server(&client).await?;
-        inspect::check_slot_is_free(&client, &slot).await?;
-        let inspected = inspect::tables(&client, &new.tables, new.publication.as_deref()).await?;
-        let mut notices = Vec::new();
-        let mut tables = Vec::with_capacity(inspected.len());
-        for found in inspected {
-            notices.extend(found.notices);
-            tables.push(found.table);
-        }
-        let mut definition = Definition {
-            born: self.0.destination.end(),
-            url,
-            publication,
-            publication_is_ours: false,
-            slot,
-            tables,
-            warnings: notices.clone(),
-        };
+        let (mut definition, notices) =
+            define(&client, url, &new, self.0.destination.end()).await?;
         self.check_relations(&new.name, &definition)?;
         definition.publication_is_ours =
             inspect::ensure_publication(&client, &definition.publication, &definition.tables)
@@ -247,12 +230,7 @@ impl Sources {
 
     /// Takes back what `register` has done. What fails here is only reported: the statement has
     /// failed already.
-    async fn unregister(
-        &self,
-        name: &str,
-        definition: &Definition,
-        client: &tokio_postgres::Client,
-    ) {
+    async fn unregister(&self, name: &str, definition: &Definition, client: &Client) {
         if let Err(error) = clean_up_with(client, definition).await {
             tracing::warn!(source = name, %error, "could not be taken back at the source");
         }
@@ -267,6 +245,37 @@ impl Sources {
             tracing::warn!(source = name, %error, "could not be taken back in the catalog");
         }
     }
+}
+
+/// Checks the other server and says what a source made there now would be. The publication is
+/// not made yet.
+pub(crate) async fn define(
+    client: &Client,
+    url: Address,
+    new: &NewSource,
+    born: Position,
+) -> Result<(Definition, Vec<String>), SourceError> {
+    let default_name = default_name(&new.name);
+    let publication = new.publication.clone().unwrap_or_else(|| default_name.clone());
+    let slot = new.slot.clone().unwrap_or(default_name);
+    inspect::check_server(client).await?;
+    inspect::check_slot_is_free(client, &slot).await?;
+    let mut notices = Vec::new();
+    let mut tables = Vec::new();
+    for found in inspect::tables(client, &new.tables, new.publication.as_deref()).await? {
+        notices.extend(found.notices);
+        tables.push(found.table);
+    }
+    let definition = Definition {
+        born,
+        url,
+        publication,
+        publication_is_ours: false,
+        slot,
+        tables,
+        warnings: notices.clone(),
+    };
+    Ok((definition, notices))
 }
 
 impl Running {
@@ -284,10 +293,7 @@ async fn clean_up(definition: &Definition) -> Result<(), SourceError> {
 }
 
 /// Drops the slot, and the publication if it was made for the source.
-async fn clean_up_with(
-    client: &tokio_postgres::Client,
-    definition: &Definition,
-) -> Result<(), LinkError> {
+async fn clean_up_with(client: &Client, definition: &Definition) -> Result<(), LinkError> {
     slot::drop_slot(client, &definition.slot).await?;
     if definition.publication_is_ours {
         let publication = quote_identifier(&definition.publication);
