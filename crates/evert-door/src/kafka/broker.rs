@@ -14,7 +14,8 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::sync::watch;
 
 use super::error::DoorError;
-use super::{KafkaConfig, OpenError, TopicUse, wire};
+use super::groups::{Coordinator, Offsets, RestoreError};
+use super::{KafkaConfig, TopicUse, wire};
 
 /// The one broker's id.
 pub(crate) const NODE_ID: BrokerId = BrokerId(1);
@@ -28,6 +29,8 @@ pub(crate) struct Broker {
     pub(crate) topic_use: Arc<dyn TopicUse>,
     pub(crate) config: KafkaConfig,
     pub(crate) cluster_id: StrBytes,
+    pub(crate) groups: Coordinator,
+    pub(crate) offsets: Offsets,
 }
 
 /// The other end of a connection, and the address it knows this server by.
@@ -42,14 +45,18 @@ pub(crate) struct Peer {
 }
 
 impl Broker {
+    /// Reads back what groups have committed, and begins to keep their time.
     pub(crate) async fn open(
         log: Log,
         topic_use: Arc<dyn TopicUse>,
         config: KafkaConfig,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, RestoreError> {
         // Kafka's cluster ids are UUIDs in URL-safe base64 without padding.
         let cluster_id = text(base64_url(log.id().0.as_bytes()));
-        Ok(Self { log, topic_use, config, cluster_id })
+        let groups = Coordinator::start(config.group_initial_delay);
+        let restored = log.clone();
+        let offsets = blocking(move || Offsets::restore(restored)).await?;
+        Ok(Self { log, topic_use, config, cluster_id, groups, offsets })
     }
 
     /// Serves any request but Produce, which the connection begins by itself so that several
@@ -89,6 +96,36 @@ impl Broker {
             RequestKind::InitProducerId(request) => {
                 ResponseKind::InitProducerId(self.init_producer_id(request).await)
             }
+            RequestKind::FindCoordinator(request) => {
+                ResponseKind::FindCoordinator(self.find_coordinator(version, request, peer))
+            }
+            RequestKind::JoinGroup(request) => {
+                ResponseKind::JoinGroup(self.join_group(version, request, peer).await)
+            }
+            RequestKind::SyncGroup(request) => {
+                ResponseKind::SyncGroup(self.sync_group(request).await)
+            }
+            RequestKind::Heartbeat(request) => {
+                ResponseKind::Heartbeat(self.heartbeat(request).await)
+            }
+            RequestKind::LeaveGroup(request) => {
+                ResponseKind::LeaveGroup(self.leave_group(version, request).await)
+            }
+            RequestKind::OffsetCommit(request) => {
+                ResponseKind::OffsetCommit(self.offset_commit(request).await)
+            }
+            RequestKind::OffsetFetch(request) => {
+                ResponseKind::OffsetFetch(self.offset_fetch(version, request))
+            }
+            RequestKind::DescribeGroups(request) => {
+                ResponseKind::DescribeGroups(self.describe_groups(version, request))
+            }
+            RequestKind::ListGroups(request) => {
+                ResponseKind::ListGroups(self.list_groups(&request))
+            }
+            RequestKind::DeleteGroups(request) => {
+                ResponseKind::DeleteGroups(self.delete_groups(request).await)
+            }
             _ => {
                 return Err(DoorError::refused(
                     ResponseError::UnsupportedVersion,
@@ -104,18 +141,24 @@ impl Broker {
         work: impl FnOnce(&Log) -> T + Send + 'static,
     ) -> T {
         let log = self.log.clone();
-        match tokio::task::spawn_blocking(move || work(&log)).await {
-            Ok(done) => done,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => std::future::pending().await,
-            },
-        }
+        blocking(move || work(&log)).await
     }
 
     /// A topic that clients may name.
     pub(crate) fn topic(&self, name: &str) -> Result<Arc<Topic>, DoorError> {
         self.log.topic(name).ok_or_else(|| DoorError::unknown_topic(name))
+    }
+}
+
+/// Runs what may block on a thread for that.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Cancelled, which happens only when the runtime is going down.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 

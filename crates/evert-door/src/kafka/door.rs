@@ -114,7 +114,9 @@ impl KafkaDoor {
         config: KafkaConfig,
     ) -> Result<Self, OpenError> {
         let listener = TcpListener::bind(address).await?;
-        let broker = Broker::open(log, topic_use, config).await?;
+        let broker = Broker::open(log, topic_use, config)
+            .await
+            .map_err(|error| OpenError::Offsets(error.to_string()))?;
         Ok(Self { listener, broker: Arc::new(broker) })
     }
 

@@ -30,6 +30,16 @@ impl DoorError {
         Self::Topic(TopicError::Unknown(name.to_owned()))
     }
 
+    /// Kafka's code for this error where a group's coordinator answers: clients there know no
+    /// storage errors, and try again when the coordinator is not available.
+    pub(crate) fn coordinator_code(&self) -> i16 {
+        match translate(self) {
+            ResponseError::KafkaStorageError => ResponseError::CoordinatorNotAvailable.code(),
+            ResponseError::MessageTooLarge => ResponseError::InvalidCommitOffsetSize.code(),
+            code => code.code(),
+        }
+    }
+
     /// Kafka's code for this error.
     pub(crate) fn code(&self) -> i16 {
         translate(self).code()

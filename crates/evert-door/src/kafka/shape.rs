@@ -297,15 +297,17 @@ pub(crate) fn served(key: i16) -> Option<&'static Api> {
 }
 
 impl Api {
-    /// Checks the body of a request: every length in it lies within it.
-    pub(crate) fn check(&self, version: i16, body: &[u8]) -> Result<(), ShapeError> {
+    /// Checks the body of a request: every length in it lies within it. Gives the number of
+    /// bytes that follow the request.
+    pub(crate) fn check(&self, version: i16, body: &[u8]) -> Result<usize, ShapeError> {
         let mut walk = Walk {
             rest: body,
             version,
             flexible: version >= self.flexible,
             elements: ELEMENTS_MAX,
         };
-        walk.fields(self.fields)
+        walk.fields(self.fields)?;
+        Ok(walk.rest.len())
     }
 }
 

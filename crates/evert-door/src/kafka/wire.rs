@@ -11,6 +11,9 @@
 //! - The header of an ApiVersions response is never flexible: a client that does not know the
 //!   server's versions yet must be able to read it.
 
+#[cfg(test)]
+mod tests;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::{
