@@ -162,6 +162,11 @@ class Server:
             cursor = connection.execute(statement, parameters)
             return cursor.fetchall() if cursor.description else []
 
+    def verify(self, view: str) -> None:
+        """Has the view folded again from zero; the live one must hold the same rows."""
+        [(_, position, live, replayed, equal)] = self.query(f"VERIFY VIEW {view}")
+        assert equal and live == replayed, f"{view} at {position}: {live} rows live, {replayed} replayed"
+
     def get(self, path: str) -> tuple[int, bytes]:
         """Status and body of an HTTP GET."""
         try:

@@ -71,6 +71,6 @@ def test_four_equal_sums_through_crashes(new_server, postgres):
     assert reader.answers >= ANSWERS_MIN
     assert len(reader.totals) >= 50, "the answers hardly moved: the load was not seen while it ran"
     for name in bank.SUMS:
-        server.query(f"VERIFY VIEW {name}")
+        server.verify(name)
     server.check_unharmed()
     server.terminate()

@@ -35,6 +35,6 @@ def test_the_demo_leaves_its_data(new_server, tmp_path):
     for name, _, _ in views:
         [(rows,)] = server.query(f"SELECT count(*) FROM {name}")
         assert rows > 0, name
-        server.query(f"VERIFY VIEW {name}")
+        server.verify(name)
     server.check_unharmed()
     server.terminate()

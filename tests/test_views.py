@@ -206,7 +206,7 @@ def test_views_equal_postgres(new_server, postgres):
     server.restart()
     world.check(VIEWS)
     for name in VIEWS:
-        server.query(f"VERIFY VIEW {name}")
+        server.verify(name)
     server.check_unharmed()
     server.terminate()
 
