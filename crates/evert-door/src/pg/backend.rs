@@ -1,6 +1,7 @@
-//! What the SQL door asks of the engine behind it. Arrow in, Arrow out: no planner in sight.
+//! What the SQL door asks of the engine behind it: Arrow in, Arrow out, no planner in sight.
 
 use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -10,12 +11,14 @@ use futures::stream::BoxStream;
 
 /// Makes sessions.
 pub trait Backend: Send + Sync {
+    /// A session for a client that gave these names at its start.
     fn session(&self, user: &str, database: &str) -> Box<dyn Session>;
 }
 
 /// A parsed statement: opaque to the door.
 pub type Statement = Arc<dyn Any + Send + Sync>;
 
+/// What a statement takes and gives.
 #[derive(Clone, Debug)]
 pub struct Description {
     /// The type of each parameter `$1`, `$2`, ...
@@ -24,32 +27,66 @@ pub struct Description {
     pub columns: Option<SchemaRef>,
 }
 
+/// The outcome of a statement.
 pub enum Response {
-    /// Rows; the tag counts them ("SELECT 3").
-    Rows { schema: SchemaRef, batches: BoxStream<'static, Result<RecordBatch, SqlError>> },
+    /// Rows.
+    Rows {
+        /// The columns.
+        schema: SchemaRef,
+        /// The rows as they are computed. Dropping the stream ends the computation.
+        batches: BoxStream<'static, Result<RecordBatch, SqlError>>,
+        /// The command's tag without the count: "SELECT", "SHOW", "INSERT 0".
+        tag: &'static str,
+    },
     /// A command's tag: "INSERT 0 3", "CREATE TABLE", "BEGIN", "SET".
-    Done { tag: String },
+    Done {
+        /// The whole tag.
+        tag: String,
+    },
     /// The empty statement.
     Empty,
 }
 
+/// Where a session stands, as ReadyForQuery reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransactionStatus {
+    /// No transaction.
     Idle,
+    /// Between BEGIN and COMMIT.
     InTransaction,
+    /// After an error in a transaction, before its end.
     Failed,
 }
 
 /// An error in Postgres's words.
 #[derive(Clone, Debug)]
 pub struct SqlError {
+    /// The five-character code of Postgres's appendix A.
     pub sqlstate: &'static str,
+    /// One fact, without a full stop.
     pub message: String,
+    /// More about it.
     pub detail: Option<String>,
+    /// What to do.
     pub hint: Option<String>,
-    /// 1-based character in the statement's text.
+    /// 1-based character in the text given to `parse`.
     pub position: Option<usize>,
 }
+
+impl SqlError {
+    /// An error with a code and a message.
+    pub fn new(sqlstate: &'static str, message: impl Into<String>) -> Self {
+        Self { sqlstate, message: message.into(), detail: None, hint: None, position: None }
+    }
+}
+
+impl fmt::Display for SqlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for SqlError {}
 
 /// Stops what its session is executing: the statement ends with 57014.
 pub type CancelHandle = Arc<dyn Fn() + Send + Sync>;
@@ -57,7 +94,7 @@ pub type CancelHandle = Arc<dyn Fn() + Send + Sync>;
 /// One client's session.
 #[async_trait]
 pub trait Session: Send {
-    /// Splits and parses; an empty text gives one empty statement.
+    /// Splits and parses; an empty text gives no statement or one empty statement.
     fn parse(&mut self, sql: &str) -> Result<Vec<Statement>, SqlError>;
     /// Types of parameters (hints first, inferred where `None`) and result.
     async fn describe(
@@ -71,7 +108,12 @@ pub trait Session: Send {
         statement: &Statement,
         params: &[ArrayRef],
     ) -> Result<Response, SqlError>;
+    /// Where the session stands now.
     fn transaction_status(&self) -> TransactionStatus;
+    /// An error that the session did not see itself (a parameter that cannot be read, a result
+    /// that broke off): an open transaction has failed.
+    fn fail_transaction(&mut self);
+    /// Stops what this session is executing, from elsewhere.
     fn cancel_handle(&self) -> CancelHandle;
     /// Session settings to report at start and when changed (name, value): server_version,
     /// client_encoding, DateStyle, TimeZone, standard_conforming_strings, ...

@@ -166,6 +166,12 @@ impl Session {
         if self.last == Position::ZERO { self.engine.views.position() } else { self.last }
     }
 
+    /// An error that the session did not see itself, such as a parameter that cannot be read: an
+    /// open transaction has failed.
+    pub fn fail_transaction(&mut self) {
+        self.note_failure();
+    }
+
     fn note_failure(&self) {
         if self.open.is_some() {
             self.failed.store(true, Ordering::Relaxed);
