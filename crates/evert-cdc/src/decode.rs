@@ -20,7 +20,7 @@ use thiserror::Error;
 
 use crate::definition::Table;
 use crate::envelope::{Change, Envelopes, Origin, TableBatch};
-use crate::overlay::Overlay;
+use crate::overlay::{Known, Overlay};
 use crate::row::{BadValue, Cell, RowWriter};
 use crate::types;
 
@@ -35,6 +35,12 @@ pub(crate) enum DecodeError {
     TableChanged { table: String, what: String },
     #[error(transparent)]
     Value(#[from] BadValue),
+    /// Too many rows to remember for an update that leaves values out.
+    #[error(
+        "a transaction is too large to follow: it updates rows of {table} that it wrote itself, \
+         and leaves values out; with ALTER TABLE {table} REPLICA IDENTITY FULL it would not"
+    )]
+    TooLarge { table: String },
     /// The messages contradict themselves.
     #[error("the replication stream is not understood: {0}")]
     Protocol(String),
@@ -270,23 +276,28 @@ impl Decoder {
             return Ok(Outcome::Taken);
         }
         let key = row.old_key.clone().unwrap_or_else(|| row.cells.clone());
-        let known = self.overlay.get(table, &self.key_text(table, &key)?).cloned();
+        let known = match self.overlay.get(table, &self.key_text(table, &key)?) {
+            Known::Row(row) => Some(row.to_vec()),
+            Known::Untouched => None,
+            Known::LeftOut => {
+                return Err(DecodeError::TooLarge { table: self.tables[table].source_name() });
+            }
+        };
         let wanted = Wanted { table, key, new: row };
         match known {
             Some(known) => {
-                self.supply(wanted, Some(&|index: usize| known[index].clone()))?;
+                self.supply(wanted, Some(&known))?;
                 Ok(Outcome::Taken)
             }
             None => Ok(Outcome::Wanted(wanted)),
         }
     }
 
-    /// Completes an update with the row that was wanted, given by column; `None` if the table
-    /// has no such row.
+    /// Completes an update with the row that was wanted; `None` if the table has no such row.
     pub(crate) fn supply(
         &mut self,
         wanted: Wanted,
-        known: Option<&dyn Fn(usize) -> Cell>,
+        known: Option<&[Cell]>,
     ) -> Result<(), DecodeError> {
         let Wanted { table, key, mut new } = wanted;
         let Some(known) = known else {
@@ -300,7 +311,7 @@ impl Decoder {
             return Ok(());
         };
         for index in new.missing.drain(..) {
-            new.cells[index] = known(index);
+            new.cells[index].clone_from(&known[index]);
         }
         self.put_update(table, &new)
     }

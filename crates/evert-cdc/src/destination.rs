@@ -2,11 +2,13 @@
 //!
 //! A trait, so that tests can hold back or lose what is not durable yet.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use evert_log::{AppendError, LargeCommit, Log, NewCommit, NewPart, ReadError, Receipt};
 use evert_model::{LogTime, Offset, PartitionId, Position, TopicId};
-use evert_view::{Format, NewRelation, PinError, RelationKind, SourceState, Views};
+use evert_view::{Cut, Format, Name, NewRelation, PinError, RelationKind, SourceState, Views};
 use futures::future::BoxFuture;
-use std::time::Duration;
 
 use crate::definition::Table;
 use crate::error::SourceError;
@@ -37,13 +39,18 @@ pub(crate) trait Destination: Send + Sync + 'static {
     fn end(&self) -> Position;
     /// Whether a topic has never held a record.
     fn is_empty(&self, topic: TopicId) -> Result<bool, ReadError>;
-    /// The row with this key in the table's relation, at the log's durable end.
-    fn row<'a>(
+    /// The rows of the table's relation as of the log's durable end.
+    fn rows<'a>(
         &'a self,
         source: &'a str,
         table: &'a Table,
-        key: &'a [Cell],
-    ) -> BoxFuture<'a, Result<Option<Vec<Cell>>, PinError>>;
+    ) -> BoxFuture<'a, Result<Box<dyn Rows>, PinError>>;
+}
+
+/// The rows of one relation at one position.
+pub(crate) trait Rows: Send + Sync {
+    /// The row with this key.
+    fn get(&self, table: &Table, key: &[Cell]) -> Option<Vec<Cell>>;
 }
 
 /// A commit of any size. Dropped without `commit`, it vanishes.
@@ -114,20 +121,34 @@ impl Destination for Server {
         Ok(ends.high_watermark == Offset::new(0))
     }
 
-    fn row<'a>(
+    fn rows<'a>(
         &'a self,
         source: &'a str,
         table: &'a Table,
-        key: &'a [Cell],
-    ) -> BoxFuture<'a, Result<Option<Vec<Cell>>, PinError>> {
+    ) -> BoxFuture<'a, Result<Box<dyn Rows>, PinError>> {
         Box::pin(async move {
             let name = table.relation(source);
             let names = std::slice::from_ref(&name);
             let cut = self.views.pin(names, self.log.end(), PIN_TIMEOUT).await?;
-            let snapshot = cut.snapshots.get(&name).ok_or(PinError::Unknown(name.clone()))?;
-            let Some(key) = state_row::key_batch(table, key) else { return Ok(None) };
-            Ok(snapshot.get(&key, 0).map(|row| state_row::cells(table, &row)))
+            if !cut.snapshots.contains_key(&name) {
+                return Err(PinError::Unknown(name));
+            }
+            Ok(Box::new(Pinned { cut, name }) as Box<dyn Rows>)
         })
+    }
+}
+
+/// A relation at a cut.
+struct Pinned {
+    cut: Arc<Cut>,
+    name: Name,
+}
+
+impl Rows for Pinned {
+    fn get(&self, table: &Table, key: &[Cell]) -> Option<Vec<Cell>> {
+        let key = state_row::key_batch(table, key)?;
+        let row = self.cut.snapshots.get(&self.name)?.get(&key, 0)?;
+        Some(state_row::cells(table, &row))
     }
 }
 

@@ -255,11 +255,8 @@ pub(crate) async fn ensure_publication(
         ));
     }
     let published = published(client, name).await?;
-    let missing: Vec<String> = tables
-        .iter()
-        .filter(|table| !published.iter().any(|p| p.schema == table.schema && p.name == table.name))
-        .map(only)
-        .collect();
+    let missing: Vec<String> =
+        tables.iter().filter(|table| !published.iter().any(|p| p.is(table))).map(only).collect();
     if !missing.is_empty() {
         let missing = missing.join(", ");
         return Err(SourceError::refused(
@@ -269,7 +266,7 @@ pub(crate) async fn ensure_publication(
     }
     for table in tables {
         let mut found = published.iter();
-        let found = found.find(|p| p.schema == table.schema && p.name == table.name);
+        let found = found.find(|p| p.is(table));
         let Some(found) = found else { continue };
         let whole = |c: &SourceColumn| found.columns.as_ref().is_none_or(|l| l.contains(&c.name));
         if found.filtered || !table.columns.iter().all(whole) {
@@ -283,11 +280,27 @@ pub(crate) async fn ensure_publication(
     Ok(false)
 }
 
+/// The tables that a publication does not publish.
+pub(crate) async fn unpublished<'a>(
+    client: &Client,
+    publication: &str,
+    tables: &'a [Table],
+) -> Result<Vec<&'a Table>, SourceError> {
+    let published = published(client, publication).await?;
+    Ok(tables.iter().filter(|table| !published.iter().any(|p| p.is(table))).collect())
+}
+
 struct Published {
     schema: String,
     name: String,
     filtered: bool,
     columns: Option<Vec<String>>,
+}
+
+impl Published {
+    fn is(&self, table: &Table) -> bool {
+        self.schema == table.schema && self.name == table.name
+    }
 }
 
 async fn published(client: &Client, publication: &str) -> Result<Vec<Published>, SourceError> {

@@ -6,6 +6,7 @@
 //! - The slot is confirmed only past commits that are durable (`progress`).
 //! - Reading does not wait for the disk; what is in flight is bounded.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use evert_log::NewPart;
@@ -17,9 +18,11 @@ use pgwire_replication::{ReplicationClient, ReplicationEvent};
 use tokio::time::Instant;
 
 use crate::copy::part;
-use crate::decode::{Decoder, Finished, Outcome};
-use crate::destination::Durable;
+use crate::decode::{Decoder, Finished, Outcome, Wanted};
+use crate::definition::Definition;
+use crate::destination::{Durable, Rows};
 use crate::envelope::TableBatch;
+use crate::inspect;
 use crate::large::LargeWriter;
 use crate::progress::Progress;
 use crate::slot;
@@ -68,6 +71,7 @@ pub(crate) async fn run(source: &Source, resume: Lsn) -> Result<(), Trouble> {
         progress: source.progress(resume),
         in_flight: FuturesOrdered::new(),
         in_flight_bytes: 0,
+        rows: HashMap::new(),
         large: None,
         idle: None,
         idle_since: None,
@@ -87,6 +91,8 @@ struct Stream<'a> {
     progress: Progress,
     in_flight: FuturesOrdered<BoxFuture<'static, Settled>>,
     in_flight_bytes: usize,
+    /// By table: the rows before the open transaction, once it has asked for any.
+    rows: HashMap<usize, Box<dyn Rows>>,
     /// The open transaction's commit, if it is too large to be kept in memory.
     large: Option<LargeWriter>,
     /// A place up to which nothing concerns us, to be written down when it is time.
@@ -131,29 +137,19 @@ impl Stream<'_> {
                 self.decoder.begin(lsn(final_lsn), xid, commit_time_micros)?;
             }
             ReplicationEvent::XLogData { data, .. } => {
-                match self.decoder.message(data)? {
-                    Outcome::Taken => {}
-                    Outcome::Wanted(wanted) => {
-                        self.settle_all().await?;
-                        let table = &self.source.definition.tables[wanted.table];
-                        let (destination, name) = (&self.source.destination, &self.source.name);
-                        let row = destination.row(name, table, &wanted.key).await?;
-                        match row {
-                            Some(row) => {
-                                let known = |index: usize| row[index].clone();
-                                self.decoder.supply(wanted, Some(&known))?;
-                            }
-                            None => self.decoder.supply(wanted, None)?,
-                        }
-                    }
+                if let Outcome::Wanted(wanted) = self.decoder.message(data)? {
+                    self.supply(wanted).await?;
                 }
                 self.spill().await?;
             }
-            ReplicationEvent::Commit { end_lsn, .. } => match self.decoder.commit(lsn(end_lsn))? {
-                Some(finished) if finished.records > 0 => self.append(finished).await?,
-                Some(Finished { end, .. }) => self.pass(end),
-                None => {}
-            },
+            ReplicationEvent::Commit { end_lsn, .. } => {
+                self.rows.clear();
+                match self.decoder.commit(lsn(end_lsn))? {
+                    Some(finished) if finished.records > 0 => self.append(finished).await?,
+                    Some(Finished { end, .. }) => self.pass(end),
+                    None => {}
+                }
+            }
             ReplicationEvent::KeepAlive { wal_end, .. } => {
                 // Inside a transaction it only says that the source is alive.
                 if !self.decoder.is_open() {
@@ -167,6 +163,21 @@ impl Stream<'_> {
             self.source.status.warn(warning);
         }
         Ok(())
+    }
+
+    /// Answers the decoder's question for a row as the previous commit left it.
+    async fn supply(&mut self, wanted: Wanted) -> Result<(), Trouble> {
+        let (source, index) = (self.source, wanted.table);
+        let table = &source.definition.tables[index];
+        if !self.rows.contains_key(&index) {
+            self.settle_all().await?;
+            // Only this source writes the relation: its rows stay as they are until the open
+            // transaction's own commit.
+            let rows = source.destination.rows(&source.name, table).await?;
+            self.rows.insert(index, rows);
+        }
+        let row = self.rows[&index].get(table, &wanted.key);
+        Ok(self.decoder.supply(wanted, row.as_deref())?)
     }
 
     /// Moves what an open transaction has gathered into a large commit.
@@ -294,9 +305,23 @@ async fn sleep_until(at: Option<Instant>) {
 /// Keeps the status up to date with what only the source knows.
 async fn monitor(source: &Source, sql: &tokio_postgres::Client) -> std::convert::Infallible {
     loop {
+        warn_of_unpublished(source, sql).await;
         let retained = slot::retained_wal_bytes(sql, &source.definition.slot).await;
         source.status.update(|status| status.retained_wal_bytes = retained);
         tokio::time::sleep(MONITOR_EVERY).await;
+    }
+}
+
+/// A table that left the publication goes quiet without a word in the stream.
+async fn warn_of_unpublished(source: &Source, sql: &tokio_postgres::Client) {
+    let Definition { publication, tables, .. } = &source.definition;
+    // Without an answer the stream itself is about to end.
+    let Ok(missing) = inspect::unpublished(sql, publication, tables).await else { return };
+    for table in missing {
+        source.status.warn(format!(
+            "{}: it is not in publication \"{publication}\" any more, so its changes do not arrive",
+            table.source_name()
+        ));
     }
 }
 

@@ -42,7 +42,12 @@ impl From<tokio_postgres::Error> for Trouble {
 
 impl From<pgwire_replication::PgWireError> for Trouble {
     fn from(error: pgwire_replication::PgWireError) -> Self {
-        LinkError::from(error).into()
+        // The same row comes again after every reconnection.
+        let lasting = error.is_message_too_large();
+        match LinkError::from(error).into() {
+            Self::Retry(why) if lasting => Self::Failed(why),
+            trouble => trouble,
+        }
     }
 }
 

@@ -14,9 +14,9 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::SourceError;
-use crate::definition::Table;
-use crate::destination::{Destination, Durable, LargeAppend};
-use crate::row::Cell;
+use crate::definition::{SourceColumn, Table};
+use crate::destination::{Destination, Durable, LargeAppend, Rows};
+use crate::row::{Cell, RowWriter};
 
 /// What the topics of one relation hold, folded.
 #[derive(Debug, Default, PartialEq)]
@@ -222,25 +222,29 @@ impl Destination for Arc<Memory> {
         Ok(self.commits.lock().unwrap().iter().flatten().all(|part| part.topic != topic))
     }
 
-    fn row<'a>(
+    fn rows<'a>(
         &'a self,
         source: &'a str,
         table: &'a Table,
-        key: &'a [Cell],
-    ) -> BoxFuture<'a, Result<Option<Vec<Cell>>, PinError>> {
+    ) -> BoxFuture<'a, Result<Box<dyn Rows>, PinError>> {
         Box::pin(async move {
             if *self.forgotten.lock().unwrap() {
-                return Ok(None);
+                return Ok(Box::new(Folded::default()) as Box<dyn Rows>);
             }
-            let folded = self.fold(&table.topic(source));
-            let mut name = String::new();
-            crate::row::RowWriter::new(table).put_key(&mut name, key).unwrap();
-            let Some((row, _)) = folded.rows.get(&name) else { return Ok(None) };
-            let cell = |column: &crate::definition::SourceColumn| {
-                row[&column.name].as_str().map(|text| Bytes::from(text.to_owned()))
-            };
-            Ok(Some(table.columns.iter().map(cell).collect()))
+            Ok(Box::new(self.fold(&table.topic(source))) as Box<dyn Rows>)
         })
+    }
+}
+
+impl Rows for Folded {
+    fn get(&self, table: &Table, key: &[Cell]) -> Option<Vec<Cell>> {
+        let mut name = String::new();
+        RowWriter::new(table).put_key(&mut name, key).unwrap();
+        let (row, _) = self.rows.get(&name)?;
+        let cell = |column: &SourceColumn| {
+            row[&column.name].as_str().map(|text| Bytes::from(text.to_owned()))
+        };
+        Some(table.columns.iter().map(cell).collect())
     }
 }
 
