@@ -68,8 +68,8 @@ impl Inner {
         loop {
             let batches = segment.read(&mut cursor, bytes_max.min(SCAN_BYTES * 16))?;
             let past = batches.is_empty();
-            let wanted = batches.iter().filter(|batch| batch.header().next_offset() > offset);
-            let more = wanted.fold(true, |more, batch| more && taken.take(batch));
+            let mut wanted = batches.iter().filter(|batch| batch.header().next_offset() > offset);
+            let more = wanted.all(|batch| taken.take(batch));
             if past || !more {
                 return fetched(taken.batches);
             }

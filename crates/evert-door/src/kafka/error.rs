@@ -66,9 +66,9 @@ fn translate(error: &DoorError) -> ResponseError {
             AppendError::OutOfOrderSequence { .. } => Kafka::OutOfOrderSequenceNumber,
             AppendError::FencedProducer { .. } => Kafka::InvalidProducerEpoch,
             AppendError::UnknownProducer(_) => Kafka::UnknownProducerId,
-            AppendError::KeylessRecord(_) => Kafka::InvalidRecord,
+            AppendError::KeylessRecord(_) | AppendError::Unreadable { .. } => Kafka::InvalidRecord,
             AppendError::Reserved(_) => Kafka::InvalidTopicException,
-            AppendError::Stopped(_) => Kafka::KafkaStorageError,
+            AppendError::Stopped(_) | AppendError::Large(_) => Kafka::KafkaStorageError,
         },
         DoorError::Read(error) => match error {
             ReadError::UnknownTopic(_) | ReadError::UnknownPartition(_) => {
