@@ -137,10 +137,15 @@ pub(crate) fn timestamp(raw: &str) -> Option<i64> {
     midnight.checked_add(time_of_day(time.trim_end())?)?.checked_sub(zone_offset(zone)?)
 }
 
-/// `YYYY-MM-DD` at the start of `raw` (years of more digits too), and what follows it.
+/// `YYYY-MM-DD` at the start of `raw` (years of more digits too, and ISO 8601's years before 1:
+/// `-0043` is 44 BC), and what follows it.
 fn split_date(raw: &str) -> Option<(i64, &str)> {
+    let (sign, raw) = match raw.strip_prefix('-') {
+        Some(raw) => (-1, raw),
+        None => (1, raw),
+    };
     let year_end = raw.find('-').filter(|&at| (4..=6).contains(&at))?;
-    let year = number(&raw[..year_end])?;
+    let year = sign * number(&raw[..year_end])?;
     let rest = raw.get(year_end..)?;
     let month = number(rest.get(1..3)?)?;
     (rest.as_bytes().get(3) == Some(&b'-')).then_some(())?;
@@ -256,6 +261,10 @@ mod tests {
         }
         assert_eq!(date("1970-01-02"), Some(1));
         assert_eq!(date("1970-01-02x"), None);
+        // As Postgres says: SELECT '0044-03-15 BC'::date - '1970-01-01'::date.
+        assert_eq!(date("-0043-03-15"), Some(-735_160));
+        assert_eq!(date("0000-12-31"), date("0001-01-01").map(|day| day - 1));
+        assert_eq!(date("--043-03-15"), None);
     }
 
     #[test]
