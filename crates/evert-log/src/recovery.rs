@@ -48,10 +48,15 @@ fn make_dirs(files: &dyn Files, dir: &Path) -> Result<(), OpenError> {
         files.create_dir_all(&path).map_err(OpenError::io(&path))?;
     }
     files.sync_dir(dir).map_err(OpenError::io(dir))?;
-    match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => files.sync_dir(parent).map_err(OpenError::io(parent)),
-        None => Ok(()),
+    // Which of the directories above are new is not known: a start that was cut off may have
+    // made them. Those that belong to someone else cannot have been.
+    for above in dir.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()) {
+        match files.sync_dir(above) {
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+            outcome => outcome.map_err(OpenError::io(above))?,
+        }
     }
+    Ok(())
 }
 
 fn lock(files: &dyn Files, dir: &Path) -> Result<Box<dyn Send + Sync>, OpenError> {
