@@ -1,4 +1,5 @@
 //! The doors: servers that speak the protocols people's clients already speak.
 
+pub mod http;
 pub mod kafka;
 pub mod pg;

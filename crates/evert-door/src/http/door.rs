@@ -1,0 +1,100 @@
+//! The door itself: a listening socket and the routes behind it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::get;
+use tokio::net::{TcpListener, ToSocketAddrs};
+use tokio::sync::watch;
+
+use super::observed::Observed;
+use super::{api, metrics};
+
+/// How long requests under way may take once the server was told to stop.
+const DRAIN_MAX: Duration = Duration::from_secs(3);
+
+const POSITION: HeaderName = HeaderName::from_static("evert-position");
+
+/// What the routes share.
+pub(super) type Server = State<Arc<dyn Observed>>;
+
+/// An open door: it listens, and serves once [`HttpDoor::serve`] runs.
+pub struct HttpDoor {
+    listener: TcpListener,
+    server: Arc<dyn Observed>,
+}
+
+impl HttpDoor {
+    /// Listens on `address`.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub async fn bind(
+        address: impl ToSocketAddrs,
+        server: impl Observed + 'static,
+    ) -> io::Result<Self> {
+        Ok(Self { listener: TcpListener::bind(address).await?, server: Arc::new(server) })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// As the operating system's.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves clients until `stopping` turns true (or its sender is gone).
+    pub async fn serve(self, stopping: watch::Receiver<bool>) {
+        let mut overdue = stopping.clone();
+        let serve = axum::serve(self.listener, routes(self.server))
+            .with_graceful_shutdown(told(stopping))
+            .into_future();
+        tokio::select! {
+            served = serve => {
+                if let Err(error) = served {
+                    tracing::error!(%error, "http: the door closed");
+                }
+            }
+            () = async {
+                let _ = overdue.wait_for(|stop| *stop).await.map(drop);
+                tokio::time::sleep(DRAIN_MAX).await;
+            } => tracing::warn!("http: clients did not take their answers in time"),
+        }
+    }
+}
+
+async fn told(mut stopping: watch::Receiver<bool>) {
+    // Without a sender nobody is left who could say otherwise.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+fn routes(server: Arc<dyn Observed>) -> Router {
+    Router::new()
+        .route("/", get(api::root))
+        .route("/healthz", get(api::health))
+        .route("/readyz", get(api::ready))
+        .route("/metrics", get(metrics::metrics))
+        .route("/api/topics", get(api::topics))
+        .route("/api/views", get(api::views))
+        .fallback(api::not_found)
+        .method_not_allowed_fallback(api::method_not_allowed)
+        .layer(middleware::from_fn_with_state(server.clone(), with_position))
+        .with_state(server)
+}
+
+/// Adds the position that the answer is at or after.
+async fn with_position(State(server): Server, request: Request, next: Next) -> Response {
+    // Taken before the answer is made: what it shows can only be newer.
+    let position = server.position().get();
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(POSITION, HeaderValue::from(position));
+    response
+}

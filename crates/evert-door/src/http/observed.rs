@@ -1,0 +1,70 @@
+//! What the door shows of the server.
+
+use evert_model::{Offset, PartitionId, Position};
+use evert_view::{ViewState, ViewStatus, Views};
+
+/// A server as its HTTP door sees it. No method blocks.
+pub trait Observed: Send + Sync {
+    /// The position that the live views have reached.
+    fn position(&self) -> Position;
+    /// The last durable commit.
+    fn log_end(&self) -> Position;
+    /// Whether the replay after the start has reached the log's end at the start.
+    fn replay_state(&self) -> ViewState;
+    /// Every view.
+    fn views(&self) -> Vec<ViewStatus>;
+    /// Every topic, internal ones among them.
+    fn topics(&self) -> Vec<TopicFacts>;
+}
+
+/// A topic and what its partitions hold.
+#[derive(Clone, Debug)]
+pub struct TopicFacts {
+    /// The topic's name.
+    pub name: String,
+    /// Its partitions in order.
+    pub partitions: Vec<PartitionFacts>,
+}
+
+/// What a partition holds: the offsets `log_start..high_watermark`.
+#[derive(Clone, Copy, Debug)]
+pub struct PartitionFacts {
+    /// The partition in its topic.
+    pub partition: PartitionId,
+    /// The first offset that is still there.
+    pub log_start: Offset,
+    /// Everything below is durable and visible.
+    pub high_watermark: Offset,
+}
+
+impl Observed for Views {
+    fn position(&self) -> Position {
+        Views::position(self)
+    }
+
+    fn log_end(&self) -> Position {
+        self.log().end()
+    }
+
+    fn replay_state(&self) -> ViewState {
+        Views::replay_state(self)
+    }
+
+    fn views(&self) -> Vec<ViewStatus> {
+        self.status()
+    }
+
+    fn topics(&self) -> Vec<TopicFacts> {
+        let facts = |topic: &evert_log::Topic| {
+            let partitions = (0..topic.partitions).map(PartitionId::new);
+            let partitions = partitions.filter_map(|partition| {
+                // A topic that was deleted meanwhile has no ends.
+                let ends = self.log().partition_ends(topic.id, partition).ok()?;
+                let (log_start, high_watermark) = (ends.log_start, ends.high_watermark);
+                Some(PartitionFacts { partition, log_start, high_watermark })
+            });
+            TopicFacts { name: topic.name.clone(), partitions: partitions.collect() }
+        };
+        self.log().topics().iter().map(|topic| facts(topic)).collect()
+    }
+}
