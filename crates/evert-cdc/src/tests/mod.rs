@@ -5,6 +5,7 @@ mod cluster;
 mod crashes;
 mod memory;
 mod refusals;
+mod server;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
