@@ -1,5 +1,7 @@
 //! Appending: what a commit must satisfy, which offsets and position it gets.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use evert_model::{
     BatchHeader, EncodedBatch, LogTime, Offset, PartitionId, Position, ProducerId, TopicId,
@@ -14,7 +16,7 @@ use crate::journal::{JournalCommit, Payload};
 use crate::producer::{self, Producer, Taken, Verdict};
 use crate::settings::Settings;
 use crate::topic::CATALOG_NUMBER;
-use crate::{AppendError, Appended, LEADER_EPOCH, Receipt};
+use crate::{AppendError, Appended, LEADER_EPOCH, Receipt, Topic};
 
 /// A commit's frame, and so what one sync waits for, stays below this.
 const COMMIT_BYTES_MAX: usize = 256 << 20;
@@ -115,12 +117,18 @@ impl Inner {
         if bytes > bytes_max {
             return Err(AppendError::TooLarge { bytes, bytes_max });
         }
+        if i64::from(batch.header().record_count) != batch.header().offset_count() {
+            return Err(AppendError::Unreadable {
+                topic: target.topic.name.clone(),
+                why: "it counts other records than offsets".to_owned(),
+            });
+        }
         if target.settings.compacted {
-            check_keys(&batch, &target.name)?;
+            check_keys(&batch, &target.topic.name)?;
         }
         if target.settings.append_time {
             return stamp(&batch, now).ok_or_else(|| AppendError::Unreadable {
-                topic: target.name.clone(),
+                topic: target.topic.name.clone(),
                 why: "its header contradicts itself".to_owned(),
             });
         }
@@ -195,7 +203,7 @@ fn add_span(spans: &mut Vec<Span>, slot: Slot, header: &BatchHeader) {
 struct Target {
     slot: Slot,
     settings: Settings,
-    name: String,
+    topic: Arc<Topic>,
 }
 
 fn target(
@@ -215,13 +223,8 @@ fn target(
     if !(0..state.topic.partitions).contains(&partition.get()) {
         return Err(AppendError::UnknownPartition { topic: state.topic.name.clone(), partition });
     }
-    // The name is wanted in errors and for compacted topics only.
-    let name = match state.settings.compacted || state.settings.append_time {
-        true => state.topic.name.clone(),
-        false => String::new(),
-    };
     let slot = Slot { topic: number, partition: partition.get() };
-    Ok(Target { slot, settings: state.settings, name })
+    Ok(Target { slot, settings: state.settings, topic: Arc::clone(&state.topic) })
 }
 
 /// A topic may have been deleted since its part was checked.

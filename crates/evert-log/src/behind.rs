@@ -4,7 +4,7 @@
 //! Owns: what is written and what a checkpoint holds; producers as of the last written commit.
 //! Not here: what is durable (`core`), the formats (`order`, `segment`, `checkpoint`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::producer::Producers;
 use crate::segment::{Segment, SegmentName, segment_path};
 
 /// One step moves at most about so much.
-const STEP_BYTES_MAX: usize = 16 << 20;
+pub(crate) const STEP_BYTES_MAX: usize = 16 << 20;
 /// Batches of one partition are joined up to this much.
 const RUN_BYTES_MAX: usize = 1 << 20;
 /// A producer that wrote nothing for so long is forgotten, as Kafka's default has it.
@@ -37,6 +37,8 @@ pub(crate) struct Behind {
     pub(crate) since_checkpoint: u64,
     pub(crate) failed: bool,
     dirty: Vec<Arc<Segment>>,
+    /// Partitions with batches that are gathered and not written.
+    gathering: BTreeSet<Slot>,
     names_changed: bool,
     /// Files of deleted topics, to be removed once a checkpoint no longer lists them.
     doomed: Vec<PathBuf>,
@@ -99,6 +101,7 @@ impl Behind {
             since_checkpoint: 0,
             failed: false,
             dirty: Vec::new(),
+            gathering: BTreeSet::new(),
             names_changed: false,
             doomed: Vec::new(),
         }
@@ -128,8 +131,7 @@ impl Behind {
         for group in &groups {
             ordered = self.write_group(inner, group)?;
         }
-        let slots: Vec<Slot> = self.partitions.keys().copied().collect();
-        for slot in slots {
+        while let Some(slot) = self.gathering.first().copied() {
             self.flush_run(inner, slot)?;
         }
         let mut core = inner.lock();
@@ -172,7 +174,9 @@ impl Behind {
                     partition.producers.take(batch.header(), entry.position, entry.log_time);
                     partition.run_bytes += batch.bytes().len();
                     partition.run.push((batch.clone(), entry.position));
-                    if partition.run_bytes >= RUN_BYTES_MAX {
+                    let full = partition.run_bytes >= RUN_BYTES_MAX;
+                    self.gathering.insert(slot);
+                    if full {
                         self.flush_run(inner, slot)?;
                     }
                 }
@@ -212,6 +216,7 @@ impl Behind {
 
     /// Writes what has been gathered for a partition, into new segments where one is full.
     fn flush_run(&mut self, inner: &Inner, slot: Slot) -> io::Result<()> {
+        self.gathering.remove(&slot);
         let Some(partition) = self.partitions.get_mut(&slot) else { return Ok(()) };
         let run = std::mem::take(&mut partition.run);
         partition.run_bytes = 0;

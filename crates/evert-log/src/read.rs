@@ -66,7 +66,11 @@ impl Inner {
         drop(core);
         let (mut cursor, _) = segment.seek(offset);
         loop {
-            let batches = segment.read(&mut cursor, bytes_max.min(SCAN_BYTES * 16))?;
+            let batches = match segment.read(&mut cursor, bytes_max.min(SCAN_BYTES * 16)) {
+                // What is good before a bad batch is handed out first.
+                Err(_) if !taken.batches.is_empty() => return fetched(taken.batches),
+                outcome => outcome?,
+            };
             let past = batches.is_empty();
             let mut wanted = batches.iter().filter(|batch| batch.header().next_offset() > offset);
             let more = wanted.all(|batch| taken.take(batch));

@@ -13,7 +13,7 @@ use evert_model::{LogTime, Position};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::behind::{Behind, PartitionLog};
+use crate::behind::{Behind, PartitionLog, STEP_BYTES_MAX};
 use crate::checkpoint::{self, Checkpoint, PartitionInfo};
 use crate::clock::LogClock;
 use crate::core::{Core, Pending, slots_of};
@@ -232,12 +232,23 @@ fn replay_journal(inner: &Inner, start: Place) -> Result<(), OpenError> {
         let (end, at) = (group.end, journal::file_path(&dir, group.end.generation));
         let impossible = |what| OpenError::Damaged { path: at.clone(), byte: end.byte, what };
         let pending = restore_group(inner, group, &impossible)?;
-        if !inner.lock().publish(pending, 0, end) {
+        let bytes: usize = pending.iter().map(|pending| pending.commit.bytes()).sum();
+        let mut core = inner.lock();
+        core.unwritten_bytes += bytes;
+        if !core.publish(pending, bytes, end) {
             return Err(impossible("a record of the topic catalog cannot be read"));
         }
-        let mut behind = inner.behind.lock().expect("no holder panics");
-        behind.step(inner).map_err(OpenError::io(&inner.dir)).map(drop)
-    })
+        let much = core.unwritten_bytes >= STEP_BYTES_MAX;
+        drop(core);
+        if much { write_behind(inner) } else { Ok(()) }
+    })?;
+    write_behind(inner)
+}
+
+fn write_behind(inner: &Inner) -> Result<(), OpenError> {
+    let mut behind = inner.behind.lock().expect("no holder panics");
+    while behind.step(inner).map_err(OpenError::io(&inner.dir))? {}
+    Ok(())
 }
 
 fn restore_group(

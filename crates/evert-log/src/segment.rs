@@ -201,8 +201,9 @@ impl Segment {
         }
         drop(index);
         self.max_timestamp.fetch_max(header.max_timestamp.get(), Ordering::AcqRel);
-        self.end.fetch_add(header.offset_count(), Ordering::AcqRel);
+        // Whoever sees the new end must find its bytes.
         self.bytes.store(byte + header.total_bytes() as u64, Ordering::Release);
+        self.end.fetch_add(header.offset_count(), Ordering::AcqRel);
     }
 
     /// Makes the batches and the index durable.
@@ -418,6 +419,9 @@ impl Segment {
             if !follows || entry.byte >= self.bytes() || entry.delta >= count {
                 break;
             }
+            // A large commit's index was saved before its position was known.
+            let position = entry.position.max(self.first_position);
+            let entry = IndexEntry { position, ..entry };
             entries.push(entry);
         }
         Ok(entries)

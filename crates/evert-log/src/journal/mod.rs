@@ -26,7 +26,7 @@ use frame::{FRAME_ALIGN, HEADER_BYTES, Header};
 pub(crate) use scan::{Group, scan};
 
 /// Files kept for their space once a checkpoint has passed them.
-const SPARES_MAX: usize = 2;
+const SPARES_MAX: usize = 4;
 
 /// The end of the journal that is written to.
 pub(crate) struct Journal {

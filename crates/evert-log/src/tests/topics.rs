@@ -94,6 +94,16 @@ fn illegal_topics_and_parts_are_refused() {
         Err(AppendError::KeylessRecord(_))
     ));
     put(&log, &keyed, 0, batch("with a key", 1));
+    // One record that claims two billion offsets.
+    let mut bytes = batch("x", 1).bytes().to_vec();
+    bytes[23..27].copy_from_slice(&(i32::MAX - 1).to_be_bytes());
+    let checksum = crate::entry::crc(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&checksum.to_be_bytes());
+    let greedy = EncodedBatch::new(bytes.into()).unwrap();
+    assert!(matches!(
+        log.append(commit(vec![part(&small, 0, greedy)])),
+        Err(AppendError::Unreadable { .. })
+    ));
 }
 
 #[test]
