@@ -23,10 +23,21 @@ use super::error::DoorError;
 /// The first version in which a client may know zstd (KIP-110).
 const ZSTD_VERSION_MIN: i16 = 7;
 
+const TIMESTAMP_TYPE: &str = "message.timestamp.type";
+const LOG_APPEND_TIME: &str = "LogAppendTime";
+
 /// One partition's batch on its way to the disk.
 struct Begun {
     index: i32,
-    receipt: Result<(Receipt, i64), DoorError>,
+    accepted: Result<Accepted, DoorError>,
+}
+
+/// A batch that the log took.
+struct Accepted {
+    receipt: Receipt,
+    log_start: i64,
+    /// Whether its records get the log's time rather than keep their own.
+    has_log_time: bool,
 }
 
 /// What became of a Produce: the response, and whether anything failed.
@@ -50,7 +61,7 @@ impl Broker {
             .map(|topic| {
                 let parts = topic.partition_data.into_iter().map(|part| Begun {
                     index: part.index,
-                    receipt: match &refusal {
+                    accepted: match &refusal {
                         Some((code, why)) => Err(DoorError::refused(*code, *why)),
                         None => self.begin(version, &topic.name, part.index, part.records),
                     },
@@ -68,7 +79,7 @@ impl Broker {
         topic: &TopicName,
         partition: i32,
         records: Option<Bytes>,
-    ) -> Result<(Receipt, i64), DoorError> {
+    ) -> Result<Accepted, DoorError> {
         if is_internal(topic) {
             return Err(DoorError::refused(
                 ResponseError::InvalidTopicException,
@@ -81,7 +92,8 @@ impl Broker {
         let log_start = self.log.partition_ends(topic.id, partition)?.log_start.get();
         let part = NewPart { topic: topic.id, partition, batch };
         let receipt = self.log.append(NewCommit { parts: vec![part] })?;
-        Ok((receipt, log_start))
+        let has_log_time = topic.config.get(TIMESTAMP_TYPE).is_some_and(|it| it == LOG_APPEND_TIME);
+        Ok(Accepted { receipt, log_start, has_log_time })
     }
 }
 
@@ -140,10 +152,11 @@ async fn finish(topics: Vec<(TopicName, Vec<Begun>)>) -> Produced {
         let mut partitions = Vec::with_capacity(parts.len());
         for part in parts {
             let answer = PartitionProduceResponse::default().with_index(part.index);
-            partitions.push(match settle(part.receipt).await {
-                Ok((base_offset, log_start)) => {
-                    answer.with_base_offset(base_offset).with_log_start_offset(log_start)
-                }
+            partitions.push(match settle(part.accepted).await {
+                Ok(settled) => answer
+                    .with_base_offset(settled.base_offset)
+                    .with_log_append_time_ms(settled.log_append_time_ms)
+                    .with_log_start_offset(settled.log_start),
                 Err(error) => {
                     failed = true;
                     tracing::debug!(topic = name.as_str(), partition = part.index, %error, "produce");
@@ -161,10 +174,18 @@ async fn finish(topics: Vec<(TopicName, Vec<Begun>)>) -> Produced {
     Produced { response: ProduceResponse::default().with_responses(responses), failed }
 }
 
-/// Waits until a batch is durable; gives its offset and the log's start.
-async fn settle(receipt: Result<(Receipt, i64), DoorError>) -> Result<(i64, i64), DoorError> {
-    let (receipt, log_start) = receipt?;
+/// Where and when a batch became durable.
+struct Settled {
+    base_offset: i64,
+    /// -1 where records keep their own time.
+    log_append_time_ms: i64,
+    log_start: i64,
+}
+
+async fn settle(accepted: Result<Accepted, DoorError>) -> Result<Settled, DoorError> {
+    let Accepted { receipt, log_start, has_log_time } = accepted?;
     let appended = receipt.await?;
-    let base_offset = appended.base_offsets.first().expect("one part was appended");
-    Ok((base_offset.get(), log_start))
+    let base_offset = appended.base_offsets.first().expect("one part was appended").get();
+    let log_append_time_ms = if has_log_time { appended.log_time.millis() } else { -1 };
+    Ok(Settled { base_offset, log_append_time_ms, log_start })
 }
