@@ -36,6 +36,8 @@ pub(crate) struct Behind {
     pub(crate) journal: Place,
     pub(crate) since_checkpoint: u64,
     pub(crate) failed: bool,
+    /// When this life of the log began, in its own time.
+    pub(crate) opened_at: Option<LogTime>,
     dirty: Vec<Arc<Segment>>,
     /// Partitions with batches that are gathered and not written.
     gathering: BTreeSet<Slot>,
@@ -100,6 +102,7 @@ impl Behind {
             journal: from.journal,
             since_checkpoint: 0,
             failed: false,
+            opened_at: None,
             dirty: Vec::new(),
             gathering: BTreeSet::new(),
             names_changed: false,
@@ -278,11 +281,13 @@ impl Behind {
             files.sync_dir(&segments_dir(inner))?;
         }
         self.journal = journal.unwrap_or(self.journal);
-        let cutoff = LogTime::new(self.log_time.get().saturating_sub(PRODUCER_EXPIRY_MICROS));
-        self.partitions.values_mut().for_each(|p| p.producers.forget_before(cutoff));
+        let cutoff = self.producer_cutoff();
+        if let Some(cutoff) = cutoff {
+            self.partitions.values_mut().for_each(|p| p.producers.forget_before(cutoff));
+        }
         let created = {
             let mut core = inner.lock();
-            core.forget_producers(cutoff);
+            cutoff.into_iter().for_each(|cutoff| core.forget_producers(cutoff));
             core.topics().map(|(number, state)| (number, state.topic.created_at)).collect()
         };
         let checkpoint = Checkpoint {
@@ -304,6 +309,14 @@ impl Behind {
             }
         }
         Ok(())
+    }
+
+    /// Producers silent since then are forgotten. Time in which the log was not there does not
+    /// count, nor does a clock that was set meanwhile: a producer may be waiting to repeat what
+    /// was taken before.
+    fn producer_cutoff(&self) -> Option<LogTime> {
+        let cutoff = LogTime::new(self.log_time.get().saturating_sub(PRODUCER_EXPIRY_MICROS));
+        self.opened_at.filter(|opened_at| *opened_at <= cutoff).map(|_| cutoff)
     }
 
     /// Whether a file in the directory of segments is one of this log's.

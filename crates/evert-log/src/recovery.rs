@@ -359,6 +359,7 @@ fn begin_anew(inner: &Inner, scanned_from: Place) -> Result<(), OpenError> {
     let mut core = inner.lock();
     core.next_producer = core.producers_below;
     core.clock = LogClock::start(&*inner.env.clock, core.end_time);
+    behind.opened_at = Some(core.log_now(&*inner.env.clock));
     let end = core.end;
     drop(core);
     inner.end.send_replace(end);
