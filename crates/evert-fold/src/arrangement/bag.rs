@@ -83,7 +83,7 @@ impl BagRows {
             .runs
             .iter()
             .map(|live| {
-                let Delta { rows, weights } = live.live_delta(0, live.rows());
+                let Delta { rows, weights } = live.live_rows_all();
                 let weights = weights.values().iter().map(|weight| -weight);
                 Delta::new(rows, Int64Array::from_iter_values(weights))
             })

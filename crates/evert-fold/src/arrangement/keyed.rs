@@ -128,7 +128,7 @@ impl KeyedRows {
 
     /// Takes every row away and gives them.
     pub(crate) fn truncate(&mut self) -> Vec<RecordBatch> {
-        let rows = self.runs.iter().map(|run| run.live_delta(0, run.rows()).rows).collect();
+        let rows = self.runs.iter().map(|run| run.live_rows_all().rows).collect();
         self.index = HashIndex::default();
         self.runs.clear();
         self.len = 0;

@@ -160,9 +160,27 @@ impl LiveRun {
         Self { run: Arc::new(run), dead: self.dead.clone() }
     }
 
-    /// The rows from `start` that are alive, `len` rows looked at.
-    pub(crate) fn live_delta(&self, start: usize, len: usize) -> Delta {
+    /// The rows that are alive.
+    pub(crate) fn live_rows_all(&self) -> Delta {
+        self.live_delta(0, self.rows(), None)
+    }
+
+    /// The rows from `start` that are alive, `len` rows looked at, with the columns that
+    /// `projection` names.
+    ///
+    /// # Panics
+    /// If a column does not exist.
+    pub(crate) fn live_delta(
+        &self,
+        start: usize,
+        len: usize,
+        projection: Option<&[usize]>,
+    ) -> Delta {
         let rows = self.run.rows.slice(start, len);
+        let rows = match projection {
+            Some(columns) => rows.project(columns).expect("the columns exist"),
+            None => rows,
+        };
         let delta = match &self.run.weights {
             Some(weights) => Delta::new(rows, weights.slice(start, len)),
             None => Delta::inserts(rows),
@@ -175,12 +193,12 @@ impl LiveRun {
         filter_delta(&delta, &BooleanArray::new(live, None))
     }
 
+    /// Bytes of the rows, which do not change as rows die.
     pub(crate) fn memory_bytes(&self) -> usize {
         let columns = self.run.rows.columns().iter();
         let columns: usize = columns.map(|column| column.get_array_memory_size()).sum();
         let weights = self.run.weights.as_ref().map_or(0, |w| w.get_array_memory_size());
         let keys = self.run.keys.as_ref().map_or(0, KeyBytes::memory_bytes);
-        let dead = self.dead.blocks.as_ref().map_or(0, |blocks| blocks.len() * BLOCK_WORDS * 8);
-        columns + weights + keys + dead + self.run.ids.capacity() * size_of::<u32>()
+        columns + weights + keys + self.run.ids.capacity() * size_of::<u32>()
     }
 }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::cast;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use evert_model::Delta;
 
 use super::run::LiveRun;
 use crate::keys::KeyCodec;
-use crate::rows::take_rows;
+use crate::rows::{same_values, take_rows};
 
 /// Rows of a scan's batches.
 const SCAN_ROWS: usize = 8192;
@@ -74,21 +74,16 @@ impl Snapshot {
         &self,
         projection: Option<&[usize]>,
     ) -> Box<dyn Iterator<Item = RecordBatch> + Send> {
-        let projection = projection.map(<[usize]>::to_vec);
-        Box::new(self.as_deltas().flat_map(move |delta| {
-            let delta = match &projection {
-                Some(columns) => {
-                    let rows = delta.rows.project(columns).expect("the columns exist");
-                    Delta::new(rows, delta.weights)
-                }
-                None => delta,
-            };
-            expanded(&delta)
-        }))
+        Box::new(self.deltas(projection).flat_map(|delta| expanded(&delta)))
     }
 
     /// The rows as deltas: (row, multiplicity).
     pub fn as_deltas(&self) -> Box<dyn Iterator<Item = Delta> + Send> {
+        Box::new(self.deltas(None))
+    }
+
+    fn deltas(&self, projection: Option<&[usize]>) -> impl Iterator<Item = Delta> + Send + 'static {
+        let projection = projection.map(<[usize]>::to_vec);
         let inner = Arc::clone(&self.inner);
         let slices = (0..inner.runs.len()).flat_map({
             let inner = Arc::clone(&inner);
@@ -97,8 +92,10 @@ impl Snapshot {
                 (0..rows).step_by(SCAN_ROWS).map(move |at| (run, at, SCAN_ROWS.min(rows - at)))
             }
         });
-        let deltas = slices.map(move |(run, start, len)| inner.runs[run].live_delta(start, len));
-        Box::new(deltas.filter(|delta| !delta.is_empty()))
+        let deltas = slices.map(move |(run, start, len)| {
+            inner.runs[run].live_delta(start, len, projection.as_deref())
+        });
+        deltas.filter(|delta| !delta.is_empty())
     }
 
     /// The row whose key equals row `row` of `key` (columns in key order). `None` if there is
@@ -110,11 +107,7 @@ impl Snapshot {
         }
         let values = (0..columns.len()).map(|i| {
             let wanted = self.inner.schema.field(columns[i]).data_type();
-            let value = key.column(i).slice(row, 1);
-            let cast =
-                if value.data_type() == wanted { value } else { cast(&value, wanted).ok()? };
-            // A failed cast gives NULL.
-            (cast.is_null(0) == key.column(i).is_null(row)).then_some(cast)
+            exact_cast(&key.column(i).slice(row, 1), wanted)
         });
         let values = values.collect::<Option<Vec<_>>>()?;
         let encoded = codec.encode_normalised(&values, 1);
@@ -150,6 +143,16 @@ impl Snapshot {
         order.sort_unstable_by(|&a, &b| keys.get(a as usize).cmp(keys.get(b as usize)));
         take_rows(&all, &UInt32Array::from(order))
     }
+}
+
+/// The value in another type, if it is the same value there: 1.5 is no integer.
+fn exact_cast(value: &ArrayRef, wanted: &DataType) -> Option<ArrayRef> {
+    if value.data_type() == wanted {
+        return Some(Arc::clone(value));
+    }
+    let there = cast(value, wanted).ok()?;
+    let back = cast(&there, value.data_type()).ok()?;
+    same_values(&back, value).value(0).then_some(there)
 }
 
 /// Each row as often as its weight says, in batches of bounded size.

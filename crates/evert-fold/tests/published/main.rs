@@ -272,12 +272,31 @@ fn float_keys_compare_as_in_postgres() {
 }
 
 #[test]
+fn a_key_of_another_type_is_found_by_its_value_only() {
+    let mut keyed = Arrangement::keyed(schema(), vec![1]);
+    keyed.apply(&[Delta::inserts(batch(&[("a".to_owned(), 1, Some(5))]))]);
+    let snapshot = keyed.snapshot();
+    let found = |column: ArrayRef| {
+        let key = RecordBatch::try_from_iter([("b", column)]).expect("fits");
+        snapshot.get(&key, 0).is_some()
+    };
+    assert!(found(Arc::new(Int32Array::from(vec![1]))));
+    assert!(found(Arc::new(Float64Array::from(vec![1.0]))));
+    assert!(found(Arc::new(StringViewArray::from(vec!["1"]))));
+    assert!(!found(Arc::new(Float64Array::from(vec![1.5]))));
+    assert!(!found(Arc::new(StringViewArray::from(vec!["one"]))));
+    assert!(!found(Arc::new(Int64Array::from(vec![None::<i64>]))));
+}
+
+#[test]
 fn projections_keep_the_count_of_rows() {
     let mut bag = Arrangement::bag(schema());
     let facts: Vec<Fact> = (0..20_000).map(|i| ("x".to_owned(), i, None)).collect();
     let weights = Int64Array::from_iter_values((0..20_000).map(|i| 1 + i % 2));
     bag.apply(&[Delta::new(batch(&facts), weights)]);
     let snapshot = bag.snapshot();
+    assert_eq!(snapshot.len(), 30_000);
+    bag.apply(&[Delta::new(batch(&facts[..1]), Int64Array::from(vec![-1]))]);
     assert_eq!(snapshot.len(), 30_000);
     for projection in [vec![], vec![2], vec![1, 0]] {
         let rows: usize = snapshot.scan(Some(&projection)).map(|batch| batch.num_rows()).sum();
