@@ -21,7 +21,7 @@ const PARTITIONS: i32 = 2;
 
 /// The relations of this world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Relation {
+pub(crate) enum Relation {
     Accounts,
     Branches,
     Events,
@@ -101,8 +101,8 @@ enum Fact {
     },
 }
 
-pub struct World {
-    pub random: fastrand::Rng,
+pub(crate) struct World {
+    pub(crate) random: fastrand::Rng,
     dir: tempfile::TempDir,
     log: Option<Log>,
     views: Option<Views>,
@@ -113,7 +113,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut world = Self {
             random: fastrand::Rng::with_seed(seed),
             dir: tempfile::tempdir().expect("a directory"),
@@ -153,13 +153,13 @@ impl World {
         self.views.as_ref().expect("open")
     }
 
-    pub fn reopen(&mut self) {
+    pub(crate) fn reopen(&mut self) {
         self.views.take().expect("open").close();
         self.log.take().expect("open").close();
         self.open();
     }
 
-    pub fn create_all(&mut self) {
+    pub(crate) fn create_all(&mut self) {
         for relation in RELATIONS {
             self.create_relation(relation);
         }
@@ -168,7 +168,7 @@ impl World {
         }
     }
 
-    pub fn create_something(&mut self) {
+    pub(crate) fn create_something(&mut self) {
         if self.random.bool() {
             let relation = RELATIONS[self.random.usize(..RELATIONS.len())];
             if !self.relations.contains(relation.name()) {
@@ -193,7 +193,7 @@ impl World {
         self.live.insert(view);
     }
 
-    pub fn drop_something(&mut self) {
+    pub(crate) fn drop_something(&mut self) {
         let all: Vec<&str> = self.live.iter().chain(&self.relations).copied().collect();
         if all.is_empty() {
             return;
@@ -210,14 +210,14 @@ impl World {
         }
     }
 
-    pub fn append_random(&mut self) {
+    pub(crate) fn append_random(&mut self) {
         let count = self.random.usize(1..8);
         let facts = (0..count).map(|_| self.random_fact()).collect();
         self.append(facts);
     }
 
     /// One fact for each of two relations, in one commit.
-    pub fn append_both(&mut self, first: Relation, second: Relation, id: i64) {
+    pub(crate) fn append_both(&mut self, first: Relation, second: Relation, id: i64) {
         let facts = [first, second].map(|relation| match relation {
             Relation::Accounts => Fact::Account { id, row: Some((1, 10)) },
             Relation::Branches => Fact::Branch { id, row: Some("Pune".into()) },
@@ -268,7 +268,7 @@ impl World {
     }
 
     /// Pins everything at the log's end and compares it, and compares what is published now.
-    pub fn look(&mut self) {
+    pub(crate) fn look(&mut self) {
         let names: Vec<Name> = self.live.iter().map(|view| Name::public(*view)).collect();
         let published = Arc::clone(&self.views().watch().borrow());
         self.compare(&published, false);
@@ -294,7 +294,7 @@ impl World {
         }
     }
 
-    pub fn verify_all(&mut self) {
+    pub(crate) fn verify_all(&mut self) {
         for name in self.live.iter().chain(&self.relations) {
             if *name == Relation::Events.name() {
                 continue;

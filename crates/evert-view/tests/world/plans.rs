@@ -8,7 +8,7 @@ use evert_model::{Column, ColumnType, RowSchema};
 use evert_view::{Catalog, Name, PlanError, PlannedView, Planner};
 
 /// Knows the views of [`super::View`] by their names.
-pub struct Plans;
+pub(crate) struct Plans;
 
 impl Planner for Plans {
     fn plan_view(&self, sql: &str, catalog: &Catalog) -> Result<PlannedView, PlanError> {
