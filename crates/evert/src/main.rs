@@ -1,2 +1,53 @@
-//! Placeholder.
-fn main() {}
+//! `evert`: one durable log of facts, and every view folded from it.
+
+mod adapter;
+mod bench;
+mod demo;
+mod serve;
+mod settings;
+mod sql_shell;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// One durable, totally ordered log of facts, and every view folded from it.
+#[derive(Parser)]
+#[command(name = "evert", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve a data directory: prints "evert ready" with the addresses once every door is open
+    Serve(settings::Settings),
+    /// Run the payments example: an embedded server, a generator and two live views
+    Demo(demo::DemoArgs),
+    /// Run SQL against a server, from -c, standard input or a prompt
+    Sql(sql_shell::SqlArgs),
+    /// Measure this machine: the log, the views
+    Bench(bench::BenchArgs),
+}
+
+fn main() -> Result<()> {
+    let filter = EnvFilter::try_from_env("EVERT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // The only provider in the build; a second installation would be a programming error.
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .expect("no other TLS provider is installed");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match Cli::parse().command {
+            Command::Serve(settings) => serve::run(settings).await,
+            Command::Demo(args) => demo::run(args).await,
+            Command::Sql(args) => sql_shell::run(args).await,
+            Command::Bench(args) => bench::run(args).await,
+        }
+    })
+}

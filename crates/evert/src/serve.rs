@@ -1,0 +1,164 @@
+//! The server: log, views, sources and doors, wired together.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use evert_door::{http, kafka, pg};
+use evert_env::Env;
+use evert_log::{Log, LogConfig};
+use evert_sql::{Engine, EngineConfig, SqlPlanner};
+use evert_view::Views;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::adapter::{PgBackend, Sources};
+use crate::settings::Settings;
+
+/// How long open connections may go on after the server was told to stop.
+const FINISH_WITHIN: Duration = Duration::from_secs(10);
+
+/// Where the open doors are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) kafka: Option<SocketAddr>,
+    pub(crate) sql: Option<SocketAddr>,
+    pub(crate) http: Option<SocketAddr>,
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let doors = [("kafka", self.kafka), ("sql", self.sql), ("http", self.http)];
+        for (index, (name, address)) in doors.into_iter().enumerate() {
+            f.write_str(if index > 0 { " " } else { "" })?;
+            match address {
+                Some(address) => write!(f, "{name}={address}")?,
+                None => write!(f, "{name}=off")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A running server.
+pub(crate) struct Server {
+    pub(crate) views: Views,
+    pub(crate) addresses: Addresses,
+    sources: evert_cdc::Sources,
+    stop: watch::Sender<bool>,
+    doors: JoinSet<()>,
+}
+
+impl Server {
+    /// Opens the log, starts the views and opens the doors.
+    ///
+    /// # Errors
+    /// When the data directory is locked or damaged, or an address is taken.
+    pub(crate) async fn start(settings: &Settings) -> Result<Self> {
+        settings.check()?;
+        let memory = settings.memory_bytes()?;
+        let env = Env::real();
+        let dir = settings.data_dir()?.to_path_buf();
+        let log = open_log(env.clone(), &dir, memory).await?;
+        let views = {
+            let (env, log) = (env.clone(), log.clone());
+            let open = move || Views::open(env, log, Arc::new(SqlPlanner::new()));
+            tokio::task::spawn_blocking(open).await?.context("cannot open the catalog")?
+        };
+        let sources = evert_cdc::Sources::new(log.clone(), views.clone());
+        sources.start_all();
+        let config = EngineConfig {
+            query_memory_bytes: usize::try_from(memory / 4)?,
+            ..EngineConfig::default()
+        };
+        let control = Arc::new(Sources::new(sources.clone()));
+        let engine = Engine::new(log.clone(), views.clone(), control, config);
+
+        let (stop, stopped) = watch::channel(false);
+        let mut doors = JoinSet::new();
+        let mut addresses = Addresses { kafka: None, sql: None, http: None };
+        if let Some(address) = settings.kafka() {
+            let config = kafka::KafkaConfig {
+                advertised: settings.kafka_advertised()?,
+                ..kafka::KafkaConfig::default()
+            };
+            let door = kafka::KafkaDoor::bind(address, log.clone(), Arc::new(views.clone()), config)
+                .await
+                .with_context(|| format!("cannot open the Kafka door at {address}"))?;
+            addresses.kafka = Some(door.local_addr()?);
+            doors.spawn(door.serve(stopped.clone()));
+        }
+        if let Some(address) = settings.sql() {
+            let backend = Arc::new(PgBackend::new(engine));
+            let door = pg::PgDoor::bind(address, backend, pg::PgConfig::default())
+                .await
+                .with_context(|| format!("cannot open the SQL door at {address}"))?;
+            addresses.sql = Some(door.local_addr()?);
+            doors.spawn(door.serve(stopped.clone()));
+        }
+        if let Some(address) = settings.http() {
+            let door = http::HttpDoor::bind(address, views.clone())
+                .await
+                .with_context(|| format!("cannot open the HTTP door at {address}"))?;
+            addresses.http = Some(door.local_addr()?);
+            doors.spawn(door.serve(stopped));
+        }
+        Ok(Self { views, addresses, sources, stop, doors })
+    }
+
+    /// Stops accepting, lets what is under way finish, and closes the log.
+    ///
+    /// # Errors
+    /// When a part ended in a panic.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        self.stop.send_replace(true);
+        let finish = async { while self.doors.join_next().await.is_some() {} };
+        if tokio::time::timeout(FINISH_WITHIN, finish).await.is_err() {
+            tracing::warn!("connections were still open after {FINISH_WITHIN:?}: cut");
+            self.doors.abort_all();
+        }
+        self.sources.stop().await;
+        let views = self.views;
+        tokio::task::spawn_blocking(move || {
+            views.close();
+            views.log().close();
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+async fn open_log(env: Env, dir: &Path, memory: u64) -> Result<Log> {
+    let config = LogConfig {
+        tail_bytes_max: usize::try_from(memory / 8)?,
+        ..LogConfig::default()
+    };
+    let path = dir.to_path_buf();
+    tokio::task::spawn_blocking(move || Log::open(env, path, config))
+        .await?
+        .with_context(|| format!("cannot open the log in {}", dir.display()))
+}
+
+/// Runs `evert serve` until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the server cannot start.
+pub(crate) async fn run(settings: Settings) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let server = Server::start(&settings.with_file()?).await?;
+    println!("evert ready {}", server.addresses);
+    let mut log_end = server.views.log().watch_end();
+    tokio::select! {
+        _ = terminate.recv() => {}
+        result = tokio::signal::ctrl_c() => result?,
+        // The sender goes away only when the log has stopped for good.
+        () = async { while log_end.changed().await.is_ok() {} } => {
+            tracing::error!("the log has stopped: nothing can be acknowledged any more");
+        }
+    }
+    server.stop().await
+}
