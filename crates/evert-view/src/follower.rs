@@ -8,6 +8,7 @@
 //! - Newcomers join between two ticks, with everything up to that cut folded.
 
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,8 @@ const MEASURE_EVERY: Duration = Duration::from_secs(1);
 pub(crate) enum Control {
     AddRelation(Arc<Relation>, Position),
     AddView(Arc<ViewDef>, Plan),
-    Remove(Name),
+    /// The sender is dropped when it is done.
+    Remove(Name, Sender<()>),
     RelationReady(Arc<Relation>, Box<RelationHydration>, Arc<Progress>),
     ViewReady(Box<ViewHydration>),
     Stop,
@@ -84,7 +86,6 @@ impl Follower {
     }
 
     fn follow(&mut self, runtime: &tokio::runtime::Runtime) -> Result<(), String> {
-        self.cohort.fold();
         self.publish();
         let mut last_tick = Instant::now();
         let mut cost = Duration::ZERO;
@@ -171,7 +172,7 @@ impl Follower {
                 self.waiting.push((def, plan));
                 self.start_waiting();
             }
-            Control::Remove(name) => self.remove(&name),
+            Control::Remove(name, _done) => self.remove(&name),
             Control::RelationReady(relation, hydration, progress) => {
                 if self.shared.is_current_relation(&relation) {
                     self.join_relation(relation, *hydration, &progress)?;

@@ -228,8 +228,8 @@ impl ViewHydration {
 
     /// Folds what the tap has kept, until little is left. Returns whether little is left.
     pub(crate) fn catch_up(&mut self) -> bool {
-        for _ in 0..self.tap.lock().len() {
-            let Some(tick) = self.tap.lock().pop_front() else { break };
+        let kept = std::mem::take(&mut *self.tap.lock());
+        for tick in kept {
             self.view.fold(&tick, &mut self.errors);
             self.errors.fold();
         }

@@ -95,7 +95,9 @@ impl Views {
         let sources_topic = internal_topic(&log, SOURCES_TOPIC)?;
         let catalog = read_catalog(&log, &catalog_topic)?;
         let sources = SourceStates::new(sources_topic.id);
-        let cohort = Cohort::of_catalog(&catalog, planner.as_ref(), sources);
+        let mut cohort = Cohort::of_catalog(&catalog, planner.as_ref(), sources);
+        // Aggregates without groups have a row before the first commit already.
+        cohort.fold();
         let shared = Arc::new(Shared::new(log, sources_topic.id, catalog, cohort.cut()));
         let (control, requests) = mpsc::unbounded_channel();
         let follower = Follower::new(Arc::clone(&shared), cohort, requests, control.clone())?;
@@ -192,7 +194,8 @@ impl Views {
         Ok(position)
     }
 
-    /// Drops a relation or view, and with `cascade` the views that read it. Topics stay.
+    /// Drops a relation or view, and with `cascade` the views that read it. Topics stay. Blocks
+    /// until no later cut holds them.
     ///
     /// # Errors
     /// When there is none, when views read it, or when a source writes it.
@@ -248,9 +251,13 @@ impl Views {
         let mut catalog = catalog.clone();
         keys.iter().for_each(|key| catalog.remove(key));
         self.0.shared.set_catalog(catalog);
+        let (done, removed) = std::sync::mpsc::channel();
         for name in names.into_iter().rev() {
-            self.tell(Control::Remove(name));
+            self.tell(Control::Remove(name, done.clone()));
         }
+        drop(done);
+        // Ends when the follower has let go of every sender.
+        for () in removed {}
         Ok(position)
     }
 

@@ -13,7 +13,7 @@ fn seeds() -> Vec<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     match number("EVERT_SEED") {
         Some(seed) => vec![seed],
-        None => (0..number("EVERT_SEEDS").unwrap_or(40)).collect(),
+        None => (0..number("EVERT_SEEDS").unwrap_or(15)).collect(),
     }
 }
 

@@ -269,7 +269,8 @@ impl World {
 
     /// Pins everything at the log's end and compares it, and compares what is published now.
     pub(crate) fn look(&mut self) {
-        let names: Vec<Name> = self.live.iter().map(|view| Name::public(*view)).collect();
+        let all = self.live.iter().chain(&self.relations);
+        let names: Vec<Name> = all.map(|name| Name::public(*name)).collect();
         let published = Arc::clone(&self.views().watch().borrow());
         self.compare(&published, false);
         let end = self.facts.last().map_or(Position::ZERO, |(position, _)| *position);
