@@ -1,11 +1,9 @@
 //! `evert`: one durable log of facts, and every view folded from it.
 
 mod adapter;
-mod bench;
 mod demo;
 mod serve;
 mod settings;
-mod sql_shell;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -28,10 +26,6 @@ enum Command {
     Serve(settings::Settings),
     /// Run the payments example: an embedded server, a generator and two live views
     Demo(demo::DemoArgs),
-    /// Run SQL against a server, from -c, standard input or a prompt
-    Sql(sql_shell::SqlArgs),
-    /// Measure this machine: the log, the views
-    Bench(bench::BenchArgs),
 }
 
 fn main() -> Result<()> {
@@ -46,8 +40,6 @@ fn main() -> Result<()> {
         match Cli::parse().command {
             Command::Serve(settings) => serve::run(settings).await,
             Command::Demo(args) => demo::run(args).await,
-            Command::Sql(args) => sql_shell::run(args).await,
-            Command::Bench(args) => bench::run(args).await,
         }
     })
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use evert_door::{http, kafka, pg};
+use evert_door::{kafka, pg};
 use evert_env::Env;
 use evert_log::{Log, LogConfig};
 use evert_sql::{Engine, EngineConfig, SqlPlanner};
@@ -86,9 +86,10 @@ impl Server {
                 advertised: settings.kafka_advertised()?,
                 ..kafka::KafkaConfig::default()
             };
-            let door = kafka::KafkaDoor::bind(address, log.clone(), Arc::new(views.clone()), config)
-                .await
-                .with_context(|| format!("cannot open the Kafka door at {address}"))?;
+            let door =
+                kafka::KafkaDoor::bind(address, log.clone(), Arc::new(views.clone()), config)
+                    .await
+                    .with_context(|| format!("cannot open the Kafka door at {address}"))?;
             addresses.kafka = Some(door.local_addr()?);
             doors.spawn(door.serve(stopped.clone()));
         }
@@ -99,13 +100,6 @@ impl Server {
                 .with_context(|| format!("cannot open the SQL door at {address}"))?;
             addresses.sql = Some(door.local_addr()?);
             doors.spawn(door.serve(stopped.clone()));
-        }
-        if let Some(address) = settings.http() {
-            let door = http::HttpDoor::bind(address, views.clone())
-                .await
-                .with_context(|| format!("cannot open the HTTP door at {address}"))?;
-            addresses.http = Some(door.local_addr()?);
-            doors.spawn(door.serve(stopped));
         }
         Ok(Self { views, addresses, sources, stop, doors })
     }
@@ -133,10 +127,7 @@ impl Server {
 }
 
 async fn open_log(env: Env, dir: &Path, memory: u64) -> Result<Log> {
-    let config = LogConfig {
-        tail_bytes_max: usize::try_from(memory / 8)?,
-        ..LogConfig::default()
-    };
+    let config = LogConfig { tail_bytes_max: usize::try_from(memory / 8)?, ..LogConfig::default() };
     let path = dir.to_path_buf();
     tokio::task::spawn_blocking(move || Log::open(env, path, config))
         .await?

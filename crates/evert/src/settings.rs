@@ -157,7 +157,8 @@ mod tests {
     fn flags_win_over_the_file_and_unknown_settings_are_refused() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("evert.toml");
-        std::fs::write(&path, "data = \"/d\"\nsql = \"off\"\nkafka = \"1.2.3.4:5\"\n").expect("writes");
+        std::fs::write(&path, "data = \"/d\"\nsql = \"off\"\nkafka = \"1.2.3.4:5\"\n")
+            .expect("writes");
         let flags = Settings {
             config: Some(path.clone()),
             kafka: Some("off".into()),

@@ -1,0 +1,183 @@
+//! Adapters: the SQL door's trait over the SQL engine, the SQL engine's trait over the sources.
+//!
+//! The crates on both sides do not know each other, so that doors see no planner and SQL sees no
+//! replication; here their twin types are turned into each other.
+
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
+use async_trait::async_trait;
+use evert_cdc::SourceError;
+use evert_door::pg;
+use evert_sql::{NewSource, SourceControl, SourceRow};
+use evert_view::CatalogError;
+use futures::StreamExt;
+
+/// The SQL engine behind the SQL door.
+pub(crate) struct PgBackend(evert_sql::Engine);
+
+impl PgBackend {
+    pub(crate) fn new(engine: evert_sql::Engine) -> Self {
+        Self(engine)
+    }
+}
+
+impl pg::Backend for PgBackend {
+    fn session(&self, user: &str, database: &str) -> Box<dyn pg::Session> {
+        Box::new(PgSession(self.0.session(user, database)))
+    }
+}
+
+struct PgSession(evert_sql::Session);
+
+/// The engine's statement behind the door's opaque one.
+fn statement(opaque: &pg::Statement) -> Result<evert_sql::Statement, pg::SqlError> {
+    let foreign = || pg::SqlError::new("XX000", "the statement was parsed by another engine");
+    opaque.downcast_ref::<evert_sql::Statement>().cloned().ok_or_else(foreign)
+}
+
+fn sql_error(error: evert_sql::SqlError) -> pg::SqlError {
+    pg::SqlError {
+        sqlstate: error.sqlstate,
+        message: error.message,
+        detail: error.detail,
+        hint: error.hint,
+        position: error.position,
+    }
+}
+
+#[async_trait]
+impl pg::Session for PgSession {
+    fn parse(&mut self, sql: &str) -> Result<Vec<pg::Statement>, pg::SqlError> {
+        let statements = self.0.parse(sql).map_err(sql_error)?;
+        Ok(statements.into_iter().map(|statement| Arc::new(statement) as pg::Statement).collect())
+    }
+
+    async fn describe(
+        &mut self,
+        opaque: &pg::Statement,
+        hints: &[Option<DataType>],
+    ) -> Result<pg::Description, pg::SqlError> {
+        let described = self.0.describe(&statement(opaque)?, hints).await.map_err(sql_error)?;
+        Ok(pg::Description { params: described.params, columns: described.columns })
+    }
+
+    async fn execute(
+        &mut self,
+        opaque: &pg::Statement,
+        params: &[ArrayRef],
+    ) -> Result<pg::Response, pg::SqlError> {
+        let response = self.0.execute(&statement(opaque)?, params).await.map_err(sql_error)?;
+        Ok(match response {
+            evert_sql::Response::Rows { schema, batches, tag } => {
+                let batches = batches.map(|batch| batch.map_err(sql_error)).boxed();
+                pg::Response::Rows { schema, batches, tag }
+            }
+            evert_sql::Response::Done { tag } => pg::Response::Done { tag },
+            evert_sql::Response::Empty => pg::Response::Empty,
+        })
+    }
+
+    fn transaction_status(&self) -> pg::TransactionStatus {
+        match self.0.transaction_status() {
+            evert_sql::TransactionStatus::Idle => pg::TransactionStatus::Idle,
+            evert_sql::TransactionStatus::InTransaction => pg::TransactionStatus::InTransaction,
+            evert_sql::TransactionStatus::Failed => pg::TransactionStatus::Failed,
+        }
+    }
+
+    fn fail_transaction(&mut self) {
+        self.0.fail_transaction();
+    }
+
+    fn cancel_handle(&self) -> pg::CancelHandle {
+        self.0.cancel_handle()
+    }
+
+    fn parameters(&self) -> Vec<(String, String)> {
+        self.0.parameters()
+    }
+
+    fn take_notices(&mut self) -> Vec<String> {
+        self.0.take_notices()
+    }
+}
+
+/// The sources behind CREATE SOURCE, DROP SOURCE and SHOW SOURCES.
+pub(crate) struct Sources(evert_cdc::Sources);
+
+impl Sources {
+    pub(crate) fn new(sources: evert_cdc::Sources) -> Self {
+        Self(sources)
+    }
+}
+
+#[async_trait]
+impl SourceControl for Sources {
+    async fn create(&self, new: NewSource) -> Result<Vec<String>, evert_sql::SqlError> {
+        let name = new.name.clone();
+        let created = self.0.create(evert_cdc::NewSource {
+            name: new.name,
+            url: new.url,
+            publication: new.publication,
+            slot: new.slot,
+            tables: new.tables,
+        });
+        match created.await {
+            Err(SourceError::Exists(_)) if new.if_not_exists => {
+                Ok(vec![format!("source \"{name}\" already exists, skipping")])
+            }
+            result => result.map_err(source_error),
+        }
+    }
+
+    async fn drop(
+        &self,
+        name: &str,
+        if_exists: bool,
+        cascade: bool,
+    ) -> Result<Vec<String>, evert_sql::SqlError> {
+        match self.0.drop(name, cascade).await {
+            Err(SourceError::Unknown(_)) if if_exists => {
+                Ok(vec![format!("source \"{name}\" does not exist, skipping")])
+            }
+            result => result.map_err(source_error),
+        }
+    }
+
+    fn status(&self) -> Vec<SourceRow> {
+        let rows = self.0.status().into_iter().map(|status| SourceRow {
+            state: status.phase.as_str().to_owned(),
+            name: status.name,
+            detail: status.detail,
+            url: status.url,
+            publication: Some(status.publication),
+            slot: Some(status.slot),
+            tables: status.tables,
+            lsn: status.lsn,
+            position: status.position,
+            retained_wal_bytes: status.retained_wal_bytes,
+            lag_ms: status.lag_ms,
+        });
+        rows.collect()
+    }
+}
+
+fn source_error(error: SourceError) -> evert_sql::SqlError {
+    // Codes of Postgres's appendix A.
+    let sqlstate = match &error {
+        SourceError::Exists(_) | SourceError::Catalog(CatalogError::Exists(_)) => "42710",
+        SourceError::Unknown(_) | SourceError::Catalog(CatalogError::Unknown(_)) => "42704",
+        SourceError::Catalog(CatalogError::HasDependents { .. }) => "2BP01",
+        SourceError::Refused(_) | SourceError::Catalog(_) => "55000",
+        SourceError::Link(_) => "08001",
+        SourceError::Log(_) => "58030",
+        SourceError::Stopping => "57P01",
+    };
+    let message = error.to_string();
+    match error.hint() {
+        Some(hint) => evert_sql::SqlError::new(sqlstate, message).hint(hint),
+        None => evert_sql::SqlError::new(sqlstate, message),
+    }
+}
