@@ -12,6 +12,7 @@
 mod command;
 mod context;
 mod ddl;
+mod direct;
 mod dml;
 mod engine;
 mod error;

@@ -1,5 +1,8 @@
 //! Names of result columns, as Postgres picks them: `count` for `count(*)`, `?column?` for a sum
 //! of columns.
+//!
+//! Postgres allows several columns of one name, DataFusion does not: the later ones carry a mark,
+//! which is taken off where results go out.
 
 use std::ops::ControlFlow;
 
@@ -18,17 +21,42 @@ impl VisitorMut for Namer {
     type Break = ();
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        let mut seen: Vec<String> = Vec::with_capacity(select.projection.len());
         for item in &mut select.projection {
-            let SelectItem::UnnamedExpr(expr) = item else { continue };
-            if matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
-                continue;
+            let (expr, chosen, keep) = match item {
+                SelectItem::UnnamedExpr(expr) => {
+                    let is_column =
+                        matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
+                    let chosen = name(expr).unwrap_or_else(|| "?column?".into());
+                    (expr, chosen, is_column)
+                }
+                SelectItem::ExprWithAlias { expr, alias } => {
+                    let chosen = crate::names::fold(alias);
+                    (expr, chosen, true)
+                }
+                _ => continue,
+            };
+            let repeated = seen.iter().filter(|other| **other == chosen).count();
+            if repeated > 0 || !keep {
+                let alias = match repeated {
+                    0 => chosen.clone(),
+                    _ => format!("{chosen}{MARK}{repeated}"),
+                };
+                let alias = Ident::with_quote('"', alias);
+                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
             }
-            let alias = Ident::with_quote('"', name(expr).unwrap_or_else(|| "?column?".into()));
-            let expr = expr.clone();
-            *item = SelectItem::ExprWithAlias { expr, alias };
+            seen.push(chosen);
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Begins what tells columns of one name apart. It cannot be part of a name that was typed.
+const MARK: char = '\u{1}';
+
+/// A column's name as it is shown.
+pub(crate) fn shown_name(name: &str) -> &str {
+    name.split_once(MARK).map_or(name, |(shown, _)| shown)
 }
 
 /// After FigureColname in Postgres's parse_target.c.

@@ -20,8 +20,9 @@ use evert_view::{Catalog, Name};
 use sqlparser::ast::{Expr as SqlExpr, LimitClause, Query, Statement, Value, Visit, Visitor};
 
 use crate::context::{Context, Tables, parser_options};
+use crate::direct::{self, is_direct};
 use crate::names::unknown_relation;
-use crate::output_names::name_outputs;
+use crate::output_names::{name_outputs, shown_name};
 use crate::scan::{Rows, Table, bind};
 use crate::types::canonical;
 use crate::{SqlError, system, translate};
@@ -37,6 +38,8 @@ pub(crate) struct Planned {
     pub(crate) relations: Vec<Name>,
     /// Whether the plan is right at another time and for another user.
     pub(crate) reusable: bool,
+    /// Whether it is evaluated without a physical plan.
+    direct: bool,
 }
 
 /// What a query's names may stand for.
@@ -102,7 +105,8 @@ pub(crate) fn plan(
     let plan = canonical_output(plan, &schema)
         .and_then(|plan| optimize(state, plan))
         .map_err(translated)?;
-    Ok(Planned { plan, schema, params, relations, reusable })
+    let direct = is_direct(&plan);
+    Ok(Planned { plan, schema, params, relations, reusable, direct })
 }
 
 fn logical(
@@ -209,7 +213,8 @@ fn optimize(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan, Data
 fn output_schema(plan: &LogicalPlan) -> SchemaRef {
     let fields = plan.schema().fields().iter().map(|field| {
         let ty = canonical(field);
-        field.as_ref().clone().with_data_type(ty).with_nullable(true)
+        let name = shown_name(field.name());
+        field.as_ref().clone().with_name(name).with_data_type(ty).with_nullable(true)
     });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
@@ -239,6 +244,25 @@ impl Planned {
     /// The plan as EXPLAIN shows it.
     pub(crate) fn display(&self) -> String {
         self.plan.display_indent().to_string()
+    }
+
+    /// The rows, if the plan is of a kind that needs no execution: lookups by key and values.
+    pub(crate) fn evaluate(
+        &self,
+        state: &SessionState,
+        params: &[ArrayRef],
+        rows: &dyn Fn(&Name) -> Result<Rows, SqlError>,
+        text: &str,
+    ) -> Result<Option<RecordBatch>, SqlError> {
+        if !self.direct {
+            return Ok(None);
+        }
+        let evaluate = || {
+            let plan = bind(self.with_params(params)?, rows)?;
+            direct::evaluate(&plan, state.execution_props())
+        };
+        let rows = evaluate().map_err(|error| translate::planning(&error, text))?;
+        conform(&rows, &self.schema).map(Some)
     }
 
     /// Starts the plan over the rows that its relations have in this statement.

@@ -9,7 +9,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -134,12 +134,8 @@ impl TableProvider for Table {
             Some(found) => Rows::Batches(found),
             None => rows.clone(),
         };
-        let partition = Partition {
-            table: Arc::clone(&self.schema),
-            schema: Arc::clone(&schema),
-            projection: projection.cloned(),
-            rows,
-        };
+        let partition =
+            Partition { schema: Arc::clone(&schema), projection: projection.cloned(), rows };
         let exec =
             StreamingTableExec::try_new(schema, vec![Arc::new(partition)], None, [], false, limit)?;
         Ok(Arc::new(exec))
@@ -153,31 +149,53 @@ impl Table {
             return None;
         };
         let (column, value) = match (left.as_ref(), right.as_ref()) {
-            (Expr::Column(column), value @ (Expr::Literal(..) | Expr::Placeholder(_))) => {
-                (column, value)
-            }
-            (value @ (Expr::Literal(..) | Expr::Placeholder(_)), Expr::Column(column)) => {
-                (column, value)
-            }
+            (Expr::Column(column), value) | (value, Expr::Column(column)) => (column, value),
             _ => return None,
         };
         let index = self.schema.index_of(&column.name).ok()?;
-        self.key.contains(&index).then_some((index, value))
+        (self.key.contains(&index) && is_constant(value)).then_some((index, value))
+    }
+
+    /// What the filters say a key column must be.
+    fn pin<'a>(&self, key: usize, filters: &'a [Expr]) -> Option<&'a Expr> {
+        let mut pinned = filters.iter().filter_map(|filter| self.pinned(filter));
+        pinned.find(|(index, _)| *index == key).map(|(_, value)| value)
+    }
+
+    /// Whether the filters pin every column of the key.
+    pub(crate) fn is_lookup(&self, filters: &[Expr]) -> bool {
+        !self.key.is_empty() && self.key.iter().all(|key| self.pin(*key, filters).is_some())
+    }
+
+    /// The row whose key the filters pin: one or none.
+    pub(crate) fn find(&self, filters: &[Expr]) -> Result<RecordBatch> {
+        let none = || RecordBatch::new_empty(Arc::clone(&self.schema));
+        let found = match &self.rows {
+            Some(rows) => self.lookup(rows, filters)?,
+            None => None,
+        };
+        match found {
+            Some(found) => Ok(found.into_iter().next().unwrap_or_else(none)),
+            None => Err(DataFusionError::Internal(format!("{} is not looked up", self.name))),
+        }
     }
 
     /// The rows of the one key that the filters pin, if they pin every column of it.
     fn lookup(&self, rows: &Rows, filters: &[Expr]) -> Result<Option<Vec<RecordBatch>>> {
-        if self.key.is_empty() || !matches!(rows, Rows::Snapshot(_) | Rows::Overlaid(..)) {
+        if !self.is_lookup(filters) {
             return Ok(None);
+        }
+        if let Rows::Batches(batches) = rows {
+            // Few rows made for the statement: the filter above finds the right ones.
+            return Ok(match batches.as_slice() {
+                [one] => Some(vec![one.clone()]),
+                _ => None,
+            });
         }
         let mut values = Vec::with_capacity(self.key.len());
         for key in &self.key {
-            let pinned = filters.iter().filter_map(|filter| self.pinned(filter));
-            let literal = pinned.filter(|(index, _)| index == key).find_map(|(_, value)| {
-                if let Expr::Literal(value, _) = value { Some(value) } else { None }
-            });
-            let Some(value) = literal else { return Ok(None) };
-            match self.key_value(*key, value)? {
+            let Some(value) = self.pin(*key, filters).and_then(constant) else { return Ok(None) };
+            match self.key_value(*key, &value?)? {
                 Some(value) => values.push(value),
                 None => return Ok(Some(Vec::new())),
             }
@@ -194,6 +212,27 @@ impl Table {
         }
         let ty = self.schema.field(key).data_type();
         Ok(Some(value.cast_to(ty)?.to_array()?))
+    }
+}
+
+/// Whether an expression is a literal or parameter, perhaps cast.
+fn is_constant(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(..) | Expr::Placeholder(_) => true,
+        Expr::Cast(cast) => is_constant(&cast.expr),
+        _ => false,
+    }
+}
+
+/// The value of a literal, perhaps cast.
+fn constant(expr: &Expr) -> Option<Result<ScalarValue>> {
+    match expr {
+        Expr::Literal(value, _) => Some(Ok(value.clone())),
+        Expr::Cast(cast) => {
+            let value = constant(&cast.expr)?;
+            Some(value.and_then(|value| value.cast_to(cast.field.data_type())))
+        }
+        _ => None,
     }
 }
 
@@ -240,7 +279,6 @@ impl Rows {
 /// The one partition of a scan.
 #[derive(Debug)]
 struct Partition {
-    table: SchemaRef,
     schema: SchemaRef,
     projection: Option<Vec<usize>>,
     rows: Rows,
@@ -256,7 +294,12 @@ impl PartitionStream for Partition {
         let named = {
             let schema = Arc::clone(&schema);
             // Snapshots carry the schema they were folded with; names are the table's.
-            move |batch: Result<RecordBatch>| Ok(batch?.with_schema(Arc::clone(&schema))?)
+            move |batch: Result<RecordBatch>| {
+                let batch = batch?;
+                let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+                let (_, columns, _) = batch.into_parts();
+                Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options)?)
+            }
         };
         let rows = match (&self.rows, &self.projection) {
             (Rows::Snapshot(snapshot), Some(projection)) if !projection.is_empty() => {
@@ -265,9 +308,6 @@ impl PartitionStream for Partition {
             (rows, projection) => rows.clone().scan(projection.clone()),
         };
         let blocks = matches!(self.rows, Rows::Stream { .. });
-        debug_assert!(
-            self.table.fields().len() >= schema.fields().len() || self.projection.is_some()
-        );
         if !blocks {
             let batches = stream::iter(rows.map(named));
             return Box::pin(RecordBatchStreamAdapter::new(schema, batches));

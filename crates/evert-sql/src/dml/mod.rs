@@ -171,6 +171,10 @@ impl Evaluation<'_> {
     /// A plan's rows, all of them, as one batch.
     async fn collect(&self, planned: &Planned) -> Result<RecordBatch, SqlError> {
         let rows = |name: &Name| self.rows(name);
+        let text = &self.parsed.text;
+        if let Some(found) = planned.evaluate(self.state, self.params, &rows, text)? {
+            return Ok(found);
+        }
         let stream = planned.execute(self.state, self.params, &rows).await?;
         let batches: Vec<RecordBatch> = stream
             .try_collect()

@@ -43,12 +43,12 @@ impl ExactSum {
         self.parts.iter().copied().chain(self.special)
     }
 
-    /// The sum, rounded once, halves to even.
-    pub(crate) fn value(&self) -> f64 {
-        if let Some(special) = self.special {
-            return special;
+    /// The sum, rounded once, halves to even; `None` if it is too large for a float.
+    pub(crate) fn value(&self) -> Option<f64> {
+        if self.special.is_some() {
+            return self.special;
         }
-        let Some((&top, rest)) = self.parts.split_last() else { return 0.0 };
+        let Some((&top, rest)) = self.parts.split_last() else { return Some(0.0) };
         let mut high = top;
         let mut low = 0.0;
         let mut below = rest.len();
@@ -72,7 +72,7 @@ impl ExactSum {
                 high = moved;
             }
         }
-        high + 0.0
+        high.is_finite().then_some(high + 0.0)
     }
 }
 
@@ -83,7 +83,7 @@ mod tests {
     fn sum(values: &[f64]) -> f64 {
         let mut sum = ExactSum::default();
         values.iter().for_each(|value| sum.add(*value));
-        sum.value()
+        sum.value().expect("a float")
     }
 
     #[test]

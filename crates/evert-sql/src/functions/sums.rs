@@ -204,7 +204,9 @@ impl Running {
         let average = self.function == AggregateFunction::Avg;
         match (&self.sum, &self.output) {
             (Total::Float(sum), _) => {
-                let sum = sum.value();
+                let Some(sum) = sum.value() else {
+                    return exec_err!("overflow in {}", self.name());
+                };
                 Ok(float(if average { sum / self.count as f64 } else { sum }))
             }
             (Total::Decimal { units, .. }, DataType::Float64) => {

@@ -112,6 +112,7 @@ impl Session {
         statement: &Statement,
         hints: &[Option<DataType>],
     ) -> Result<Description, SqlError> {
+        self.state.mark_start_execution();
         let described = self.describe_parsed(&statement.0, hints);
         if described.is_err() {
             self.note_failure();
@@ -129,6 +130,8 @@ impl Session {
         params: &[ArrayRef],
     ) -> Result<Response, SqlError> {
         let parsed = Arc::clone(&statement.0);
+        // What `now()` is in this statement.
+        self.state.mark_start_execution();
         let result = self.run(&parsed, params).await;
         if result.is_err() {
             self.note_failure();

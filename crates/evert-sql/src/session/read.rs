@@ -30,9 +30,7 @@ impl Session {
         if let Some(planned) = parsed.cached(&scope.catalog, hints) {
             return Ok(planned);
         }
-        let mut state = self.state.clone();
-        state.mark_start_execution();
-        let planned = Arc::new(plan(&state, query, &parsed.text, &scope, hints)?);
+        let planned = Arc::new(plan(&self.state, query, &parsed.text, &scope, hints)?);
         if planned.reusable {
             parsed.cache(&scope.catalog, hints, &planned);
         }
@@ -76,9 +74,13 @@ impl Session {
             }
         };
         let rows = |name: &Name| rows(&engine, transaction, name);
+        let schema = Arc::clone(&planned.schema);
+        if let Some(found) = planned.evaluate(&self.state, params, &rows, &parsed.text)? {
+            self.last = position.unwrap_or(self.last);
+            return Ok(Response::rows(schema, vec![found], tag));
+        }
         let stream = guard.run(planned.execute(&self.state, params, &rows)).await?;
         self.last = position.unwrap_or(self.last);
-        let schema = Arc::clone(&planned.schema);
         let failed = in_transaction.then(|| Arc::clone(&self.failed));
         let text = Arc::clone(&parsed.text);
         let batches = guard.stream(stream, Arc::clone(&schema), text, failed);

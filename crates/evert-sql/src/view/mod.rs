@@ -157,3 +157,6 @@ impl CatalogTables<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

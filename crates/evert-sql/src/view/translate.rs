@@ -15,6 +15,7 @@ use super::relation::{Builder, Relation, schema_of};
 use crate::SqlError;
 use crate::error::{DUPLICATE_COLUMN, INVALID_TABLE_DEFINITION};
 use crate::names::of_reference;
+use crate::output_names::shown_name;
 use crate::types::canonical;
 
 /// Why a SELECT cannot be a view.
@@ -206,7 +207,7 @@ fn rename(node: &mut Node, to: &arrow::datatypes::SchemaRef) -> bool {
 fn output_column(field: &Field) -> Result<Column> {
     let canonical = field.clone().with_data_type(canonical(field));
     match ColumnType::of_field(&canonical) {
-        Some(ty) => Ok(Column { name: field.name().clone(), ty, nullable: true }),
+        Some(ty) => Ok(Column { name: shown_name(field.name()).to_owned(), ty, nullable: true }),
         None => Err(SqlError::new(
             INVALID_TABLE_DEFINITION,
             format!(

@@ -1,0 +1,378 @@
+//! Views against ad-hoc reads: the fold of random changes must hold what DataFusion answers over
+//! the rows that are left.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::{cast, concat_batches, take_record_batch};
+use arrow::util::display::array_value_to_string;
+use evert_fold::{Arrangement, Dataflow};
+use evert_model::{Column, ColumnType, Delta, RowSchema, TopicId};
+use evert_view::{Catalog, Format, Name, Planner, Relation, RelationKind, ViewDef};
+use futures::TryStreamExt;
+
+use super::{STATE, SqlPlanner};
+use crate::SqlError;
+use crate::command::Command;
+use crate::parse::parse;
+use crate::query::{Scope, conform, plan};
+use crate::scan::Rows;
+
+const T: &str = "id bigint PRIMARY KEY, a int, b bigint, f double precision, d numeric(10,2), \
+                 s text, ts timestamp, day date, flag boolean, j json";
+const U: &str = "id bigint PRIMARY KEY, t_id bigint, city text, w int";
+
+fn relation(name: &str, columns: &str) -> (Name, Arc<Relation>) {
+    let text = format!("CREATE TABLE {name} ({columns})");
+    let Command::CreateRelation(create) = parse(&text).expect("columns").remove(0) else {
+        panic!("a relation")
+    };
+    let relation = Relation {
+        name: create.name.clone(),
+        kind: RelationKind::Table,
+        schema: create.schema,
+        topic: name.into(),
+        topic_id: TopicId::new(uuid::Uuid::from_u128(1)),
+        format: Format::Json,
+        conflict_is_error: false,
+        source: None,
+    };
+    (create.name, Arc::new(relation))
+}
+
+fn catalog() -> Catalog {
+    let mut catalog = Catalog::default();
+    catalog.relations.extend([relation("t", T), relation("u", U)]);
+    let column = |name: &str, ty| Column { name: name.into(), ty, nullable: true };
+    let view = ViewDef {
+        name: Name::public("cities"),
+        sql: "SELECT city, count(*) AS n FROM u GROUP BY city".into(),
+        schema: RowSchema {
+            columns: vec![column("city", ColumnType::Text), column("n", ColumnType::Int64)],
+            key: vec![0],
+        },
+        inputs: vec![Name::public("u")],
+    };
+    catalog.views.insert(view.name.clone(), Arc::new(view));
+    catalog
+}
+
+/// Random rows of a relation, whose first column counts up.
+fn random_rows(rng: &mut fastrand::Rng, schema: &RowSchema, count: usize) -> RecordBatch {
+    let arrow = schema.to_arrow();
+    let mut columns = Vec::new();
+    for (index, column) in schema.columns.iter().enumerate() {
+        let cells: arrow::array::StringArray = (0..count)
+            .map(|row| {
+                if index == 0 {
+                    return Some(row.to_string());
+                }
+                (rng.u8(0..10) > 0).then(|| random_cell(rng, column.ty))
+            })
+            .collect();
+        let array = cast(&cells, &column.ty.arrow_type()).expect("texts of the type");
+        columns.push(array);
+    }
+    RecordBatch::try_new(arrow, columns).expect("columns of the schema")
+}
+
+fn random_cell(rng: &mut fastrand::Rng, ty: ColumnType) -> String {
+    match ty {
+        ColumnType::Boolean => rng.bool().to_string(),
+        ColumnType::Int16 | ColumnType::Int32 | ColumnType::Int64 => rng.i32(-5..6).to_string(),
+        ColumnType::Float32 | ColumnType::Float64 => {
+            let pick = ["0.1", "1e16", "-1e16", "2.5", "-0.0", "1e-7", "3", "NaN"];
+            rng.choice(pick).expect("one of them").to_owned()
+        }
+        ColumnType::Decimal { .. } => format!("{}.{:02}", rng.i32(-20..20), rng.u8(0..100)),
+        ColumnType::Date => format!("2026-01-{:02}", rng.u8(1..5)),
+        ColumnType::Timestamp | ColumnType::TimestampTz => {
+            format!("2026-01-{:02}T{:02}:30:00.000001", rng.u8(1..4), rng.u8(0..24))
+        }
+        ColumnType::Json => format!("{{\"n\":{}}}", rng.u8(0..3)),
+        _ => rng.choice(["pune", "Delhi", "goa", "", "x%y"]).expect("one of them").to_owned(),
+    }
+}
+
+/// The batch answer.
+fn batch_answer(
+    sql: &str,
+    catalog: &Catalog,
+    tables: &BTreeMap<Name, RecordBatch>,
+) -> Result<RecordBatch, SqlError> {
+    let Command::Query(query) = parse(sql)?.remove(0) else { panic!("{sql} is a SELECT") };
+    let scope = Scope::new(Arc::new(catalog.clone()));
+    let planned = plan(&STATE, &query, sql, &scope, &[])?;
+    let rows = |name: &Name| Ok(Rows::Batches(vec![tables[name].clone()]));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        let stream = planned.execute(&STATE, &[], &rows).await?;
+        let batches: Vec<_> =
+            stream.try_collect().await.map_err(|error| crate::translate::planning(&error, sql))?;
+        let batches: Vec<_> = batches
+            .iter()
+            .map(|batch| conform(batch, &planned.schema).expect("the planned schema"))
+            .collect();
+        Ok(concat_batches(&planned.schema, &batches).expect("one schema"))
+    })
+}
+
+/// Rows as sorted text, types included.
+fn shown(rows: &RecordBatch) -> Vec<String> {
+    let mut lines: Vec<String> = (0..rows.num_rows())
+        .map(|row| {
+            let cells = rows.columns().iter().map(|column| {
+                let value = array_value_to_string(column, row).expect("a printable value");
+                // The sign of zero is lost in keys, as in Postgres.
+                let value = if value == "-0.0" { "0.0".into() } else { value };
+                format!("{value}:{}", column.data_type())
+            });
+            cells.collect::<Vec<_>>().join("|")
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+/// A view that is fed random changes in random ticks, and what it should hold in the end.
+fn check(sql: &str, seed: u64) {
+    let catalog = catalog();
+    let planned = SqlPlanner::new()
+        .plan_view(sql, &catalog)
+        .unwrap_or_else(|error| panic!("{sql}: {} {error}", error.sqlstate));
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let pools: Vec<RecordBatch> = planned
+        .inputs
+        .iter()
+        .map(|name| random_rows(&mut rng, &catalog.relations[name].schema, 40))
+        .collect();
+    let mut live: Vec<Vec<bool>> = pools.iter().map(|pool| vec![false; pool.num_rows()]).collect();
+    let key = planned.plan.key.clone();
+    let schema = planned.plan.output_schema().expect("a valid plan");
+    assert_eq!(schema, planned.schema.to_arrow(), "{sql}");
+    let mut flow = Dataflow::new(planned.plan).expect("a valid plan");
+    let mut rows = match key {
+        Some(key) => Arrangement::keyed(schema, key),
+        None => Arrangement::bag(schema),
+    };
+    let mut errors = 0i64;
+    for _ in 0..rng.usize(1..8) {
+        let deltas: Vec<_> = pools
+            .iter()
+            .zip(&mut live)
+            .map(|(pool, live)| vec![random_delta(&mut rng, pool, live)])
+            .collect();
+        let output = flow.tick(&deltas);
+        errors += output.errors.iter().map(|error| error.weight).sum::<i64>();
+        rows.apply(&output.changes);
+    }
+    if errors != 0 {
+        // A row that cannot be evaluated is left out by the view and refused by the batch.
+        return;
+    }
+    let tables = planned
+        .inputs
+        .iter()
+        .zip(pools.iter().zip(&live))
+        .map(|(name, (pool, live))| {
+            let kept = (0u32..).zip(live).filter(|(_, live)| **live).map(|(row, _)| row);
+            let kept = UInt32Array::from_iter_values(kept);
+            (name.clone(), take_record_batch(pool, &kept).expect("rows"))
+        })
+        .collect();
+    let expected = batch_answer(sql, &catalog, &tables).unwrap_or_else(|e| panic!("{sql}: {e}"));
+    let batches: Vec<_> = rows.snapshot().scan(None).collect();
+    let held = concat_batches(&planned.schema.to_arrow(), &batches).expect("one schema");
+    assert_eq!(shown(&held), shown(&expected), "seed {seed}: {sql}");
+}
+
+fn random_delta(rng: &mut fastrand::Rng, pool: &RecordBatch, live: &mut [bool]) -> Delta {
+    let mut rows = Vec::new();
+    let mut weights = Vec::new();
+    for (row, live) in (0u32..).zip(live) {
+        if rng.u8(0..3) == 0 {
+            weights.push(if *live { -1 } else { 1 });
+            rows.push(row);
+            *live = !*live;
+        }
+    }
+    let rows = take_record_batch(pool, &UInt32Array::from(rows)).expect("rows");
+    Delta::new(rows, Int64Array::from(weights))
+}
+
+const VIEWS: &[&str] = &[
+    "SELECT * FROM t",
+    "SELECT a AS x, a AS y, b FROM t WHERE a > 0 AND s LIKE '%u%'",
+    "SELECT id, a + b, a - 1, b * 2, -a, a % 3 FROM t",
+    "SELECT id, CASE WHEN a = 0 THEN 0 ELSE 10 / a END AS q FROM t",
+    "SELECT id, coalesce(a, 0), nullif(a, 1), upper(s), s || '!', length(s) FROM t",
+    "SELECT id, a::text, b::double precision, d::int, s ILIKE 'D%' FROM t",
+    "SELECT id, date_trunc('day', ts) AS d, extract(hour from ts) AS h FROM t",
+    "SELECT id FROM t WHERE a IN (1, 2, 3) OR b BETWEEN -1 AND 1 OR flag",
+    "SELECT id, d * 1.5 AS x, d + 1 AS y, round(d, 1) AS z, abs(f) AS f FROM t",
+    "SELECT count(*), count(a), sum(a), sum(b), avg(a), min(a), max(a) FROM t",
+    "SELECT s, count(*), sum(d), avg(d), min(d), max(ts) FROM t GROUP BY s",
+    "SELECT sum(f), avg(f), count(f) FROM t",
+    "SELECT s, sum(f) FROM t GROUP BY s",
+    "SELECT s, flag, sum(a) FILTER (WHERE b > 0) AS x, count(DISTINCT a) FROM t GROUP BY s, flag",
+    "SELECT date_trunc('day', ts) AS d, count(*) FROM t GROUP BY date_trunc('day', ts)",
+    "SELECT date_trunc('day', ts) AS d, count(*) FROM t GROUP BY 1 HAVING count(*) > 1",
+    "SELECT sum(DISTINCT a), avg(DISTINCT d), count(DISTINCT s) FROM t",
+    "SELECT DISTINCT a, s FROM t",
+    "SELECT a, b FROM t UNION ALL SELECT w, t_id FROM u",
+    "SELECT a FROM t UNION SELECT w FROM u",
+    "SELECT t.id, u.city FROM t JOIN u ON t.id = u.t_id",
+    "SELECT t.id, u.city FROM t, u WHERE t.id = u.t_id AND t.a > u.w",
+    "SELECT t.s, sum(u.w) FROM t JOIN u ON t.id = u.t_id AND t.b <= u.w GROUP BY t.s",
+    "SELECT x.id, y.id AS other FROM t x JOIN t y ON x.a = y.b",
+    "SELECT t.id, v.id AS v FROM t JOIN u ON t.id = u.t_id JOIN u v ON v.city = u.city",
+    "SELECT t.id, u.id AS u FROM t JOIN u ON t.id = u.t_id + 1",
+    "SELECT t.id, u.id AS u FROM t CROSS JOIN u WHERE t.a = 1 AND u.w > 2",
+    "SELECT id FROM t WHERE id IN (SELECT t_id FROM u WHERE w > 0)",
+    "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM u WHERE u.t_id = t.id)",
+    "SELECT id, a FROM t WHERE a > (SELECT avg(w) FROM u)",
+    "SELECT city, n FROM (SELECT city, count(*) AS n FROM u GROUP BY city) x WHERE n > 1",
+    "WITH c AS (SELECT city, sum(w) AS w FROM u GROUP BY city) SELECT sum(w), max(city) FROM c",
+    "SELECT max(n) FROM (SELECT count(*) AS n FROM t GROUP BY s) x",
+    "SELECT s, max(a) - min(a) AS span, sum(a) * 2 AS twice FROM t GROUP BY s",
+    "SELECT j, count(*) FROM t GROUP BY j",
+    "SELECT flag, min(day), max(day), min(s), max(s) FROM t GROUP BY flag",
+];
+
+#[test]
+fn views_hold_the_batch_answer() {
+    for sql in VIEWS {
+        for seed in 0..12 {
+            check(sql, seed);
+        }
+    }
+}
+
+/// SELECTs of a small grammar.
+fn random_select(rng: &mut fastrand::Rng) -> String {
+    let mut pick = |from: &[&str]| rng.choice(from.iter()).expect("one of them").to_string();
+    let from = pick(&["t", "t JOIN u ON t.id = u.t_id", "t JOIN u ON t.a = u.w"]);
+    let joined = from.len() > 1;
+    let numbers: &[&str] =
+        if joined { &["t.a", "t.b", "u.w", "t.d", "t.f"] } else { &["a", "b", "d", "f"] };
+    let keys: &[&str] = if joined { &["t.s", "u.city", "t.flag"] } else { &["s", "flag", "day"] };
+    let mut number = || {
+        let (x, y) = (pick(numbers), pick(numbers));
+        match pick(&["plain", "plain", "add", "case", "coalesce", "cast"]).as_str() {
+            "add" => format!("{x} + {y}"),
+            "case" => format!("CASE WHEN {x} > 1 THEN {y} END"),
+            "coalesce" => format!("coalesce({x}, 7)"),
+            "cast" => format!("({x})::double precision"),
+            _ => x,
+        }
+    };
+    let (one, two, three) = (number(), number(), number());
+    let (k1, k2) = (pick(keys), pick(keys));
+    let condition = match pick(&["none", "cmp", "null", "like"]).as_str() {
+        "cmp" => format!(" WHERE {one} < {two}"),
+        "null" => format!(" WHERE {one} IS NOT NULL OR {k1} IS NULL"),
+        "like" => format!(" WHERE {k1}::text LIKE '%e%'"),
+        _ => String::new(),
+    };
+    match pick(&["plain", "global", "group", "group", "groups", "distinct"]).as_str() {
+        "plain" => format!("SELECT {one} AS x, {two} AS y, {k1} AS k FROM {from}{condition}"),
+        "distinct" => format!("SELECT DISTINCT {k1} AS k, {three} AS x FROM {from}{condition}"),
+        "global" => format!(
+            "SELECT sum({one}) AS x, avg({two}) AS y, min({three}) AS z, count(*) AS n \
+             FROM {from}{condition}"
+        ),
+        "group" => format!(
+            "SELECT {k1} AS k, sum({two}) AS x, count({three}) AS n, max({one}) AS m \
+             FROM {from}{condition} GROUP BY {k1}"
+        ),
+        _ => format!(
+            "SELECT {k1} AS k, {k2} AS l, avg({one}) AS x, count(DISTINCT {two}) AS n \
+             FROM {from}{condition} GROUP BY {k1}, {k2} HAVING count(*) > 1"
+        ),
+    }
+}
+
+#[test]
+fn random_views_hold_the_batch_answer() {
+    for seed in 1000..1200 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let sql = random_select(&mut rng);
+        check(&sql, seed);
+    }
+}
+
+#[test]
+fn keys_are_traced() {
+    let key = |sql: &str| SqlPlanner::new().plan_view(sql, &catalog()).expect(sql).schema.key;
+    assert_eq!(key("SELECT a, id FROM t WHERE a > 1"), [1]);
+    assert_eq!(key("SELECT a FROM t"), [0usize; 0]);
+    assert_eq!(key("SELECT count(*) AS n, s FROM t GROUP BY s"), [1]);
+    assert_eq!(key("SELECT s, flag, count(*) AS n FROM t GROUP BY flag, s"), [1, 0]);
+    assert_eq!(key("SELECT upper(s) AS s, count(*) AS n FROM t GROUP BY s"), [0usize; 0]);
+    assert_eq!(key("SELECT n, city FROM cities"), [1]);
+    assert_eq!(key("SELECT count(*) FROM t"), [0usize; 0]);
+}
+
+#[test]
+fn what_cannot_be_kept_is_named() {
+    let refusal = |sql: &str| {
+        let error = SqlPlanner::new().plan_view(sql, &catalog()).expect_err(sql);
+        (error.sqlstate, error.message)
+    };
+    for (sql, sqlstate, part) in [
+        ("SELECT * FROM t LEFT JOIN u ON t.id = u.t_id", "0A000", "LEFT JOIN"),
+        ("SELECT a FROM t ORDER BY a", "0A000", "ORDER BY"),
+        ("SELECT a FROM t LIMIT 3", "0A000", "LIMIT"),
+        ("SELECT row_number() OVER (ORDER BY a) AS n FROM t", "0A000", "window"),
+        ("SELECT now() AS x FROM t", "0A000", "now()"),
+        ("SELECT a, random() AS x FROM t", "0A000", "random()"),
+        ("SELECT a FROM t WHERE ts > current_timestamp", "0A000", "now()"),
+        ("SELECT id FROM t WHERE id NOT IN (SELECT t_id FROM u)", "0A000", "NOT IN"),
+        ("SELECT s, stddev(a) FROM t GROUP BY s", "0A000", "stddev"),
+        ("SELECT 1 AS x", "0A000", "without FROM"),
+        ("SELECT a FROM t WHERE a = $1", "0A000", "parameter"),
+        ("SELECT id, a AS id FROM t", "42701", "id"),
+        ("SELECT nope FROM t", "42703", "nope"),
+        ("SELECT a FROM tt", "42P01", "tt"),
+        ("SELECT nope(a) AS x FROM t", "42883", "nope"),
+        ("SELECT a, count(*) FROM t", "42803", "GROUP BY"),
+        ("SELECT state FROM evert.views", "0A000", "system relation"),
+        ("SELECT ts - ts AS x FROM t", "42P16", "x"),
+    ] {
+        let (code, message) = refusal(sql);
+        assert_eq!(code, sqlstate, "{sql}: {message}");
+        assert!(message.contains(part), "{sql}: {message}");
+    }
+}
+
+#[test]
+fn a_misspelt_name_is_guessed() {
+    let hint = |sql: &str| SqlPlanner::new().plan_view(sql, &catalog()).expect_err(sql).hint;
+    assert!(hint("SELECT a FROM citie").expect("a hint").contains("cities"));
+    assert!(hint("SELECT cit FROM u").expect("a hint").contains("city"));
+}
+
+#[test]
+fn types_are_canonical() {
+    let sql = "SELECT s, j, count(*) AS n, sum(a) AS i, sum(d) AS d, avg(a) AS f, avg(d) AS e, \
+               max(ts) AS ts, 1.5 AS c FROM t GROUP BY s, j";
+    let planned = SqlPlanner::new().plan_view(sql, &catalog()).expect(sql);
+    let types: Vec<_> = planned.schema.columns.iter().map(|column| column.ty).collect();
+    let decimal = |scale| ColumnType::Decimal { precision: 38, scale };
+    assert_eq!(
+        types,
+        [
+            ColumnType::Text,
+            ColumnType::Json,
+            ColumnType::Int64,
+            decimal(0),
+            decimal(2),
+            ColumnType::Float64,
+            decimal(6),
+            ColumnType::Timestamp,
+            ColumnType::Decimal { precision: 2, scale: 1 },
+        ]
+    );
+    assert_eq!(planned.schema.key, [0, 1]);
+}
