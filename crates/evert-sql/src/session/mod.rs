@@ -405,3 +405,6 @@ impl Session {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests;
