@@ -69,7 +69,13 @@ pub(crate) fn syntax(error: &ParserError, text: &str) -> SqlError {
             None => format!("syntax error: expected {rest}"),
         },
     );
-    SqlError::new(SYNTAX_ERROR, message).at(location.and_then(|at| character(text, at)))
+    let place = match location {
+        Some(at) => character(text, at),
+        // The end of the text has no place of its own.
+        None if message.contains("end of input") => Some(text.trim_end().chars().count() + 1),
+        None => None,
+    };
+    SqlError::new(SYNTAX_ERROR, message).at(place)
 }
 
 /// Takes " at Line: 1, Column: 8" off a parser's message.

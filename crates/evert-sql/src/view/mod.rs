@@ -20,7 +20,6 @@ use std::sync::{Arc, LazyLock};
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::logical_plan::builder::LogicalTableSource;
 use datafusion::logical_expr::{LogicalPlan, TableSource};
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
@@ -43,6 +42,7 @@ use crate::error::SYNTAX_ERROR;
 use crate::functions::SessionFacts;
 use crate::names::unknown_relation;
 use crate::output_names::name_outputs;
+use crate::scan::Table;
 use crate::{SqlError, text, translate as errors};
 
 /// Turns a view's SELECT into a plan for `evert-fold`.
@@ -139,7 +139,7 @@ struct CatalogTables<'a>(&'a Catalog);
 impl Tables for CatalogTables<'_> {
     fn table(&self, name: &Name) -> Result<Arc<dyn TableSource>, SqlError> {
         match self.schema(name) {
-            Some(schema) => Ok(Arc::new(LogicalTableSource::new(schema))),
+            Some(schema) => Ok(Table::source(name.clone(), schema, Vec::new())),
             None if crate::system::exists(name) => {
                 Err(SqlError::unsupported(format!("a view over the system relation {name}")))
             }

@@ -204,9 +204,9 @@ fn random_delta(rng: &mut fastrand::Rng, pool: &RecordBatch, live: &mut [bool]) 
 const VIEWS: &[&str] = &[
     "SELECT * FROM t",
     "SELECT a AS x, a AS y, b FROM t WHERE a > 0 AND s LIKE '%u%'",
-    "SELECT id, a + b, a - 1, b * 2, -a, a % 3 FROM t",
+    "SELECT id, a + b AS p, a - 1 AS q, b * 2 AS r, -a AS s, a % 3 AS t FROM t",
     "SELECT id, CASE WHEN a = 0 THEN 0 ELSE 10 / a END AS q FROM t",
-    "SELECT id, coalesce(a, 0), nullif(a, 1), upper(s), s || '!', length(s) FROM t",
+    "SELECT id, coalesce(a, 0), nullif(a, 1), upper(s), s || '!' AS bang, length(s) FROM t",
     "SELECT id, a::text, b::double precision, d::int, s ILIKE 'D%' FROM t",
     "SELECT id, date_trunc('day', ts) AS d, extract(hour from ts) AS h FROM t",
     "SELECT id FROM t WHERE a IN (1, 2, 3) OR b BETWEEN -1 AND 1 OR flag",

@@ -109,6 +109,7 @@ impl Translation<'_> {
 
     fn scan(&mut self, scan: &TableScan) -> Result<Relation> {
         let name = of_reference(&scan.table_name);
+        assert!(scan.filters.is_empty() && scan.fetch.is_none(), "tables of views only scan");
         let key = self.keys.get(&name).cloned();
         let relation = self.builder.input(&name, scan.source.schema(), key);
         match &scan.projection {
