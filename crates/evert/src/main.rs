@@ -1,9 +1,13 @@
 //! `evert`: one durable log of facts, and every view folded from it.
 
 mod adapter;
+mod bench;
 mod demo;
 mod serve;
 mod settings;
+mod sql_shell;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -26,9 +30,13 @@ enum Command {
     Serve(settings::Settings),
     /// Run the payments example: an embedded server, a generator and two live views
     Demo(demo::DemoArgs),
+    /// Run SQL against a server, from -c, standard input or a prompt
+    Sql(sql_shell::SqlArgs),
+    /// Measure this machine: the log, the views
+    Bench(bench::BenchArgs),
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let filter = EnvFilter::try_from_env("EVERT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     // The only provider in the build; a second installation would be a programming error.
@@ -38,8 +46,11 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match Cli::parse().command {
-            Command::Serve(settings) => serve::run(settings).await,
-            Command::Demo(args) => demo::run(args).await,
+            Command::Serve(settings) => serve::run(settings).await?,
+            Command::Demo(args) => demo::run(args).await?,
+            Command::Bench(args) => bench::run(args).await?,
+            Command::Sql(args) => return sql_shell::run(args).await,
         }
+        Ok(ExitCode::SUCCESS)
     })
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use evert_door::{kafka, pg};
+use evert_door::{http, kafka, pg};
 use evert_env::Env;
 use evert_log::{Log, LogConfig};
 use evert_sql::{Engine, EngineConfig, SqlPlanner};
@@ -99,6 +99,13 @@ impl Server {
                 .await
                 .with_context(|| format!("cannot open the SQL door at {address}"))?;
             addresses.sql = Some(door.local_addr()?);
+            doors.spawn(door.serve(stopped.clone()));
+        }
+        if let Some(address) = settings.http() {
+            let door = http::HttpDoor::bind(address, views.clone())
+                .await
+                .with_context(|| format!("cannot open the HTTP door at {address}"))?;
+            addresses.http = Some(door.local_addr()?);
             doors.spawn(door.serve(stopped.clone()));
         }
         Ok(Self { views, addresses, sources, stop, doors })
