@@ -171,16 +171,20 @@ impl Segment {
     }
 
     /// Appends batches, which go on where the segment ends, with their commits' positions.
-    pub(crate) fn append(&self, run: &[(EncodedBatch, Position)]) -> io::Result<()> {
+    /// `joined` is memory to use.
+    pub(crate) fn append(
+        &self,
+        run: &[(EncodedBatch, Position)],
+        joined: &mut Vec<u8>,
+    ) -> io::Result<()> {
         let start = self.bytes();
         match run {
             [] => return Ok(()),
             [(batch, _)] => self.file.write_all_at(batch.bytes(), start)?,
             _ => {
-                let total = run.iter().map(|(batch, _)| batch.bytes().len()).sum();
-                let mut joined = Vec::with_capacity(total);
+                joined.clear();
                 run.iter().for_each(|(batch, _)| joined.extend_from_slice(batch.bytes()));
-                self.file.write_all_at(&joined, start)?;
+                self.file.write_all_at(joined, start)?;
             }
         }
         for (batch, position) in run {
