@@ -233,6 +233,7 @@ impl Behind {
                 .map_or(0, |segment| partition.segment_bytes.saturating_sub(segment.bytes()));
             let mut count = fitting(rest, room);
             if count == 0 {
+                partition.segments.last().into_iter().for_each(|full| full.seal(false));
                 let base = first.header().base_offset;
                 let name = SegmentName::Base(base);
                 let dir = segments_dir(inner);
