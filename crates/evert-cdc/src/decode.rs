@@ -475,6 +475,3 @@ impl Relation {
 fn protocol(what: &str) -> DecodeError {
     DecodeError::Protocol(what.to_owned())
 }
-
-#[cfg(test)]
-mod tests;
