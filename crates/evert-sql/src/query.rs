@@ -24,7 +24,7 @@ use crate::direct::{self, is_direct};
 use crate::names::unknown_relation;
 use crate::output_names::{name_outputs, shown_name};
 use crate::scan::{Rows, Table, bind};
-use crate::types::canonical;
+use crate::types::{canonical, parameter_type};
 use crate::{SqlError, system, translate};
 
 /// A planned SELECT. It names its relations and parameters, and can run many times.
@@ -88,7 +88,7 @@ pub(crate) fn plan(
     name_outputs(&mut query);
     let translated = |error: DataFusionError| translate::planning(&error, text);
     let mut hints = hints.to_vec();
-    limit_hints(&query, &mut hints);
+    syntax_hints(&query, &mut hints);
     let (plan, relations) = logical(state, &query, scope, &hints).map_err(translated)?;
     let found = plan.get_parameter_types().map_err(translated)?;
     let params = parameter_types(&found, &hints)?;
@@ -127,10 +127,11 @@ fn logical(
     Ok((plan, context.into_named()))
 }
 
-/// LIMIT's and OFFSET's parameters are numbers, which nothing around them says.
-fn limit_hints(query: &Query, hints: &mut Vec<Option<DataType>>) {
-    struct Limits<'a>(&'a mut Vec<Option<DataType>>);
-    impl Visitor for Limits<'_> {
+/// What the text says of parameters and DataFusion does not take from it: `$1::date` is a date,
+/// and LIMIT's and OFFSET's are numbers.
+fn syntax_hints(query: &Query, hints: &mut Vec<Option<DataType>>) {
+    struct Hints<'a>(&'a mut Vec<Option<DataType>>);
+    impl Visitor for Hints<'_> {
         type Break = ();
         fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
             if let Some(LimitClause::LimitOffset { limit, offset, .. }) = &query.limit_clause {
@@ -140,8 +141,16 @@ fn limit_hints(query: &Query, hints: &mut Vec<Option<DataType>>) {
             }
             ControlFlow::Continue(())
         }
+        fn pre_visit_expr(&mut self, expr: &SqlExpr) -> ControlFlow<()> {
+            if let SqlExpr::Cast { expr, data_type, .. } = expr
+                && let Some(ty) = parameter_type(data_type)
+            {
+                hint(self.0, expr, &ty);
+            }
+            ControlFlow::Continue(())
+        }
     }
-    let _ = query.visit(&mut Limits(hints));
+    let _ = query.visit(&mut Hints(hints));
 }
 
 /// If an expression is a parameter without a known type, gives it one.

@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::Result as PlanResult;
 use datafusion::logical_expr::planner::TypePlanner;
 use evert_model::ColumnType;
-use sqlparser::ast::{DataType as SqlType, ExactNumberInfo, TimezoneInfo};
+use sqlparser::ast::{ArrayElemTypeDef, DataType as SqlType, ExactNumberInfo, TimezoneInfo};
 
 use crate::SqlError;
 use crate::error::{INVALID_PARAMETER_VALUE, UNDEFINED_OBJECT};
@@ -92,6 +92,16 @@ impl TypePlanner for Types {
         // does NUMERIC without a scale.
         Ok(column_type(ty).ok().flatten().map(|ty| nullable(ty.arrow_type())))
     }
+}
+
+/// The type of a parameter that is cast to `ty`: that type, if it is one that columns have or an
+/// array of one.
+pub(crate) fn parameter_type(ty: &SqlType) -> Option<DataType> {
+    if let SqlType::Array(ArrayElemTypeDef::SquareBracket(item, _)) = ty {
+        let item = column_type(item).ok()??.arrow_type();
+        return Some(DataType::List(Arc::new(Field::new_list_field(item, true))));
+    }
+    Some(column_type(ty).ok()??.arrow_type())
 }
 
 fn nullable(ty: DataType) -> FieldRef {
