@@ -24,7 +24,7 @@ def test_four_equal_sums_under_load(new_server, postgres):
 
     reader = bank.Reader(server, may_fail=False)
     reader.start()
-    print(finish(postgres.pgbench("-c", "4", "-T", "60"), 120))
+    print(finish(postgres.pgbench("-n", "-c", "4", "-T", "60"), 120))
     caught_up = time.monotonic()
     bank.check_at_rest(server, postgres)
     print(f"at rest {time.monotonic() - caught_up:.1f} s after the load ended")
@@ -50,7 +50,7 @@ def test_four_equal_sums_through_crashes(new_server, postgres):
 
     reader = bank.Reader(server, may_fail=True)
     reader.start()
-    load = postgres.pgbench("-c", "4", "-T", "40")
+    load = postgres.pgbench("-n", "-c", "4", "-T", "40")
     for _ in range(3):
         time.sleep(8)
         server.kill9()
@@ -60,11 +60,12 @@ def test_four_equal_sums_through_crashes(new_server, postgres):
         print(f"ready again after {time.monotonic() - started:.1f} s")
     print(finish(load, 120))
 
-    # Postgres ends its sessions when it goes down, pgbench's among them: it loads in legs.
+    # Postgres ends its sessions when it goes down, pgbench's among them: it loads in legs, with -n
+    # because each would else empty the history first.
     postgres.restart(signal.SIGQUIT)
-    print(finish(postgres.pgbench("-c", "4", "-T", "10"), 60))
+    print(finish(postgres.pgbench("-n", "-c", "4", "-T", "10"), 60))
     postgres.restart()
-    print(finish(postgres.pgbench("-c", "4", "-T", "10"), 60))
+    print(finish(postgres.pgbench("-n", "-c", "4", "-T", "10"), 60))
     bank.check_at_rest(server, postgres)
     reader.finish()
 
