@@ -83,8 +83,8 @@ def test_every_ordinary_type(server, postgres):
         original.execute("SET timezone = 'UTC'")
         for name in COLUMNS:
             shown = f"{name}::text" if name in TAKEN_AS_TEXT else name
-            ours = evert.execute(f"SELECT id, {name} FROM shop.kinds ORDER BY id").fetchall()
-            theirs = original.execute(f"SELECT id, {shown} FROM kinds ORDER BY id").fetchall()
+            ours = evert.execute(f"SELECT id AS row, {name} FROM shop.kinds ORDER BY id").fetchall()
+            theirs = original.execute(f"SELECT id AS row, {shown} FROM kinds ORDER BY id").fetchall()
             assert repr(ours) == repr(theirs), name
 
 
@@ -214,7 +214,7 @@ def test_equal_through_crashes_of_both(new_server, postgres):
                         connection.execute("UPDATE items SET n = n + 1 WHERE id = %s", [key])
                         connection.execute("INSERT INTO bag VALUES (%s, %s)", [key, inner.randrange(10)])
                         if inner.random() < 0.1:
-                            connection.execute("DELETE FROM bag WHERE id % 100 = %s", [inner.randrange(100)])
+                            connection.execute("DELETE FROM bag WHERE id %% 100 = %s", [inner.randrange(100)])
                         connection.commit() if inner.random() < 0.9 else connection.rollback()
             except psycopg.OperationalError:
                 pass  # Postgres was taken away; whether the last commit happened is in its tables.
