@@ -4,6 +4,7 @@
 //! took, and the peak of the process's memory, beside what the disk does by itself.
 
 mod disk;
+mod follow;
 mod log;
 mod machine;
 mod payments;
@@ -31,7 +32,7 @@ pub(crate) struct BenchArgs {
 enum What {
     /// Append in process, produce through the Kafka door, replay
     Log(Flags),
-    /// Fold decoded rows into views and publish them
+    /// Fold decoded rows into views and publish them; follow a log
     Views(Flags),
 }
 

@@ -1,7 +1,7 @@
 //! Views: decoded rows through a view's plan into what readers see, on one thread.
 //!
 //! Plans come from SQL as those of `CREATE MATERIALIZED VIEW` do; each tick is folded, applied to
-//! the published rows, and a snapshot is taken. The log and decoding are left out here.
+//! the published rows, and a snapshot is taken. The log and decoding are in `follow`.
 
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,9 @@ use evert_model::Delta;
 use evert_sql::SqlPlanner;
 use evert_view::{Catalog, Name, Planner};
 
-use super::Bench;
 use super::payments::{Ids, Payments, catalog, merchants};
 use super::report::{Durability, Outcome, Report};
+use super::{Bench, follow};
 
 /// Batches folded in one tick, as a follower that is behind cuts them.
 const TICK_BATCHES: usize = 8;
@@ -65,7 +65,9 @@ pub(super) fn items(bench: &Bench, report: &mut Report) -> Result<()> {
             Ok(Outcome::since(start, rows))
         },
     )?;
-    small_ticks(bench, report, &catalog, &known)
+    small_ticks(bench, report, &catalog, &known)?;
+    drop((new, known));
+    follow::items(bench, report, &catalog, BY_MERCHANT)
 }
 
 /// Ticks of 100 rows on state of a million keys.
