@@ -6,17 +6,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
+use datafusion::catalog::TableFunctionArgs;
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::{DataFusionError, Result, TableReference};
+use datafusion::common::{DFSchema, DataFusionError, Result, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
     AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF,
 };
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::planner::{NullOrdering, ParserOptions};
 use evert_view::Name;
@@ -83,6 +86,11 @@ fn register<T>(outcome: Result<T>) {
 pub(crate) trait Tables {
     /// What a name stands for.
     fn table(&self, name: &Name) -> Result<Arc<dyn TableSource>, SqlError>;
+
+    /// Whether `generate_series` and its like may stand in FROM.
+    fn takes_functions(&self) -> bool {
+        false
+    }
 }
 
 /// A state and a set of tables, as DataFusion's planner wants them.
@@ -118,9 +126,27 @@ impl ContextProvider for Context<'_> {
         Ok(table)
     }
 
-    fn get_table_function_source(&self, name: &str, _: Vec<Expr>) -> Result<Arc<dyn TableSource>> {
-        let error = SqlError::unsupported(format!("function {name} in FROM"));
-        Err(DataFusionError::External(Box::new(error)))
+    fn get_table_function_source(
+        &self,
+        name: &str,
+        args: Vec<Expr>,
+    ) -> Result<Arc<dyn TableSource>> {
+        let function = self.state.table_functions().get(name);
+        let Some(function) = function.filter(|_| self.tables.takes_functions()) else {
+            let error = SqlError::unsupported(format!("function {name} in FROM"));
+            return Err(DataFusionError::External(Box::new(error)));
+        };
+        let schema = DFSchema::empty();
+        let context = SimplifyContext::builder()
+            .with_config_options(Arc::clone(self.state.config_options()))
+            .build();
+        let simplifier = ExprSimplifier::new(context);
+        let args = args
+            .into_iter()
+            .map(|arg| simplifier.simplify(simplifier.coerce(arg, &schema)?))
+            .collect::<Result<Vec<_>>>()?;
+        let args = TableFunctionArgs::new(&args, self.state);
+        Ok(provider_as_source(function.create_table_provider_with_args(args)?))
     }
 
     fn create_cte_work_table(

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, exec_err};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::execution_props::ExecutionProps;
@@ -22,6 +23,29 @@ const VALUES_MAX: usize = 64;
 
 /// Whether a plan can be evaluated here.
 pub(crate) fn is_direct(plan: &LogicalPlan) -> bool {
+    !has_subquery(plan) && is_direct_node(plan)
+}
+
+/// Whether the node's expressions need other plans.
+fn has_subquery(plan: &LogicalPlan) -> bool {
+    let mut found = false;
+    let walked = plan.apply_expressions(|expr| {
+        found |= expr.exists(|expr| {
+            let subquery = matches!(
+                expr,
+                Expr::ScalarSubquery(_)
+                    | Expr::Exists(_)
+                    | Expr::InSubquery(_)
+                    | Expr::SetComparison(_)
+            );
+            Ok(subquery)
+        })?;
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found || walked.is_err()
+}
+
+fn is_direct_node(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Projection(projection) => is_direct(&projection.input),
         LogicalPlan::SubqueryAlias(alias) => is_direct(&alias.input),

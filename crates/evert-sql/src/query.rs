@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, ParamValues};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, TableSource, Volatility, cast,
 };
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use evert_view::{Catalog, Name};
@@ -56,6 +58,10 @@ impl Scope {
 }
 
 impl Tables for Scope {
+    fn takes_functions(&self) -> bool {
+        true
+    }
+
     fn table(&self, name: &Name) -> Result<Arc<dyn TableSource>, SqlError> {
         let own = name.clone();
         if let Some(schema) = self.extra.get(name) {
@@ -100,11 +106,10 @@ pub(crate) fn plan(
         (plan, relations)
     };
     let reusable = is_reusable(&plan).map_err(translated)?;
-    let plan = analyze(state, plan).map_err(translated)?;
+    // Types are final only now: `round(d, 1)` knows its digits once the 1 is a literal.
+    let plan = analyze(state, plan).and_then(|plan| optimize(state, plan)).map_err(translated)?;
     let schema = output_schema(&plan);
-    let plan = canonical_output(plan, &schema)
-        .and_then(|plan| optimize(state, plan))
-        .map_err(translated)?;
+    let plan = canonical_output(plan, &schema).map_err(translated)?;
     let direct = is_direct(&plan);
     Ok(Planned { plan, schema, params, relations, reusable, direct })
 }
@@ -286,6 +291,7 @@ impl Planned {
         let plan = bind(plan, rows).map_err(translated)?;
         let physical =
             state.query_planner().create_physical_plan(&plan, state).await.map_err(translated)?;
+        let physical = cooperative(physical).map_err(translated)?;
         execute_stream(physical, state.task_ctx()).map_err(translated)
     }
 
@@ -306,12 +312,30 @@ impl Planned {
     }
 }
 
-/// A result's batches with exactly its schema: nullability and names are the plan's own affair.
+/// Lets joins pause: one that makes many rows of few would otherwise keep its thread until the
+/// end, also after its statement was cancelled.
+fn cooperative(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    plan.transform_up(|plan| {
+        Ok(match plan.children().len() {
+            0 | 1 => Transformed::no(plan),
+            _ => Transformed::yes(Arc::new(CooperativeExec::new(plan)) as Arc<dyn ExecutionPlan>),
+        })
+    })
+    .data()
+}
+
+/// A result's batches with exactly its schema. Names and nullability are the plan's own affair, and
+/// so are the digits of decimals that a function settles while the plan is optimised.
 pub(crate) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, SqlError> {
-    RecordBatch::try_new_with_options(
-        Arc::clone(schema),
-        batch.columns().to_vec(),
-        &arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows())),
-    )
-    .map_err(|error| translate::planning(&error.into(), ""))
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let columns = batch.columns().iter().zip(schema.fields());
+    let columns = columns.map(|(column, field)| match column.data_type() == field.data_type() {
+        true => Ok(Arc::clone(column)),
+        false => cast_with_options(column, field.data_type(), &options),
+    });
+    let count = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    columns
+        .collect::<Result<Vec<_>, _>>()
+        .and_then(|columns| RecordBatch::try_new_with_options(Arc::clone(schema), columns, &count))
+        .map_err(|error| translate::planning(&error.into(), ""))
 }

@@ -41,8 +41,8 @@ static FUNCTIONS: LazyLock<Vec<Arc<AggregateUDF>>> = LazyLock::new(|| {
     vec![make(AggregateFunction::Sum, &[]), make(AggregateFunction::Avg, &["mean"])]
 });
 
-/// Evert's own aggregates, which take the place of DataFusion's.
-pub(crate) fn aggregate_functions() -> &'static [Arc<AggregateUDF>] {
+/// `sum` and `avg`.
+pub(super) fn functions() -> &'static [Arc<AggregateUDF>] {
     &FUNCTIONS
 }
 

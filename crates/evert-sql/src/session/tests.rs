@@ -119,6 +119,9 @@ async fn rows_go_in_change_and_go() {
             ("SELECT count(*), sum(n) FROM items", "SELECT 1: 2|42"),
             ("INSERT INTO items (id, name, u, j, b, at) VALUES (1, 'x', 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11', '{\"a\": 1}', '\\x00ff', '2026-01-02 03:04:05') RETURNING u, j, b, at",
              "INSERT 0 1: a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11|{\"a\": 1}|00ff|2026-01-02T03:04:05"),
+            ("SELECT (SELECT count(*) FROM items) + 1", "SELECT 1: 4"),
+            ("SELECT name FROM items WHERE id = (SELECT min(id) FROM items)", "SELECT 1: x"),
+            ("UPDATE items SET n = (SELECT max(n) + 1 FROM items) WHERE id = 1 RETURNING n", "UPDATE 1: 22"),
             ("DELETE FROM items", "DELETE 3"),
             ("SELECT count(*) FROM items", "SELECT 1: 0"),
         ],
@@ -246,6 +249,41 @@ async fn single_updates_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_reads_one_cut_while_others_write() {
+    let server = Server::start();
+    let (mut reader, mut writer) = (server.session(), server.session());
+    run(&mut writer, ITEMS).await;
+    run(&mut writer, "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM items").await;
+    run(&mut writer, "INSERT INTO items (id, name) VALUES (1, 'a')").await;
+    run(&mut reader, &format!("SET evert.after = {}", writer.position())).await;
+    run(&mut reader, "BEGIN").await;
+    for id in 2..6 {
+        assert_eq!(run(&mut reader, "SELECT count(*) FROM items").await, "SELECT 1: 1");
+        run(&mut writer, &format!("INSERT INTO items (id, name) VALUES ({id}, 'a')")).await;
+        run(&mut writer, "SELECT n FROM v").await;
+        assert_eq!(run(&mut reader, "SELECT n FROM v").await, "SELECT 1: 1");
+    }
+    run(&mut reader, "COMMIT").await;
+    run(&mut reader, &format!("SET evert.after = {}", writer.position())).await;
+    assert_eq!(run(&mut reader, "SELECT n FROM v").await, "SELECT 1: 5");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_insert_is_one_commit() {
+    let server = Server::start();
+    let mut session = server.session();
+    run(&mut session, "CREATE TABLE big (id bigint PRIMARY KEY, body text)").await;
+    let before = server.log.end();
+    let insert = "INSERT INTO big SELECT value, repeat('x', 100) FROM generate_series(1, 60000)";
+    assert_eq!(run(&mut session, insert).await, "INSERT 0 60000");
+    assert_eq!(session.position().get(), before.get() + 1);
+    let sums = "SELECT count(*), sum(id), sum(length(body)) FROM big";
+    assert_eq!(run(&mut session, sums).await, "SELECT 1: 60000|1800030000|6000000");
+    assert_eq!(run(&mut session, "DELETE FROM big WHERE id % 2 = 0").await, "DELETE 30000");
+    assert_eq!(run(&mut session, "SELECT count(*) FROM big").await, "SELECT 1: 30000");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_an_error_only_the_end_is_executed() {
     let server = Server::start();
     let mut session = server.session();
@@ -362,6 +400,7 @@ async fn errors_have_codes_places_and_hints() {
         ("SELECT 'x'::int", "22P02"),
         ("SELECT nope(1)", "42883"),
         ("SELECT * FROM generate(1)", "0A000"),
+        ("CREATE MATERIALIZED VIEW w AS SELECT value FROM generate_series(1, 2)", "0A000"),
         ("COPY items FROM STDIN", "0A000"),
         ("SAVEPOINT s", "0A000"),
         ("SHOW nothing", "42704"),

@@ -87,6 +87,8 @@ impl Session {
         let (alone, shared);
         let mut at_least = self.at_least(guard).await?;
         if needs.alone {
+            // What cannot be read yet is waited for before others are shut out.
+            guard.run(engine.pin(&needs.relations, at_least, guard.left())).await?;
             alone = Some(guard.run(async { Ok(engine.dml.write().await) }).await?);
             shared = None;
             at_least = at_least.max(engine.log.end());

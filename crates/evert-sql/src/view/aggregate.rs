@@ -10,7 +10,7 @@ use datafusion::scalar::ScalarValue;
 use evert_fold::{Aggregate, AggregateFunction, Node};
 
 use super::relation::{Relation, schema_of};
-use super::translate::{Refusal, Result, Translation, fields, unsupported};
+use super::translate::{Refusal, Result, Translation, cast, fields, unsupported};
 use crate::SqlError;
 use crate::error::INTERNAL_ERROR;
 use crate::functions::{AVG, SUM};
@@ -49,12 +49,21 @@ impl Translation<'_> {
         for expr in &group_by.aggr_expr {
             aggregates.push(self.call(&mut prepared, expr, group_by)?);
         }
-        let fields = output_fields(group_by, &prepared, &aggregates)?;
+        let planned = fields(&group_by.schema);
+        let folded = folded_fields(&planned, &keys, &aggregates, &prepared)?;
         let mut rows = self.builder.project(input, prepared.exprs, prepared.fields)?;
         let input = self.builder.place(&mut rows);
         let key = (!keys.is_empty()).then(|| (0..keys.len()).collect());
-        let node = Node::Reduce { input, keys, aggregates, schema: schema_of(&fields) };
-        Ok(Relation::of_node(self.builder.push(node), fields, key))
+        let node = Node::Reduce { input, keys, aggregates, schema: schema_of(&folded) };
+        let relation = Relation::of_node(self.builder.push(node), folded, key.clone());
+        let columns = relation.columns().into_iter().zip(relation.fields.iter().zip(&planned));
+        let exprs = columns
+            .map(|(column, (have, want))| cast(column, have.data_type(), want.data_type()))
+            .collect();
+        // Equal groups stay apart when their keys are cast, since only digits are added.
+        let mut relation = self.builder.project(relation, exprs, planned)?;
+        relation.key = key;
+        Ok(relation)
     }
 
     fn prepare(&self, prepared: &mut Prepared, expr: &Expr, group_by: &GroupBy) -> Result<usize> {
@@ -89,27 +98,23 @@ impl Translation<'_> {
     }
 }
 
-/// The Reduce's output: the planned names with the fold's types, which must be the planned ones.
-fn output_fields(
-    group_by: &GroupBy,
-    prepared: &Prepared,
+/// The Reduce's output: the planned names with the fold's types.
+fn folded_fields(
+    planned: &[Field],
+    keys: &[usize],
     aggregates: &[Aggregate],
+    prepared: &Prepared,
 ) -> Result<Vec<Field>> {
-    let planned = fields(&group_by.schema);
-    let first = group_by.group_expr.len();
-    for (aggregate, field) in aggregates.iter().zip(&planned[first..]) {
+    let key_types = keys.iter().map(|key| Ok(prepared.fields[*key].data_type().clone()));
+    let aggregate_types = aggregates.iter().map(|aggregate| {
         let argument = aggregate.argument.map(|column| prepared.fields[column].data_type());
-        let ty = aggregate
+        aggregate
             .function
             .output_type(argument)
-            .map_err(|error| Refusal::Sql(SqlError::new(INTERNAL_ERROR, error.to_string())))?;
-        if ty != *field.data_type() {
-            let message =
-                format!("{} is planned as {} but folded as {ty}", field.name(), field.data_type());
-            return Err(SqlError::new(INTERNAL_ERROR, message).into());
-        }
-    }
-    Ok(planned)
+            .map_err(|error| Refusal::Sql(SqlError::new(INTERNAL_ERROR, error.to_string())))
+    });
+    let types = key_types.chain(aggregate_types);
+    planned.iter().zip(types).map(|(field, ty)| Ok(field.clone().with_data_type(ty?))).collect()
 }
 
 /// A constant that is not NULL, which count() counts as it counts rows.

@@ -7,12 +7,12 @@ use datafusion::common::{JoinType, NullEquality};
 use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{CastExpr, Column};
+use datafusion::physical_expr::expressions::Column;
 use datafusion::scalar::ScalarValue;
 use evert_fold::Node;
 
 use super::relation::{Relation, column_index, schema_of, substitute, type_of};
-use super::translate::{Result, Translation, join_name, unsupported};
+use super::translate::{Result, Translation, cast, join_name, unsupported};
 
 /// One side of a join: its rows, the columns it had, and which columns are its keys.
 struct Side {
@@ -143,10 +143,6 @@ fn common_type(left: &DataType, right: &DataType) -> Result<DataType> {
     }
     comparison_coercion(left, right)
         .ok_or_else(|| unsupported(format!("a join of {left} with {right}")))
-}
-
-fn cast(expr: Arc<dyn PhysicalExpr>, from: &DataType, to: &DataType) -> Arc<dyn PhysicalExpr> {
-    if from == to { expr } else { Arc::new(CastExpr::new(expr, to.clone(), None)) }
 }
 
 /// Moves the right side's columns by the columns that were added to the left side.

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::SchemaRef;
+use datafusion::common::config::ConfigOptions;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{LogicalPlan, TableSource};
@@ -66,6 +67,13 @@ impl Planner for SqlPlanner {
 static STATE: LazyLock<SessionState> = LazyLock::new(|| {
     let facts = SessionFacts { user: String::new(), database: String::new() };
     state(Arc::new(RuntimeEnv::default()), &facts)
+});
+
+static OPTIONS: LazyLock<Arc<ConfigOptions>> = LazyLock::new(|| {
+    let mut options = STATE.config_options().as_ref().clone();
+    // The fold joins with a subquery's one row.
+    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    Arc::new(options)
 });
 
 static OPTIMIZER: LazyLock<Optimizer> = LazyLock::new(|| {
@@ -118,7 +126,7 @@ pub(crate) fn plan_query(
 fn optimize(plan: LogicalPlan) -> datafusion::common::Result<LogicalPlan> {
     let options = STATE.config_options();
     let plan = STATE.analyzer().execute_and_check(plan, options, |_, _| {})?;
-    let context = OptimizerContext::new_with_config_options(Arc::clone(options));
+    let context = OptimizerContext::new_with_config_options(Arc::clone(&OPTIONS));
     OPTIMIZER.optimize(plan, &context, |_, _| {})
 }
 

@@ -82,7 +82,7 @@ fn random_cell(rng: &mut fastrand::Rng, ty: ColumnType) -> String {
         ColumnType::Boolean => rng.bool().to_string(),
         ColumnType::Int16 | ColumnType::Int32 | ColumnType::Int64 => rng.i32(-5..6).to_string(),
         ColumnType::Float32 | ColumnType::Float64 => {
-            let pick = ["0.1", "1e16", "-1e16", "2.5", "-0.0", "1e-7", "3"];
+            let pick = ["0.1", "1e16", "-1e16", "2.5", "-0.0", "1e-7", "3", "NaN"];
             rng.choice(pick).expect("one of them").to_owned()
         }
         ColumnType::Decimal { .. } => format!("{}.{:02}", rng.i32(-20..20), rng.u8(0..100)),
@@ -211,7 +211,7 @@ const VIEWS: &[&str] = &[
     "SELECT id, date_trunc('day', ts) AS d, extract(hour from ts) AS h FROM t",
     "SELECT id FROM t WHERE a IN (1, 2, 3) OR b BETWEEN -1 AND 1 OR flag",
     "SELECT id, d * 1.5 AS x, d + 1 AS y, round(d, 1) AS z, abs(f) AS f FROM t",
-    "SELECT count(*), count(a), sum(a), sum(b), avg(a), min(a), max(a) FROM t",
+    "SELECT count(*), count(a) AS c, sum(a), sum(b) AS t, avg(a), min(a), max(a) FROM t",
     "SELECT s, count(*), sum(d), avg(d), min(d), max(ts) FROM t GROUP BY s",
     "SELECT sum(f), avg(f), count(f) FROM t",
     "SELECT s, sum(f) FROM t GROUP BY s",
@@ -237,7 +237,8 @@ const VIEWS: &[&str] = &[
     "SELECT max(n) FROM (SELECT count(*) AS n FROM t GROUP BY s) x",
     "SELECT s, max(a) - min(a) AS span, sum(a) * 2 AS twice FROM t GROUP BY s",
     "SELECT j, count(*) FROM t GROUP BY j",
-    "SELECT flag, min(day), max(day), min(s), max(s) FROM t GROUP BY flag",
+    "SELECT s, sum(round(d, 1)), min(f), max(f) FROM t GROUP BY s",
+    "SELECT flag, min(day), max(day), min(s) AS x, max(s) AS y FROM t GROUP BY flag",
 ];
 
 #[test]

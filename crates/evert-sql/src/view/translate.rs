@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use arrow::datatypes::Field;
+use arrow::datatypes::{DataType, Field};
 use datafusion::common::{DFSchema, DataFusionError, JoinType};
 use datafusion::logical_expr::{Distinct, Expr, Filter, LogicalPlan, Projection, TableScan};
+use datafusion::physical_expr::expressions::CastExpr;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use evert_fold::{Node, Plan};
 use evert_model::{Column, ColumnType, RowSchema};
@@ -124,8 +125,18 @@ impl Translation<'_> {
 
     fn projection(&mut self, projection: &Projection) -> Result<Relation> {
         let relation = self.relation(&projection.input)?;
-        let exprs = self.physical_all(&projection.expr, projection.input.schema())?;
-        Ok(self.builder.project(relation, exprs, fields(&projection.schema))?)
+        let input = projection.input.schema();
+        let fields = fields(&projection.schema);
+        let exprs = self.physical_all(&projection.expr, input)?;
+        let exprs = exprs
+            .into_iter()
+            .zip(&fields)
+            .map(|(expr, field)| {
+                let ty = expr.data_type(input.as_arrow())?;
+                Ok(cast(expr, &ty, field.data_type()))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(self.builder.project(relation, exprs, fields)?)
     }
 
     fn filter(&mut self, filter: &Filter) -> Result<Relation> {
@@ -220,6 +231,16 @@ fn output_column(field: &Field) -> Result<Column> {
         .hint("Cast it to a type that a table's column can have.")
         .into()),
     }
+}
+
+/// An expression of the type that the plan says. The digits of a decimal may have been settled
+/// after the plan's types were: `round(d, 1)`.
+pub(super) fn cast(
+    expr: Arc<dyn PhysicalExpr>,
+    from: &DataType,
+    to: &DataType,
+) -> Arc<dyn PhysicalExpr> {
+    if from == to { expr } else { Arc::new(CastExpr::new(expr, to.clone(), None)) }
 }
 
 /// A planned schema's columns.
