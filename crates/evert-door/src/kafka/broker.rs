@@ -103,7 +103,7 @@ impl Broker {
                 ResponseKind::JoinGroup(self.join_group(version, request, peer).await)
             }
             RequestKind::SyncGroup(request) => {
-                ResponseKind::SyncGroup(self.sync_group(request).await)
+                ResponseKind::SyncGroup(self.sync_group(request, peer).await)
             }
             RequestKind::Heartbeat(request) => {
                 ResponseKind::Heartbeat(self.heartbeat(request).await)

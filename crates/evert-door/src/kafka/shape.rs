@@ -17,6 +17,9 @@ use thiserror::Error;
 /// How many array elements one request may hold in all.
 const ELEMENTS_MAX: usize = 1 << 17;
 
+/// The same where a short name is answered with kilobytes.
+const DESCRIBED_MAX: usize = 10_000;
+
 /// One API that is served.
 #[derive(Debug)]
 pub(crate) struct Api {
@@ -300,12 +303,12 @@ impl Api {
     /// Checks the body of a request: every length in it lies within it. Gives the number of
     /// bytes that follow the request.
     pub(crate) fn check(&self, version: i16, body: &[u8]) -> Result<usize, ShapeError> {
-        let mut walk = Walk {
-            rest: body,
-            version,
-            flexible: version >= self.flexible,
-            elements: ELEMENTS_MAX,
+        let elements = match self.key {
+            ApiKey::DescribeConfigs | ApiKey::DescribeGroups => DESCRIBED_MAX,
+            _ => ELEMENTS_MAX,
         };
+        let flexible = version >= self.flexible;
+        let mut walk = Walk { rest: body, version, flexible, elements };
         walk.fields(self.fields)?;
         Ok(walk.rest.len())
     }

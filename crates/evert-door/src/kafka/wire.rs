@@ -135,7 +135,7 @@ fn unknown_api_versions(correlation: i32) -> Result<Bytes, WireError> {
 /// It is advertised, since old clients decide by it whether to compress, and so it is answered.
 fn old_produce(head: Head, frame: &Bytes) -> Result<Bytes, WireError> {
     let mut body = frame.slice(8..);
-    let partitions = old_partitions(&mut body).ok_or_else(|| WireError::Malformed {
+    let topics = old_topics(&mut body).ok_or_else(|| WireError::Malformed {
         api: head.api,
         version: head.version,
         why: "a field runs past the end of the request".to_owned(),
@@ -143,16 +143,18 @@ fn old_produce(head: Head, frame: &Bytes) -> Result<Bytes, WireError> {
     let mut out = BytesMut::new();
     out.put_u32(0);
     out.put_i32(head.correlation);
-    out.put_i32(partitions.len() as i32);
-    for (topic, partition) in partitions {
+    out.put_i32(topics.len() as i32);
+    for (topic, partitions) in topics {
         out.put_i16(topic.len() as i16);
         out.put_slice(&topic);
-        out.put_i32(1);
-        out.put_i32(partition);
-        out.put_i16(ResponseError::UnsupportedVersion.code());
-        out.put_i64(-1);
-        if head.version >= 2 {
+        out.put_i32(partitions.len() as i32);
+        for partition in partitions {
+            out.put_i32(partition);
+            out.put_i16(ResponseError::UnsupportedVersion.code());
             out.put_i64(-1);
+            if head.version >= 2 {
+                out.put_i64(-1);
+            }
         }
     }
     if head.version >= 1 {
@@ -161,23 +163,27 @@ fn old_produce(head: Head, frame: &Bytes) -> Result<Bytes, WireError> {
     finish(out)
 }
 
-/// The partitions that a Produce of version 0 to 2 writes to, or `None` if it is malformed.
-fn old_partitions(body: &mut Bytes) -> Option<Vec<(Bytes, i32)>> {
+/// The topics and partitions that a Produce of version 0 to 2 writes to, or `None` if it is
+/// malformed.
+fn old_topics(body: &mut Bytes) -> Option<Vec<(Bytes, Vec<i32>)>> {
     let client_id = body.try_get_i16().ok()?;
     take(body, i64::from(client_id.max(0)))?;
     let _acks = body.try_get_i16().ok()?;
     let _timeout_ms = body.try_get_i32().ok()?;
-    let mut partitions = Vec::new();
+    // Memory grows with the bytes that are there: no count is trusted.
+    let mut topics = Vec::new();
     for _ in 0..body.try_get_i32().ok()? {
         let name = body.try_get_i16().ok()?;
         let name = take(body, i64::from(name))?;
+        let mut partitions = Vec::new();
         for _ in 0..body.try_get_i32().ok()? {
-            partitions.push((name.clone(), body.try_get_i32().ok()?));
+            partitions.push(body.try_get_i32().ok()?);
             let records = body.try_get_i32().ok()?;
             take(body, i64::from(records.max(0)))?;
         }
+        topics.push((name, partitions));
     }
-    Some(partitions)
+    Some(topics)
 }
 
 fn take(bytes: &mut Bytes, len: i64) -> Option<Bytes> {

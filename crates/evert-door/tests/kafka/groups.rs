@@ -298,3 +298,17 @@ async fn this_broker_coordinates_everything() {
     let codes: Vec<i16> = found.coordinators.iter().map(|found| found.error_code).collect();
     assert_eq!(codes, [invalid, invalid]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_server_waits_for_no_group() {
+    let server = Server::start().await;
+    let mut one = server.client().await;
+    let id = new_id(&mut one).await;
+    new_id(&mut server.client().await).await;
+    let sent = send_join(&mut one, &id).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    server.stop();
+    let told = expect!(JoinGroup, one.read(sent).await);
+    assert_eq!(told.error_code, ResponseError::CoordinatorNotAvailable.code());
+    assert_eq!(one.read_raw().await, None);
+}

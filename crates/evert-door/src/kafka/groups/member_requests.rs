@@ -11,7 +11,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::super::broker::{Broker, Peer, millis, text};
+use super::super::broker::{Broker, Peer, millis, raised, text};
 use super::state::{Answer, Identity, Input, Join, JoinRefused, Joined, Sync, Synced, Ticket};
 
 /// From these versions on: a leader's rebalance timeout, ids that must be known (KIP-394),
@@ -40,7 +40,8 @@ impl Broker {
             Err(error) => Err(JoinRefused { error, member_id: told_id.to_string() }),
             Ok(()) => {
                 let join = |ticket| Input::Join(join_of(ticket, version, request, peer));
-                match self.groups.ask(&group, true, join).await {
+                let asked = self.groups.ask(&group, true, join);
+                match unless_leaving(peer, asked).await {
                     Some(Answer::Join(joined)) => joined,
                     _ => Err(JoinRefused {
                         error: ResponseError::CoordinatorNotAvailable,
@@ -69,11 +70,17 @@ impl Broker {
         Ok(())
     }
 
-    pub(crate) async fn sync_group(&self, request: SyncGroupRequest) -> SyncGroupResponse {
+    pub(crate) async fn sync_group(
+        &self,
+        request: SyncGroupRequest,
+        peer: &Peer,
+    ) -> SyncGroupResponse {
         let group = request.group_id.to_string();
         let sync = |ticket| Input::Sync(sync_of(ticket, request));
-        let synced = match self.groups.ask(&group, false, sync).await {
+        let asked = self.groups.ask(&group, false, sync);
+        let synced = match unless_leaving(peer, asked).await {
             Some(Answer::Sync(synced)) => synced,
+            _ if *peer.leaving.borrow() => Err(ResponseError::CoordinatorNotAvailable),
             _ => Err(ResponseError::UnknownMemberId),
         };
         match synced {
@@ -124,6 +131,19 @@ impl Broker {
                 .with_error_code(code_of(left))
         });
         LeaveGroupResponse::default().with_members(members.collect())
+    }
+}
+
+/// Waits for a group's answer, but not while the server stops or when the client is gone.
+async fn unless_leaving(
+    peer: &Peer,
+    asked: impl Future<Output = Option<Answer>>,
+) -> Option<Answer> {
+    let mut leaving = peer.leaving.clone();
+    tokio::select! {
+        biased;
+        answer = asked => answer,
+        () = raised(&mut leaving) => None,
     }
 }
 

@@ -280,6 +280,24 @@ fn huge_arrays_are_refused_before_memory_is_reserved() {
 }
 
 #[test]
+fn what_is_described_at_length_is_described_for_fewer() {
+    for (key, text) in [(ApiKey::DescribeConfigs, false), (ApiKey::DescribeGroups, true)] {
+        let api = shape::served(key as i16).expect("it is served");
+        let mut body = 20_000i32.to_be_bytes().to_vec();
+        for _ in 0..20_000 {
+            body.extend_from_slice(if text {
+                &b"\0\x01g"[..]
+            } else {
+                b"\x02\0\x01t\xff\xff\xff\xff"
+            });
+        }
+        body.extend_from_slice(&[0; 2]);
+        let checked = api.check(api.min, &body);
+        assert!(matches!(checked, Err(ShapeError::LongArray { .. })), "{key:?} {checked:?}");
+    }
+}
+
+#[test]
 fn garbled_requests_never_panic() {
     let mut random = fastrand::Rng::with_seed(1);
     for (api, version) in versions() {
@@ -346,8 +364,13 @@ fn old_produce_is_answered_with_an_error_for_each_partition() {
         Ok(Decoded::Answered(answer)) => answer,
         other => panic!("{other:?}"),
     };
-    assert_eq!(answer[4..12], [0, 0, 0, 9, 0, 0, 0, 2]);
-    assert_eq!(answer[12..25], *b"\0\x01t\0\0\0\x01\0\0\0\0\0\x23");
+    let mut expected = b"\0\0\0\x09\0\0\0\x01\0\x01t\0\0\0\x02".to_vec();
+    for partition in [0, 1] {
+        expected.extend([0, 0, 0, partition, 0, 35]);
+        expected.extend([0xff; 16]);
+    }
+    expected.extend([0; 4]);
+    assert_eq!(answer[4..], expected);
     frame.truncate(frame.len() - 1);
     assert!(decode(Bytes::from(frame)).is_err());
 }
