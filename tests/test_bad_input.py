@@ -251,7 +251,7 @@ def test_garbage_on_every_port(server):
                         connection.shutdown(socket.SHUT_WR)
                         connection.settimeout(0.5)
                         connection.recv(1000)
-                except (ConnectionError, TimeoutError):
+                except OSError:
                     pass
     check_every_door(server)
     assert produce(server, "kept", [(b"k", b"after")]) == [1]
@@ -278,7 +278,7 @@ def test_damaged_requests(server):
             connection.settimeout(0.02)
             try:
                 connection.recv(1000)
-            except (ConnectionError, TimeoutError):
+            except OSError:
                 pass
     check_every_door(server)
 

@@ -38,10 +38,9 @@ def check_views(server, reader: LoadReader) -> None:
                 connection.execute(f"WAIT FOR POSITION '{TOPIC}/{partition}@{len(facts) - 1}' TIMEOUT '60s'")
         answer = connection.execute("SELECT producer, n, total, highest FROM by_producer").fetchall()
         assert sorted(answer) == fold(reader)
-        [(rows, in_place)] = connection.execute(
-            "SELECT count(*), count(*) FILTER (WHERE _kafka_partition = partition) FROM facts"
-        ).fetchall()
-        assert rows == in_place == sum(len(facts) for facts in reader.facts)
+        # An ad-hoc read of the stream takes another way than the view: it scans the log.
+        [(rows,)] = connection.execute("SELECT count(*) FROM facts").fetchall()
+        assert rows == sum(len(facts) for facts in reader.facts)
     server.verify("by_producer")
 
 
