@@ -475,3 +475,6 @@ impl Relation {
 fn protocol(what: &str) -> DecodeError {
     DecodeError::Protocol(what.to_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -281,7 +281,7 @@ impl Stream<'_> {
             status.lag_ms = Some(match settled.committed_us {
                 Some(committed_us) => {
                     status.transactions += 1;
-                    u64::try_from((now_us - committed_us) / 1000).unwrap_or_default()
+                    u64::try_from(now_us.saturating_sub(committed_us) / 1000).unwrap_or_default()
                 }
                 None => 0,
             });

@@ -42,6 +42,8 @@ pub(crate) struct Behind {
     /// Partitions with batches that are gathered and not written.
     gathering: BTreeSet<Slot>,
     names_changed: bool,
+    /// Memory for joining batches.
+    joined: Vec<u8>,
     /// Files of deleted topics, to be removed once a checkpoint no longer lists them.
     doomed: Vec<PathBuf>,
 }
@@ -106,6 +108,7 @@ impl Behind {
             dirty: Vec::new(),
             gathering: BTreeSet::new(),
             names_changed: false,
+            joined: Vec::new(),
             doomed: Vec::new(),
         }
     }
@@ -230,6 +233,7 @@ impl Behind {
                 .map_or(0, |segment| partition.segment_bytes.saturating_sub(segment.bytes()));
             let mut count = fitting(rest, room);
             if count == 0 {
+                partition.segments.last().into_iter().for_each(|full| full.seal(false));
                 let base = first.header().base_offset;
                 let name = SegmentName::Base(base);
                 let dir = segments_dir(inner);
@@ -243,7 +247,7 @@ impl Behind {
                 count = fitting(rest, partition.segment_bytes).max(1);
             }
             let segment = partition.active().expect("there is one now");
-            segment.append(&rest[..count])?;
+            segment.append(&rest[..count], &mut self.joined)?;
             if !self.dirty.last().is_some_and(|last| Arc::ptr_eq(last, segment)) {
                 self.dirty.push(Arc::clone(segment));
             }

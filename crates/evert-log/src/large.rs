@@ -89,7 +89,7 @@ impl LargeCommit {
         };
         let offset = spool.segment.end();
         self.places.push((slot, offset.get()));
-        spool.segment.append(&[(batch.at(offset, LEADER_EPOCH), Position::ZERO)])
+        spool.segment.append(&[(batch.at(offset, LEADER_EPOCH), Position::ZERO)], &mut Vec::new())
     }
 
     /// Makes the parts one commit. Blocks until they are on disk; the receipt resolves when the

@@ -177,7 +177,12 @@ fn restore_partition(
     for segment in &info.segments {
         let path =
             segment_path(&dir.join("segments"), info.topic, info.slot.partition, segment.name);
-        segments.push(Arc::new(Segment::open(files, path, *segment)?));
+        let segment = Segment::open(files, path, *segment)?;
+        // The last one may be appended to.
+        if segments.len() + 1 < info.segments.len() {
+            segment.seal(true);
+        }
+        segments.push(Arc::new(segment));
     }
     let Some(partition) = core.partition_mut(info.slot) else {
         let path = checkpoint::path(dir);

@@ -25,6 +25,8 @@ use crate::{OpenError, ReadError};
 
 /// An index entry is made every so many bytes.
 const INDEX_INTERVAL_BYTES: u64 = 4096;
+/// What memory keeps of a sealed segment's index: an entry every so many bytes.
+const SEALED_INTERVAL_BYTES: u64 = 64 << 10;
 const INDEX_ENTRY_BYTES: usize = 36;
 /// Reads ask for no less than this.
 const READ_BYTES_MIN: usize = 64 << 10;
@@ -64,7 +66,25 @@ pub(crate) struct Segment {
 #[derive(Default)]
 struct Index {
     entries: Vec<IndexEntry>,
+    /// How many of them the file holds.
     saved: usize,
+    /// No more will come.
+    is_sealed: bool,
+}
+
+impl Index {
+    /// Lets go of what a longer read can make up for.
+    fn thin(&mut self) {
+        let mut next = 0;
+        self.entries.retain(|entry| {
+            let keep = entry.byte >= next;
+            if keep {
+                next = entry.byte + SEALED_INTERVAL_BYTES;
+            }
+            keep
+        });
+        self.entries.shrink_to_fit();
+    }
 }
 
 /// Where a batch lies.
@@ -171,16 +191,20 @@ impl Segment {
     }
 
     /// Appends batches, which go on where the segment ends, with their commits' positions.
-    pub(crate) fn append(&self, run: &[(EncodedBatch, Position)]) -> io::Result<()> {
+    /// `joined` is memory to use.
+    pub(crate) fn append(
+        &self,
+        run: &[(EncodedBatch, Position)],
+        joined: &mut Vec<u8>,
+    ) -> io::Result<()> {
         let start = self.bytes();
         match run {
             [] => return Ok(()),
             [(batch, _)] => self.file.write_all_at(batch.bytes(), start)?,
             _ => {
-                let total = run.iter().map(|(batch, _)| batch.bytes().len()).sum();
-                let mut joined = Vec::with_capacity(total);
+                joined.clear();
                 run.iter().for_each(|(batch, _)| joined.extend_from_slice(batch.bytes()));
-                self.file.write_all_at(&joined, start)?;
+                self.file.write_all_at(joined, start)?;
             }
         }
         for (batch, position) in run {
@@ -210,6 +234,16 @@ impl Segment {
     pub(crate) fn sync(&self, files: &dyn Files) -> io::Result<()> {
         self.file.sync_data()?;
         self.save_index(files)
+    }
+
+    /// Nothing more is appended: what memory holds of its index becomes smaller, now if it
+    /// `is_saved`, else once it is.
+    pub(crate) fn seal(&self, is_saved: bool) {
+        let mut index = self.index.write().expect("no holder panics");
+        index.is_sealed = true;
+        if is_saved {
+            index.thin();
+        }
     }
 
     /// The same file under the base that its large commit was given.
@@ -346,7 +380,10 @@ impl Segment {
     /// Writes and syncs the entries that are new.
     fn save_index(&self, files: &dyn Files) -> io::Result<()> {
         let mut index = self.index.write().expect("no holder panics");
-        if index.saved == index.entries.len() {
+        if index.saved >= index.entries.len() {
+            if index.is_sealed {
+                index.thin();
+            }
             return Ok(());
         }
         let path = self.index_path();
@@ -361,6 +398,9 @@ impl Segment {
         file.set_len((index.entries.len() * INDEX_ENTRY_BYTES) as u64)?;
         file.sync_data()?;
         index.saved = index.entries.len();
+        if index.is_sealed {
+            index.thin();
+        }
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! `evert`: one durable log of facts, and every view folded from it.
 
 mod adapter;
+mod bench;
 mod demo;
 mod serve;
 mod settings;
@@ -31,6 +32,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Run SQL against a server, from -c, standard input or a prompt
     Sql(sql_shell::SqlArgs),
+    /// Measure this machine: the log, the views
+    Bench(bench::BenchArgs),
 }
 
 fn main() -> Result<ExitCode> {
@@ -45,6 +48,7 @@ fn main() -> Result<ExitCode> {
         match Cli::parse().command {
             Command::Serve(settings) => serve::run(settings).await?,
             Command::Demo(args) => demo::run(args).await?,
+            Command::Bench(args) => bench::run(args).await?,
             Command::Sql(args) => return sql_shell::run(args).await,
         }
         Ok(ExitCode::SUCCESS)

@@ -70,7 +70,7 @@ struct Connection {
     frames: Frames,
     under_way: VecDeque<UnderWay>,
     /// A request that must wait until all before it are answered.
-    parked: Option<(Request, usize)>,
+    parked: Option<(Box<Request>, usize)>,
     leaving: watch::Sender<bool>,
     stopping: watch::Receiver<bool>,
     is_stopping: bool,
@@ -229,7 +229,7 @@ impl Connection {
         }
     }
 
-    fn begin(&mut self, request: Request, frame_bytes: usize) {
+    fn begin(&mut self, request: Box<Request>, frame_bytes: usize) {
         let is_produce = matches!(request.body, RequestKind::Produce(_));
         if !is_produce && !self.under_way.is_empty() {
             self.parked = Some((request, frame_bytes));
@@ -239,9 +239,9 @@ impl Connection {
         self.under_way.push_back(UnderWay { answer, frame_bytes, is_alone: !is_produce });
     }
 
-    fn answer(&self, request: Request) -> BoxFuture<'static, Result<Option<Bytes>, Ended>> {
-        let head = request.head;
-        if let RequestKind::Produce(produce) = request.body {
+    fn answer(&self, request: Box<Request>) -> BoxFuture<'static, Result<Option<Bytes>, Ended>> {
+        let Request { head, client_id, body } = *request;
+        if let RequestKind::Produce(produce) = body {
             let is_silent = produce.acks == 0;
             let produced = self.broker.produce(head.version, produce);
             return async move {
@@ -255,9 +255,9 @@ impl Connection {
         }
         let broker = self.broker.clone();
         let mut peer = self.peer.clone();
-        peer.client_id = request.client_id.unwrap_or_default();
+        peer.client_id = client_id.unwrap_or_default();
         async move {
-            let response = broker.handle(head.version, request.body, &peer).await?;
+            let response = broker.handle(head.version, body, &peer).await?;
             Ok(Some(wire::encode(head, &response)?))
         }
         .boxed()

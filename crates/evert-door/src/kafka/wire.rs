@@ -64,7 +64,7 @@ pub(crate) struct Request {
 /// What a frame turned out to be.
 #[derive(Debug)]
 pub(crate) enum Decoded {
-    Request(Request),
+    Request(Box<Request>),
     /// A request whose version has one fixed answer, which is here as a frame.
     Answered(Bytes),
 }
@@ -97,7 +97,8 @@ pub(crate) fn decode(mut frame: Bytes) -> Result<Decoded, WireError> {
     })?;
     let body = RequestKind::decode(api.key, &mut frame, version)
         .map_err(|error| malformed(error.to_string()))?;
-    Ok(Decoded::Request(Request { head, client_id: header.client_id, body }))
+    let request = Request { head, client_id: header.client_id, body };
+    Ok(Decoded::Request(Box::new(request)))
 }
 
 /// Writes one response as a frame.

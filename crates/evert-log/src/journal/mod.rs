@@ -25,6 +25,8 @@ pub(crate) use frame::Place;
 use frame::{FRAME_ALIGN, HEADER_BYTES, Header};
 pub(crate) use scan::{Group, scan};
 
+/// Memory that is kept from group to group.
+const BUFFER_BYTES_MAX: usize = 16 << 20;
 /// Files kept for their space once a checkpoint has passed them.
 const SPARES_MAX: usize = 4;
 
@@ -82,7 +84,7 @@ impl Journal {
         commits.for_each(|commit| commit.encode(&mut buffer));
         let outcome = self.write_frame(&mut buffer);
         // One huge group must not keep its memory for ever.
-        buffer.shrink_to(8 << 20);
+        buffer.shrink_to(BUFFER_BYTES_MAX);
         self.buffer = buffer;
         outcome
     }

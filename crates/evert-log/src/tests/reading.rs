@@ -189,3 +189,37 @@ fn a_large_commit_that_is_dropped_leaves_nothing() {
     let copies = |path: &std::path::PathBuf| path.to_str().unwrap().contains("copy");
     assert_eq!(world.files("segments").iter().filter(|path| copies(path)).count(), 0);
 }
+
+#[test]
+fn sealed_segments_are_searched_by_a_thinner_index() {
+    let world = World::new();
+    let config = LogConfig { segment_bytes_max: 256 << 10, tail_bytes_max: 64 << 10, ..lazy() };
+    let log = world.open(config.clone());
+    let topic = topic(&log, "t", 1);
+    for n in 0..600 {
+        drop(log.append(commit(vec![part(&topic, 0, batch_at(&format!("{n:0>900}"), 1, n))])));
+        if n == 400 {
+            log.checkpoint().unwrap();
+        }
+    }
+    log.pump();
+    let zero = PartitionId::new(0);
+    let search = |log: &Log| {
+        for n in (0..600).step_by(7) {
+            let offset = Offset::new(n);
+            let position = Position::new(n as u64 + 2);
+            assert_eq!(log.position_of(topic.id, zero, offset).unwrap(), Some(position));
+            let time = TimestampMs::new(n);
+            let found = log.offset_for_timestamp(topic.id, zero, time).unwrap();
+            assert_eq!(found, Some((offset, time)));
+            let first = log.fetch(topic.id, zero, offset, 1, false).unwrap().unwrap();
+            let first = EncodedBatch::new(first.batches[0].clone()).unwrap();
+            assert_eq!(first.header().base_offset, offset);
+        }
+    };
+    search(&log);
+    log.checkpoint().unwrap();
+    search(&log);
+    drop(log);
+    search(&world.open(config));
+}

@@ -177,7 +177,9 @@ fn a_follower_waits_for_the_leaders_assignment() {
     let mut play = Play::new();
     let joins = [play.join(at(0), named("")), play.join(at(0), named(""))];
     play.tick(at(3));
-    joins.map(|ticket| play.joined(ticket));
+    for ticket in joins {
+        play.joined(ticket);
+    }
     let follower = play.sync(at(3), named("m2"), 1, &[]);
     assert_eq!(play.answer(follower), None);
     play.sync(at(3), named("m1"), 1, &[("m1", "a")]);
@@ -250,7 +252,9 @@ fn a_leader_that_never_assigns_is_thrown_out() {
     let mut play = Play::new();
     let joins = [play.join(at(0), named("")), play.join(at(0), named(""))];
     play.tick(at(3));
-    joins.map(|ticket| play.joined(ticket));
+    for ticket in joins {
+        play.joined(ticket);
+    }
     let follower = play.sync(at(4), named("m2"), 1, &[]);
     // The leader shows signs of life, and owes the assignments all the same.
     for second in 5..63 {
@@ -352,7 +356,9 @@ fn a_static_member_keeps_its_place_through_a_restart() {
     let mut play = Play::new();
     let joins = [play.join(at(0), fixed("", "one")), play.join(at(0), fixed("", "two"))];
     play.tick(at(3));
-    joins.map(|ticket| play.joined(ticket));
+    for ticket in joins {
+        play.joined(ticket);
+    }
     play.sync(at(3), fixed("m1", "one"), 1, &[("m1", "a"), ("m2", "b")]);
     let restarted = play.join(at(4), fixed("", "two"));
     let joined = play.joined(restarted);
@@ -392,7 +398,9 @@ fn a_static_member_may_be_away_during_a_rebalance() {
         play.join_with(at(0), fixed("", "two"), |join| join.session_timeout = at(100)),
     ];
     play.tick(at(3));
-    joins.map(|ticket| play.joined(ticket));
+    for ticket in joins {
+        play.joined(ticket);
+    }
     let third = play.join(at(4), named(""));
     let first = play.join(at(4), fixed("m1", "one"));
     play.tick(at(64));
