@@ -130,7 +130,10 @@ async fn converse(
         let extended = frame.is_extended();
         match answer(wire, &mut client, frame).await {
             Ok(true) => {}
-            Ok(false) => return Ok(wire.close().await),
+            Ok(false) => {
+                wire.close().await;
+                return Ok(());
+            }
             Err(Failure::Wire(error)) => return Err(error.into()),
             Err(Failure::Sql(error)) => {
                 reply::error(&mut wire.out, Severity::Error, &error);

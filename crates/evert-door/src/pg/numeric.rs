@@ -126,7 +126,7 @@ impl Number {
             }
             let mut shift = 10_000;
             // The last group's zeros may be more digits than there is room for.
-            while index + 1 == count && group > 0 && group % 10 == 0 {
+            while index + 1 == count && group > 0 && group.is_multiple_of(10) {
                 group /= 10;
                 shift /= 10;
                 exponent += 1;
