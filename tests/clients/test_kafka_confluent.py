@@ -261,7 +261,8 @@ def test_a_relations_topic_is_not_deleted(server):
     with pytest.raises(KafkaException) as refused:
         client.delete_topics(["pay"])["pay"].result(10)
     assert refused.value.args[0].code() == KafkaError.POLICY_VIOLATION
-    assert "payments" in refused.value.args[0].str()
+    # librdkafka asks in a version whose answer has no room for the relation's name.
+    assert "pay" in client.list_topics(timeout=10).topics
 
 
 def test_a_group_is_deleted_with_its_offsets(server):
