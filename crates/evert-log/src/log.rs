@@ -84,6 +84,12 @@ impl Log {
         self.inner().lock().end
     }
 
+    /// Why the log acknowledges nothing any more, once a journal write or sync has failed. Only
+    /// opening it again helps.
+    pub fn stopped(&self) -> Option<String> {
+        self.inner().lock().stopped.clone()
+    }
+
     /// Changes whenever `end` does.
     pub fn watch_end(&self) -> watch::Receiver<Position> {
         self.inner().end.subscribe()

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use evert_door::{http, kafka, pg};
 use evert_env::Env;
 use evert_log::{Log, LogConfig};
@@ -21,6 +21,9 @@ use crate::settings::Settings;
 
 /// How long open connections may go on after the server was told to stop.
 const FINISH_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often a running server makes sure that its log has not stopped.
+const LOG_CHECKED_EVERY: Duration = Duration::from_millis(250);
 
 /// Where the open doors are.
 #[derive(Clone, Copy, Debug)]
@@ -149,14 +152,26 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let server = Server::start(&settings.with_file()?).await?;
     println!("evert ready {}", server.addresses);
-    let mut log_end = server.views.log().watch_end();
+    let mut why = None;
     tokio::select! {
         _ = terminate.recv() => {}
         result = tokio::signal::ctrl_c() => result?,
-        // The sender goes away only when the log has stopped for good.
-        () = async { while log_end.changed().await.is_ok() {} } => {
-            tracing::error!("the log has stopped: nothing can be acknowledged any more");
-        }
+        stopped = log_stopped(&server) => why = Some(stopped),
     }
-    server.stop().await
+    server.stop().await?;
+    match why {
+        None => Ok(()),
+        Some(why) => bail!("the log can acknowledge nothing any more: {why}; start again"),
+    }
+}
+
+/// Resolves when the log has stopped for good, to why.
+async fn log_stopped(server: &Server) -> String {
+    loop {
+        if let Some(why) = server.views.log().stopped() {
+            tracing::error!(%why, "the log has stopped");
+            return why;
+        }
+        tokio::time::sleep(LOG_CHECKED_EVERY).await;
+    }
 }
