@@ -55,6 +55,8 @@ pub(crate) struct Follower {
     /// Views whose inputs have not joined yet.
     waiting: Vec<(Arc<ViewDef>, Plan)>,
     measured: Option<Instant>,
+    /// Something was published since memory was measured.
+    measure_due: bool,
 }
 
 impl Follower {
@@ -67,7 +69,19 @@ impl Follower {
         let reader = Reader::new(&shared.log, Position::ZERO)?;
         let end = shared.log.watch_end();
         let (taps, waiting) = (Vec::new(), Vec::new());
-        Ok(Self { shared, control, reply, cohort, reader, end, taps, waiting, measured: None })
+        let (measured, measure_due) = (None, false);
+        Ok(Self {
+            shared,
+            control,
+            reply,
+            cohort,
+            reader,
+            end,
+            taps,
+            waiting,
+            measured,
+            measure_due,
+        })
     }
 
     /// Runs until told to stop, or until the log cannot be read.
@@ -116,6 +130,10 @@ impl Follower {
     async fn wait(&mut self, due: Instant) -> Option<Control> {
         tokio::select! {
             control = self.control.recv() => return Some(control.unwrap_or(Control::Stop)),
+            () = tokio::time::sleep(MEASURE_EVERY), if self.measure_due => {
+                self.measure();
+                return None;
+            }
             changed = self.end.changed() => {
                 if changed.is_err() {
                     return Some(Control::Stop);
@@ -155,12 +173,18 @@ impl Follower {
     }
 
     fn publish(&mut self) {
+        self.measure_due = true;
         if self.measured.is_none_or(|at| at.elapsed() >= MEASURE_EVERY) {
-            self.shared.set_memory(self.cohort.memory());
-            self.measured = Some(Instant::now());
+            self.measure();
         }
         self.shared.set_done(self.cohort.next_offsets());
         self.shared.publish(self.cohort.cut());
+    }
+
+    fn measure(&mut self) {
+        self.shared.set_memory(self.cohort.memory());
+        self.measured = Some(Instant::now());
+        self.measure_due = false;
     }
 
     fn obey(&mut self, control: Control) -> Result<(), ReadError> {
