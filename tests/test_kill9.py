@@ -94,8 +94,7 @@ def test_nothing_acknowledged_is_lost(new_server):
         check_views(server, reader)
         print(f"cycle {cycle}: {counts}, recovered in {recoveries[-1]:.2f} s{', clients died' * clients_die}")
     print(f"recovery: median {sorted(recoveries)[len(recoveries) // 2]:.2f} s, worst {max(recoveries):.2f} s")
-    # A busy machine may stall a single start; it does not stall most of them.
-    assert sorted(recoveries)[len(recoveries) // 2] < RECOVERY_SECONDS_MAX
+    assert max(recoveries) < RECOVERY_SECONDS_MAX
     assert counts["acked"] > 100 * CYCLES, "hardly any load"
     server.check_unharmed()
     server.terminate()
