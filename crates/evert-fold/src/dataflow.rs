@@ -1,12 +1,12 @@
 //! A plan with its state, moved tick by tick.
 
 use arrow::datatypes::SchemaRef;
-use evert_model::Delta;
+use evert_model::{Delta, LogTime};
 
 use crate::consolidate::consolidate;
 use crate::join::{Join, residual};
 use crate::keys::KeyCodec;
-use crate::plan::{FoldError, Node, NodeId, Plan};
+use crate::plan::{FoldError, JoinKind, Node, NodeId, Plan};
 use crate::project::Projection;
 use crate::reduce::Reduce;
 use crate::rows::batch_of;
@@ -83,12 +83,14 @@ impl Dataflow {
         })
     }
 
-    /// Feeds each input's deltas of one tick and gives the output's changes. Rows may come in any
-    /// number of deltas; within a tick none is retracted more often than it was inserted.
+    /// Feeds each input's deltas of one tick, which ends at log time `now`, and gives the
+    /// output's changes. Rows may come in any number of deltas; within a tick none is retracted
+    /// more often than it was inserted. Log time never goes back.
     ///
     /// # Panics
     /// If rows do not have their input's schema, or a row is retracted that is not there.
-    pub fn tick(&mut self, inputs: &[Vec<Delta>]) -> TickOutput {
+    pub fn tick(&mut self, now: LogTime, inputs: &[Vec<Delta>]) -> TickOutput {
+        let _ = now;
         let mut errors = Vec::new();
         let mut results = Results::new(&self.readers, self.output);
         for (id, operator) in self.operators.iter_mut().enumerate() {
@@ -107,6 +109,12 @@ impl Dataflow {
     /// The schema of the changes.
     pub fn schema(&self) -> &SchemaRef {
         &self.output_schema
+    }
+
+    /// The log time at which rows come or go without new facts: the next moment at which
+    /// [`Dataflow::tick`] has something to do. `None`: never.
+    pub fn due(&self) -> Option<LogTime> {
+        None
     }
 
     /// Bytes of state.
@@ -129,7 +137,15 @@ impl Operator {
                 input: *input,
                 projection: Projection::new(predicate.clone(), exprs.clone(), schema),
             },
-            Node::Join { left, right, on, filter, .. } => {
+            Node::Join {
+                left,
+                right,
+                kind: JoinKind::Inner,
+                on,
+                null_equal: false,
+                filter,
+                ..
+            } => {
                 let filter = residual(filter.as_ref(), &schema);
                 let join = Join::new(&schemas[*left], &schemas[*right], on, filter, schema)?;
                 Self::Join { left: *left, right: *right, join: Box::new(join) }
@@ -144,6 +160,7 @@ impl Operator {
                 Self::Reduce { input: *input, reduce: Box::new(reduce) }
             }
             Node::Union { inputs, .. } => Self::Union { inputs: inputs.clone(), schema },
+            other => return Err(FoldError::InvalidPlan(format!("no operator for {other:?}"))),
         })
     }
 

@@ -25,10 +25,14 @@ mod reduce;
 mod row_text;
 mod rows;
 mod slots;
+mod state;
 mod upsert;
 
 pub use arrangement::{Arrangement, BagInput, Snapshot};
 pub use dataflow::{Dataflow, RowError, TickOutput};
 pub use exact::{ExactFloatSum, ExactIntegerSum, OutOfRange};
-pub use plan::{Aggregate, AggregateFunction, FoldError, Node, NodeId, Plan};
+pub use plan::{
+    Aggregate, AggregateFunction, FoldError, JoinKind, Node, NodeId, Plan, SetOp, SortKey,
+};
+pub use state::{StateError, StateSink};
 pub use upsert::{Upsert, UpsertBatch};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::window::WindowExpr;
 use thiserror::Error;
 
 /// Index of a node in its plan. A node's inputs come before it.
@@ -45,16 +46,22 @@ pub enum Node {
         /// The output; results of another physical type are cast to it.
         schema: SchemaRef,
     },
-    /// Inner equi-join; NULL keys never match. No keys: cross join. Output: left columns, then
-    /// right columns.
+    /// A join on equal keys and a condition. No keys: every pair is tried.
     Join {
         /// The left input.
         left: NodeId,
         /// The right input.
         right: NodeId,
+        /// Which rows it gives, and of which columns.
+        kind: JoinKind,
         /// Pairs of (left column, right column) that must be equal.
         on: Vec<(usize, usize)>,
-        /// Over the output's columns.
+        /// Whether a NULL key equals a NULL key (IS NOT DISTINCT FROM); otherwise it matches
+        /// nothing.
+        null_equal: bool,
+        /// Over the left's columns, then the right's. A pair for which it is false or NULL is no
+        /// match; one for which it fails is no match either, and a
+        /// [`RowError`](crate::RowError).
         filter: Option<Arc<dyn PhysicalExpr>>,
         /// The output.
         schema: SchemaRef,
@@ -84,6 +91,141 @@ pub enum Node {
         /// The output; columns of another physical type are cast to it.
         schema: SchemaRef,
     },
+    /// INTERSECT and EXCEPT, by whole rows; NULL equals NULL.
+    SetOp {
+        /// The left input.
+        left: NodeId,
+        /// The right input, of the same types.
+        right: NodeId,
+        /// Which.
+        op: SetOp,
+        /// ALL: multiplicities count (the lesser, or the difference); otherwise each row once.
+        all: bool,
+    },
+    /// The first rows of each group in an order: ORDER BY ... LIMIT, DISTINCT ON. Ties break by
+    /// whole-row bytes. Output: the input's columns.
+    TopK {
+        /// Where the rows come from.
+        input: NodeId,
+        /// The input's columns to group by; none: one group of all rows.
+        keys: Vec<usize>,
+        /// The order in a group.
+        order: Vec<SortKey>,
+        /// Rows of each group left out at the front.
+        skip: usize,
+        /// Rows of each group given after those; `None`: all.
+        limit: Option<usize>,
+    },
+    /// Window functions over partitions. Ties in the order break by whole-row bytes. Output: the
+    /// input's columns, then one for each function.
+    Window {
+        /// Where the rows come from.
+        input: NodeId,
+        /// The input's columns to partition by.
+        partition: Vec<usize>,
+        /// The order in a partition.
+        order: Vec<SortKey>,
+        /// Over the input's columns; each has this partition and order.
+        functions: Vec<Arc<dyn WindowExpr>>,
+        /// The output.
+        schema: SchemaRef,
+    },
+    /// A row for each element of lists: the elements side by side, the shorter list padded with
+    /// NULL. Output: the input's columns, the list columns replaced by their elements.
+    Unnest {
+        /// Where the rows come from.
+        input: NodeId,
+        /// The list columns.
+        columns: Vec<usize>,
+        /// Whether a row all of whose lists are empty or NULL stays, with NULL elements.
+        keep_empty: bool,
+        /// The output.
+        schema: SchemaRef,
+    },
+    /// Rows that are there while log time is in their interval: `from <= time < until`. Output:
+    /// the input's columns.
+    TemporalFilter {
+        /// Where the rows come from.
+        input: NodeId,
+        /// Over the input's columns: microseconds since the epoch (Int64 or a timestamp in
+        /// microseconds). `None`: from ever. A row for which it is NULL is never there.
+        from: Option<Arc<dyn PhysicalExpr>>,
+        /// As `from`; the first moment at which the row is gone. `None`: for ever.
+        until: Option<Arc<dyn PhysicalExpr>>,
+    },
+    /// Session windows: rows of a key whose times lie closer than `gap` share one. Output: the
+    /// input's columns, then the session's start (its first time) and end (its last time plus
+    /// the gap), as the time column's type. A row whose time is NULL is left out.
+    Session {
+        /// Where the rows come from.
+        input: NodeId,
+        /// The input's columns that sessions are apart by.
+        keys: Vec<usize>,
+        /// The input's timestamp column, in microseconds.
+        time: usize,
+        /// Microseconds, above zero.
+        gap: i64,
+        /// The output.
+        schema: SchemaRef,
+    },
+    /// WITH RECURSIVE: the least set of rows that holds the base and all that `step` derives from
+    /// it. Evaluated to its fixpoint within a tick.
+    Recursive {
+        /// The rows to begin with.
+        base: NodeId,
+        /// What else the step reads: its inputs 1, 2, ...
+        others: Vec<NodeId>,
+        /// Derives rows from the rows of the last round (its input 0).
+        step: Box<Plan>,
+        /// UNION: each row once, ever. Otherwise UNION ALL.
+        distinct: bool,
+        /// Rounds after which the view fails, with this bound in the error.
+        rounds_max: usize,
+    },
+}
+
+/// Which rows a join gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum JoinKind {
+    /// Matching pairs: left columns, then right columns.
+    Inner,
+    /// And left rows without a match, with NULLs on the right.
+    Left,
+    /// And right rows without a match, with NULLs on the left.
+    Right,
+    /// And both.
+    Full,
+    /// Left rows with a match, left columns only: EXISTS, IN.
+    Semi,
+    /// Left rows without a match, left columns only: NOT EXISTS.
+    Anti,
+    /// NOT IN: left rows without a match, but none if the right side (within the same `filter`
+    /// outcome) has a NULL key, and none with a NULL key unless the right side is empty. Exactly
+    /// one pair in `on`; left columns only.
+    NullAwareAnti,
+    /// Left columns, then a boolean: whether the row has a match. EXISTS or IN within an
+    /// expression.
+    Mark,
+}
+
+/// A set operation other than UNION.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SetOp {
+    /// Rows of both sides.
+    Intersect,
+    /// Rows of the left side that are not on the right.
+    Except,
+}
+
+/// One column of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SortKey {
+    /// The input's column.
+    pub column: usize,
+    /// Greatest first.
+    pub descending: bool,
+    /// NULLs come before everything else.
+    pub nulls_first: bool,
 }
 
 /// An aggregate over a group.
@@ -214,9 +356,19 @@ impl Node {
             Self::Input { .. } => Vec::new(),
             Self::FilterProject { input, .. }
             | Self::Reduce { input, .. }
-            | Self::Distinct { input } => vec![*input],
-            Self::Join { left, right, .. } => vec![*left, *right],
+            | Self::Distinct { input }
+            | Self::TopK { input, .. }
+            | Self::Window { input, .. }
+            | Self::Unnest { input, .. }
+            | Self::TemporalFilter { input, .. }
+            | Self::Session { input, .. } => vec![*input],
+            Self::Join { left, right, .. } | Self::SetOp { left, right, .. } => {
+                vec![*left, *right]
+            }
             Self::Union { inputs, .. } => inputs.clone(),
+            Self::Recursive { base, others, .. } => {
+                std::iter::once(*base).chain(others.iter().copied()).collect()
+            }
         }
     }
 
@@ -239,15 +391,52 @@ impl Node {
                 }
                 Ok(Arc::clone(schema))
             }
-            Self::Join { left, right, on, schema, .. } => {
-                check_join(&before[*left], &before[*right], on, schema)?;
+            Self::Join { left, right, kind, on, schema, .. } => {
+                check_join(&before[*left], &before[*right], *kind, on, schema)?;
                 Ok(Arc::clone(schema))
             }
             Self::Reduce { input, keys, aggregates, schema } => {
                 check_reduce(&before[*input], keys, aggregates, schema)?;
                 Ok(Arc::clone(schema))
             }
-            Self::Distinct { input } => Ok(Arc::clone(&before[*input])),
+            Self::Distinct { input } | Self::TemporalFilter { input, .. } => {
+                Ok(Arc::clone(&before[*input]))
+            }
+            Self::SetOp { left, right, .. } => {
+                let right = before[*right].fields().iter().map(|field| field.data_type());
+                same_types(right, &before[*left])?;
+                Ok(Arc::clone(&before[*left]))
+            }
+            Self::TopK { input, keys, order, .. } => {
+                let input = &before[*input];
+                check_columns(input, keys.iter().chain(order.iter().map(|key| &key.column)))?;
+                Ok(Arc::clone(input))
+            }
+            Self::Window { input, partition, order, functions, schema } => {
+                let input = &before[*input];
+                check_columns(input, partition.iter().chain(order.iter().map(|key| &key.column)))?;
+                if input.fields().len() + functions.len() != schema.fields().len() {
+                    return Err("it has another number of columns than its schema".to_owned());
+                }
+                Ok(Arc::clone(schema))
+            }
+            Self::Unnest { input, columns, schema, .. } => {
+                check_columns(&before[*input], columns)?;
+                Ok(Arc::clone(schema))
+            }
+            Self::Session { input, keys, time, gap, schema } => {
+                check_columns(&before[*input], keys.iter().chain([time]))?;
+                if *gap <= 0 {
+                    return Err(format!("a session's gap of {gap} microseconds"));
+                }
+                Ok(Arc::clone(schema))
+            }
+            Self::Recursive { base, step, .. } => {
+                let base = &before[*base];
+                let step = step.output_schema().map_err(|error| error.to_string())?;
+                same_types(step.fields().iter().map(|field| field.data_type()), base)?;
+                Ok(Arc::clone(base))
+            }
             Self::Union { inputs, schema } => {
                 for &input in inputs {
                     if before[input].fields().len() != schema.fields().len() {
@@ -263,6 +452,7 @@ impl Node {
 fn check_join(
     left: &Schema,
     right: &Schema,
+    kind: JoinKind,
     on: &[(usize, usize)],
     schema: &Schema,
 ) -> Result<(), String> {
@@ -274,8 +464,26 @@ fn check_join(
             return Err(format!("a join key is {l} on the left and {r} on the right"));
         }
     }
-    let columns = left.fields().iter().chain(right.fields());
-    same_types(columns.map(|field| field.data_type()), schema)
+    let left = left.fields().iter().map(|field| field.data_type());
+    let right = right.fields().iter().map(|field| field.data_type());
+    match kind {
+        JoinKind::Inner | JoinKind::Left | JoinKind::Right | JoinKind::Full => {
+            same_types(left.chain(right), schema)
+        }
+        JoinKind::Semi | JoinKind::Anti => same_types(left, schema),
+        JoinKind::NullAwareAnti if on.len() != 1 => {
+            Err(format!("NOT IN compares one column, not {}", on.len()))
+        }
+        JoinKind::NullAwareAnti => same_types(left, schema),
+        JoinKind::Mark => same_types(left.chain([&DataType::Boolean]), schema),
+    }
+}
+
+fn check_columns<'a>(
+    schema: &Schema,
+    columns: impl IntoIterator<Item = &'a usize>,
+) -> Result<(), String> {
+    columns.into_iter().try_for_each(|&column| in_range(schema, column))
 }
 
 fn check_reduce(

@@ -8,8 +8,10 @@ use datafusion_common::ScalarValue;
 use datafusion_expr_common::operator::Operator;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{BinaryExpr, CastExpr, Column, Literal};
-use evert_fold::{Aggregate, AggregateFunction, Dataflow, FoldError, Node, Plan, RowError};
-use evert_model::Delta;
+use evert_fold::{
+    Aggregate, AggregateFunction, Dataflow, FoldError, JoinKind, Node, Plan, RowError,
+};
+use evert_model::{Delta, LogTime};
 
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -52,7 +54,7 @@ fn a_bad_row_is_left_out_and_the_others_stay() {
     let mut facts: Vec<(i64, i64)> = (0..1000).map(|i| (i, 1)).collect();
     facts[321].1 = 0;
     facts[999].1 = 0;
-    let output = dataflow.tick(&[vec![rows(&facts, 1)]]);
+    let output = dataflow.tick(LogTime::default(), &[vec![rows(&facts, 1)]]);
     let zero = "division by zero";
     let expected = [error(zero, r#"{"a":321,"b":0}"#, 1), error(zero, r#"{"a":999,"b":0}"#, 1)];
     assert_eq!(output.errors, expected);
@@ -63,7 +65,7 @@ fn a_bad_row_is_left_out_and_the_others_stay() {
         .collect();
     let survivors: Vec<i64> = (0..999).filter(|i| *i != 321).collect();
     assert_eq!(kept, survivors);
-    let output = dataflow.tick(&[vec![rows(&facts[320..322], -1)]]);
+    let output = dataflow.tick(LogTime::default(), &[vec![rows(&facts[320..322], -1)]]);
     assert_eq!(output.errors, [error(zero, r#"{"a":321,"b":0}"#, -1)]);
     assert_eq!(output.changes.len(), 1);
     assert_eq!(output.changes[0].weights.values().to_vec(), [-1]);
@@ -75,7 +77,7 @@ fn what_comes_and_goes_within_a_tick_is_no_news() {
     let plan = projection(binary(column(0), Operator::Divide), field);
     let mut dataflow = Dataflow::new(plan).expect("valid");
     let facts = [(1, 0), (4, 2)];
-    let output = dataflow.tick(&[vec![rows(&facts, 1), rows(&facts, -1)]]);
+    let output = dataflow.tick(LogTime::default(), &[vec![rows(&facts, 1), rows(&facts, -1)]]);
     assert!(output.errors.is_empty() && output.changes.is_empty(), "{output:?}");
 }
 
@@ -83,21 +85,21 @@ fn what_comes_and_goes_within_a_tick_is_no_news() {
 fn overflow_casts_and_forbidden_nulls_are_row_errors() {
     let wide = Field::new("q", DataType::Int64, true);
     let mut sums = Dataflow::new(projection(binary(column(0), Operator::Plus), wide)).unwrap();
-    let errors = sums.tick(&[vec![rows(&[(i64::MAX, 1), (1, 1)], 1)]]).errors;
+    let errors = sums.tick(LogTime::default(), &[vec![rows(&[(i64::MAX, 1), (1, 1)], 1)]]).errors;
     assert_eq!(errors.len(), 1);
     assert!(errors[0].reason.to_lowercase().contains("overflow"), "{errors:?}");
 
     // The plan says Int16 where the expression gives Int64.
     let narrow = Field::new("q", DataType::Int16, true);
     let mut casts = Dataflow::new(projection(column(0), narrow)).unwrap();
-    let output = casts.tick(&[vec![rows(&[(70_000, 0), (7, 0)], 1)]]);
+    let output = casts.tick(LogTime::default(), &[vec![rows(&[(70_000, 0), (7, 0)], 1)]]);
     assert_eq!((output.errors.len(), output.changes[0].len()), (1, 1));
     assert_eq!(output.changes[0].rows.column(0).data_type(), &DataType::Int16);
 
     let null: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(ScalarValue::Int64(None)));
     let strict = Field::new("q", DataType::Int64, false);
     let mut nulls = Dataflow::new(projection(null, strict)).unwrap();
-    let output = nulls.tick(&[vec![rows(&[(1, 1)], 1)]]);
+    let output = nulls.tick(LogTime::default(), &[vec![rows(&[(1, 1)], 1)]]);
     let reason = "NULL in column \"q\", which allows none";
     assert_eq!(output.errors, [error(reason, r#"{"a":1,"b":1}"#, 1)]);
     assert!(output.changes.is_empty());
@@ -130,7 +132,8 @@ fn a_group_that_does_not_fit_comes_back_when_it_does() {
         let value = Decimal128Array::from(vec![value]).with_precision_and_scale(38, 0).unwrap();
         let group: ArrayRef = Arc::new(Int64Array::from(vec![7]));
         let rows = RecordBatch::try_new(input.clone(), vec![group, Arc::new(value)]).unwrap();
-        let output = dataflow.tick(&[vec![Delta::new(rows, Int64Array::from(vec![weight]))]]);
+        let output = dataflow
+            .tick(LogTime::default(), &[vec![Delta::new(rows, Int64Array::from(vec![weight]))]]);
         let weights: Vec<i64> =
             output.changes.iter().flat_map(|delta| delta.weights.values().to_vec()).collect();
         (weights, output.errors)
@@ -163,7 +166,7 @@ fn a_global_aggregate_has_a_row_from_the_first_tick_on() {
     ];
     let mut dataflow = Dataflow::new(Plan { nodes, output: 1, key: Some(vec![]) }).unwrap();
     let mut changes = |deltas: Vec<Delta>| -> Vec<(i64, i64)> {
-        let output = dataflow.tick(&[deltas]);
+        let output = dataflow.tick(LogTime::default(), &[deltas]);
         let rows = output.changes.iter().flat_map(|delta| {
             let counts = delta.rows.column(0).as_primitive::<Int64Type>().values().to_vec();
             counts.into_iter().zip(delta.weights.values().to_vec())
@@ -190,7 +193,15 @@ fn plans_that_contradict_themselves_are_refused() {
     let project =
         |exprs| Node::FilterProject { input: 0, predicate: None, exprs, schema: schema() };
     refused(vec![input(), project(vec![cast])], 1);
-    let join = Node::Join { left: 0, right: 0, on: vec![(0, 5)], filter: None, schema: schema() };
+    let join = Node::Join {
+        left: 0,
+        right: 0,
+        kind: JoinKind::Inner,
+        null_equal: false,
+        on: vec![(0, 5)],
+        filter: None,
+        schema: schema(),
+    };
     refused(vec![input(), join], 1);
     let sum = Aggregate {
         function: AggregateFunction::Sum,

@@ -61,14 +61,19 @@ impl LiveView {
     }
 
     /// Folds one tick. A panic in an operator fails this view, and nothing else.
-    pub(crate) fn fold(&mut self, inputs: &[Vec<Delta>], errors: &mut Errors) -> Vec<Delta> {
+    pub(crate) fn fold(
+        &mut self,
+        now: LogTime,
+        inputs: &[Vec<Delta>],
+        errors: &mut Errors,
+    ) -> Vec<Delta> {
         let idle = self.started && inputs.iter().all(Vec::is_empty);
         if idle || self.failed.is_some() {
             return Vec::new();
         }
         self.started = true;
         let tick = catch_unwind(AssertUnwindSafe(|| {
-            let output = self.dataflow.tick(inputs);
+            let output = self.dataflow.tick(now, inputs);
             self.rows.apply(&output.changes);
             output
         }));
@@ -274,7 +279,7 @@ impl Cohort {
                 .iter()
                 .map(|input| tick.get(input).cloned().unwrap_or_default())
                 .collect();
-            let changes = view.fold(&inputs, &mut self.errors);
+            let changes = view.fold(self.log_time, &inputs, &mut self.errors);
             if !changes.is_empty() {
                 tick.insert(view.def.name.clone(), changes);
             }

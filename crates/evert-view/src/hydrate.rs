@@ -182,7 +182,7 @@ impl ViewHydration {
                 progress.add_done(delta.len() as u64);
                 let mut tick = vec![Vec::new(); inputs.len()];
                 tick[index].push(delta);
-                self.view.fold(&tick, &mut self.errors);
+                self.view.fold(evert_model::LogTime::default(), &tick, &mut self.errors);
                 self.errors.fold();
             }
         }
@@ -222,7 +222,7 @@ impl ViewHydration {
         let inputs = self.view.def.inputs.iter();
         let inputs: Vec<_> =
             inputs.map(|name| tick.get(name).cloned().unwrap_or_default()).collect();
-        self.view.fold(&inputs, &mut self.errors);
+        self.view.fold(evert_model::LogTime::default(), &inputs, &mut self.errors);
         self.errors.fold();
     }
 
@@ -230,7 +230,7 @@ impl ViewHydration {
     pub(crate) fn catch_up(&mut self) -> bool {
         let kept = std::mem::take(&mut *self.tap.lock());
         for tick in kept {
-            self.view.fold(&tick, &mut self.errors);
+            self.view.fold(evert_model::LogTime::default(), &tick, &mut self.errors);
             self.errors.fold();
         }
         self.tap.lock().len() <= TICKS_LEFT
@@ -239,11 +239,11 @@ impl ViewHydration {
     /// The view, moved into the live cohort at a cut.
     pub(crate) fn join(mut self, live: &mut Cohort) {
         while let Some(tick) = { self.tap.lock().pop_front() } {
-            self.view.fold(&tick, &mut self.errors);
+            self.view.fold(evert_model::LogTime::default(), &tick, &mut self.errors);
         }
         // A view over nothing, or over empty inputs, has its first tick now.
         let none = vec![Vec::new(); self.view.def.inputs.len()];
-        self.view.fold(&none, &mut self.errors);
+        self.view.fold(evert_model::LogTime::default(), &none, &mut self.errors);
         self.errors.fold();
         live.absorb_errors(&self.errors.snapshot());
         live.add_view(self.view);

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use arrow::array::Int64Array;
 use evert_fold::{Arrangement, Dataflow, Plan, RowError};
-use evert_model::Delta;
+use evert_model::{Delta, LogTime};
 use fastrand::Rng;
 
 use plans::Generated;
@@ -125,14 +125,17 @@ fn fold(generated: &Generated, facts: &[Fact], rng: &mut Rng, cut: usize) -> Pub
         let (tick, later) = rest.split_at(len);
         rest = later;
         ticks += 1;
-        let output = dataflow.tick(&inputs(generated, tick, rng));
+        let output = dataflow.tick(LogTime::default(), &inputs(generated, tick, rng));
         assert_consolidated(&output.changes);
         arrangement.apply(&output.changes);
         for RowError { reason, row, weight } in output.errors {
             *errors.entry((reason, row)).or_default() += weight;
         }
     }
-    assert!(dataflow.tick(&[]).changes.is_empty(), "an empty tick changes nothing");
+    assert!(
+        dataflow.tick(LogTime::default(), &[]).changes.is_empty(),
+        "an empty tick changes nothing"
+    );
     errors.retain(|_, weight| *weight != 0);
     let snapshot = arrangement.snapshot();
     let mut rows: Vec<Row> = snapshot.scan(None).flat_map(|batch| rows_of(&batch)).collect();

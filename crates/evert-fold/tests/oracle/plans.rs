@@ -7,7 +7,7 @@ use datafusion_common::ScalarValue;
 use datafusion_expr_common::operator::Operator;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{BinaryExpr, Column, Literal};
-use evert_fold::{Aggregate, AggregateFunction, Node, Plan};
+use evert_fold::{Aggregate, AggregateFunction, JoinKind, Node, Plan};
 use fastrand::Rng;
 
 use crate::values;

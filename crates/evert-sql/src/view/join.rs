@@ -9,7 +9,7 @@ use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::scalar::ScalarValue;
-use evert_fold::Node;
+use evert_fold::{JoinKind, Node};
 
 use super::relation::{Relation, column_index, schema_of, substitute, type_of};
 use super::translate::{Result, Translation, cast, join_name, unsupported};
@@ -88,7 +88,15 @@ impl Translation<'_> {
         let width = left_rows.fields.len();
         let fields: Vec<Field> = left_rows.fields.into_iter().chain(right_rows.fields).collect();
         let on = left_keys.into_iter().zip(right_keys).collect();
-        let node = Node::Join { left, right, on, filter, schema: schema_of(&fields) };
+        let node = Node::Join {
+            left,
+            right,
+            kind: JoinKind::Inner,
+            null_equal: false,
+            on,
+            filter,
+            schema: schema_of(&fields),
+        };
         let joined = Relation::of_node(self.builder.push(node), fields, None);
         let columns = joined.columns();
         let wanted: Vec<usize> = (0..left_columns).chain(width..width + right_columns).collect();

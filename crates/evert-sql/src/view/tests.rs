@@ -8,7 +8,7 @@ use arrow::array::{Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{cast, concat_batches, take_record_batch};
 use arrow::util::display::array_value_to_string;
 use evert_fold::{Arrangement, Dataflow};
-use evert_model::{Column, ColumnType, Delta, RowSchema, TopicId};
+use evert_model::{Column, ColumnType, Delta, LogTime, RowSchema, TopicId};
 use evert_view::{Catalog, Format, Name, Planner, Relation, RelationKind, ViewDef};
 use futures::TryStreamExt;
 
@@ -163,7 +163,7 @@ fn check(sql: &str, seed: u64) {
             .zip(&mut live)
             .map(|(pool, live)| vec![random_delta(&mut rng, pool, live)])
             .collect();
-        let output = flow.tick(&deltas);
+        let output = flow.tick(LogTime::default(), &deltas);
         errors += output.errors.iter().map(|error| error.weight).sum::<i64>();
         rows.apply(&output.changes);
     }

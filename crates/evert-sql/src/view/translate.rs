@@ -212,7 +212,7 @@ fn rename(node: &mut Node, to: &arrow::datatypes::SchemaRef) -> bool {
             *schema = Arc::clone(to);
             true
         }
-        Node::Input { .. } | Node::Distinct { .. } => false,
+        _ => false,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use evert_fold::{Aggregate, AggregateFunction, Node, Plan};
+use evert_fold::{Aggregate, AggregateFunction, JoinKind, Node, Plan};
 use evert_model::{Column, ColumnType, RowSchema};
 use evert_view::{Catalog, Name, PlanError, PlannedView, Planner};
 
@@ -28,7 +28,15 @@ impl Planner for Plans {
                 let (accounts, branches) = (table("accounts"), table("branches"));
                 let fields = accounts.fields().iter().chain(branches.fields()).cloned();
                 let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-                let join = Node::Join { left: 0, right: 1, on: vec![(1, 0)], filter: None, schema };
+                let join = Node::Join {
+                    left: 0,
+                    right: 1,
+                    kind: JoinKind::Inner,
+                    null_equal: false,
+                    on: vec![(1, 0)],
+                    filter: None,
+                    schema,
+                };
                 let nodes = vec![input(0, accounts), input(1, branches), join];
                 reduce(
                     &["accounts", "branches"],

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use arrow::array::{BooleanArray, RecordBatch};
 use evert_fold::{Arrangement, Dataflow, Upsert, UpsertBatch};
-use evert_model::Delta;
+use evert_model::{Delta, LogTime};
 use evert_sql::SqlPlanner;
 use evert_view::{Catalog, Name, Planner};
 
@@ -163,7 +163,7 @@ impl View {
     }
 
     fn fold_tick(&mut self, deltas: &[Vec<Delta>]) {
-        let output = self.dataflow.tick(deltas);
+        let output = self.dataflow.tick(LogTime::default(), deltas);
         self.published.apply(&output.changes);
         std::hint::black_box(self.published.snapshot());
     }

@@ -1,0 +1,37 @@
+//! State that outlives the process: what an operator knows, as a map of byte strings.
+//!
+//! Owns: how operators hand out what has changed since the last checkpoint, and take it back.
+//! Not here: where it is kept and when (`evert-view`).
+//!
+//! Invariants
+//! - The entries of all checkpoints so far, the newest value of each key, are the whole state.
+//! - An operator that has loaded them goes on as the one that saved them would have.
+
+use thiserror::Error;
+
+/// Where an operator's changed entries go.
+pub trait StateSink {
+    /// The key has this value now.
+    fn put(&mut self, key: &[u8], value: &[u8]);
+    /// The key is gone.
+    fn delete(&mut self, key: &[u8]);
+}
+
+/// Why saved state cannot be used: it is discarded, and the view comes back by replay.
+#[derive(Debug, Error)]
+#[error("saved state cannot be read: {0}")]
+pub struct StateError(pub String);
+
+/// An operator whose state can be saved. Entries are small (a group, a row), so that a
+/// checkpoint costs what has changed.
+pub(crate) trait Stateful {
+    /// From now on, changes are noted for [`Stateful::save`]. Not called: none are, and nothing
+    /// is paid for it.
+    fn track(&mut self);
+
+    /// Gives every entry that has changed since the last call, or since `track`.
+    fn save(&mut self, sink: &mut dyn StateSink);
+
+    /// Takes one saved entry; each key comes once, in no order, before the first tick.
+    fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError>;
+}
