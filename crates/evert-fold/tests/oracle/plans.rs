@@ -135,6 +135,8 @@ impl Generator<'_> {
         let node = Node::Join {
             left: left.node,
             right: right.node,
+            kind: JoinKind::Inner,
+            null_equal: false,
             on: pairs.clone(),
             filter: filter.as_ref().map(|filter| filter.physical(&schema)),
             schema: schema.clone(),
