@@ -11,7 +11,9 @@
 mod bag;
 mod bag_index;
 mod bag_input;
+mod bag_state;
 mod keyed;
+mod keyed_state;
 mod run;
 mod runs;
 mod snapshot;
@@ -21,6 +23,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use evert_model::Delta;
 
+use crate::state::{StateError, StateSink, Stateful};
 use bag::BagRows;
 pub use bag_input::BagInput;
 pub(crate) use keyed::KeyedRows;
@@ -66,6 +69,39 @@ impl Arrangement {
         match &mut self.rows {
             Rows::Keyed(rows) => rows.apply(changes),
             Rows::Bag(rows) => rows.apply(changes),
+        }
+    }
+
+    /// From now on, changes are noted for [`Arrangement::save`]. To be called before the first.
+    pub fn track(&mut self) {
+        self.stateful().track();
+    }
+
+    /// Gives every entry that has changed since the last call.
+    pub fn save(&mut self, sink: &mut dyn StateSink) {
+        self.stateful().save(sink);
+    }
+
+    /// Takes one saved entry, before the first change.
+    ///
+    /// # Errors
+    /// If the entry is none of an arrangement like this one.
+    pub fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError> {
+        self.stateful().load(key, value)
+    }
+
+    /// Every entry has been given to [`Arrangement::load`].
+    ///
+    /// # Errors
+    /// If the entries make no arrangement like this one.
+    pub fn loaded(&mut self) -> Result<(), StateError> {
+        self.stateful().loaded()
+    }
+
+    fn stateful(&mut self) -> &mut dyn Stateful {
+        match &mut self.rows {
+            Rows::Keyed(rows) => rows.as_mut(),
+            Rows::Bag(rows) => rows.as_mut(),
         }
     }
 

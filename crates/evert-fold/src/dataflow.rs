@@ -10,6 +10,7 @@ use crate::plan::{FoldError, JoinKind, Node, NodeId, Plan};
 use crate::project::Projection;
 use crate::reduce::Reduce;
 use crate::rows::batch_of;
+use crate::state::{Keeping, OperatorState, StateError, StateSink};
 use std::sync::Arc;
 
 /// A row that could not be evaluated (overflow, division by zero, a failed cast), or a group
@@ -117,18 +118,129 @@ impl Dataflow {
         None
     }
 
+    /// From now on, changes are noted for [`Dataflow::save`]; to be called before the first tick.
+    /// Returns false, and notes nothing, if an operator's state cannot be kept.
+    pub fn track(&mut self) -> bool {
+        let unkept = |operator: &mut Operator| matches!(operator.keeping(), Keeping::Unkept);
+        if self.operators.iter_mut().any(unkept) {
+            return false;
+        }
+        for operator in &mut self.operators {
+            if let Keeping::Entries(state) = operator.keeping() {
+                state.track();
+            }
+        }
+        true
+    }
+
+    /// Gives every entry of state that has changed since the last call.
+    pub fn save(&mut self, sink: &mut dyn StateSink) {
+        for (node, operator) in self.operators.iter_mut().enumerate() {
+            if let Keeping::Entries(state) = operator.keeping() {
+                state.save(&mut OfNode::new(node, sink));
+            }
+        }
+    }
+
+    /// Takes one saved entry, before the first tick.
+    ///
+    /// # Errors
+    /// If the entry is not of a plan like this one.
+    pub fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError> {
+        let (node, key) = of_node(key)?;
+        match self.operators.get_mut(node).map(Operator::keeping) {
+            Some(Keeping::Entries(state)) => state.load(key, value),
+            _ => Err(StateError(format!("node {node} has no state"))),
+        }
+    }
+
+    /// Every entry has been given to [`Dataflow::load`].
+    ///
+    /// # Errors
+    /// If the entries make no state of a plan like this one.
+    pub fn loaded(&mut self) -> Result<(), StateError> {
+        for operator in &mut self.operators {
+            if let Keeping::Entries(state) = operator.keeping() {
+                state.loaded()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What each operator with state holds.
+    pub fn state(&self) -> Vec<OperatorState> {
+        let operators = self.operators.iter().enumerate();
+        let states = operators.filter_map(|(node, operator)| {
+            let (operator, rows, bytes) = operator.size()?;
+            Some(OperatorState { node, operator, rows, bytes })
+        });
+        states.collect()
+    }
+
     /// Bytes of state.
     pub fn memory_bytes(&self) -> usize {
-        let bytes = self.operators.iter().map(|operator| match operator {
-            Operator::Join { join, .. } => join.memory_bytes(),
-            Operator::Reduce { reduce, .. } => reduce.memory_bytes(),
-            _ => 0,
-        });
-        bytes.sum()
+        self.operators.iter().filter_map(Operator::size).map(|(_, _, bytes)| bytes).sum()
     }
 }
 
+/// Puts a node's number before its entries' keys.
+struct OfNode<'a> {
+    sink: &'a mut dyn StateSink,
+    node: [u8; 2],
+    key: Vec<u8>,
+}
+
+impl<'a> OfNode<'a> {
+    fn new(node: NodeId, sink: &'a mut dyn StateSink) -> Self {
+        let node = u16::try_from(node).expect("a plan has fewer than 2^16 nodes");
+        Self { sink, node: node.to_be_bytes(), key: Vec::new() }
+    }
+
+    fn key(&mut self, key: &[u8]) {
+        self.key.clear();
+        self.key.extend_from_slice(&self.node);
+        self.key.extend_from_slice(key);
+    }
+}
+
+impl StateSink for OfNode<'_> {
+    fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.key(key);
+        self.sink.put(&self.key, value);
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        self.key(key);
+        self.sink.delete(&self.key);
+    }
+}
+
+fn of_node(key: &[u8]) -> Result<(NodeId, &[u8]), StateError> {
+    let (node, key) =
+        key.split_first_chunk::<2>().ok_or_else(|| StateError("an entry has no node".into()))?;
+    Ok((u16::from_be_bytes(*node).into(), key))
+}
+
 impl Operator {
+    /// How its state is kept beyond the process.
+    fn keeping(&mut self) -> Keeping<'_> {
+        match self {
+            Self::Input { .. } | Self::FilterProject { .. } | Self::Union { .. } => {
+                Keeping::Nothing
+            }
+            Self::Join { .. } | Self::Reduce { .. } => Keeping::Unkept,
+        }
+    }
+
+    /// What it is called, and how many rows and bytes it holds.
+    fn size(&self) -> Option<(&'static str, usize, usize)> {
+        match self {
+            Self::Input { .. } | Self::FilterProject { .. } | Self::Union { .. } => None,
+            Self::Join { join, .. } => Some(("join", join.len(), join.memory_bytes())),
+            Self::Reduce { reduce, .. } => Some(("reduce", reduce.len(), reduce.memory_bytes())),
+        }
+    }
+
     fn new(node: &Node, schema: &SchemaRef, schemas: &[SchemaRef]) -> Result<Self, FoldError> {
         let schema = Arc::clone(schema);
         Ok(match node {

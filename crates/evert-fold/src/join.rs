@@ -78,6 +78,11 @@ impl Join {
         out
     }
 
+    /// Rows held.
+    pub(crate) fn len(&self) -> usize {
+        self.left.rows.len() + self.right.rows.len()
+    }
+
     pub(crate) fn memory_bytes(&self) -> usize {
         self.left.memory_bytes() + self.right.memory_bytes()
     }

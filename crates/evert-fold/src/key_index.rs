@@ -87,6 +87,11 @@ impl KeyIndex {
         self.slots.get(slot)
     }
 
+    /// Keys.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Slot numbers lie below this.
     pub(crate) fn end(&self) -> usize {
         self.slots.end()

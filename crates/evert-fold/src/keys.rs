@@ -12,6 +12,7 @@ use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
 use arrow::row::{RowConverter, RowParser, Rows, SortField};
 
 use crate::FoldError;
+use crate::state::StateError;
 
 /// Turns columns into key bytes and back.
 #[derive(Debug)]
@@ -80,6 +81,23 @@ impl KeyCodec {
         }
         let columns: Vec<_> = columns.iter().map(normalise).collect();
         self.encode(&columns, rows)
+    }
+
+    /// Whether a key's bytes tell its values, also where keys are normalised.
+    pub(crate) fn is_lossless(&self) -> bool {
+        !self.has_floats
+    }
+
+    /// The columns of keys that were read back from somewhere.
+    pub(crate) fn try_decode<'a>(
+        &'a self,
+        keys: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Vec<ArrayRef>, StateError> {
+        if self.columns == 0 {
+            return Ok(Vec::new());
+        }
+        let rows = keys.map(|bytes| self.parser.parse(bytes));
+        self.converter.convert_rows(rows).map_err(|error| StateError(error.to_string()))
     }
 
     /// The columns of keys that this codec encoded.

@@ -19,6 +19,7 @@ mod join;
 mod key_index;
 mod keys;
 mod matches;
+mod packed;
 mod plan;
 mod project;
 mod reduce;
@@ -34,5 +35,5 @@ pub use exact::{ExactFloatSum, ExactIntegerSum, OutOfRange};
 pub use plan::{
     Aggregate, AggregateFunction, FoldError, JoinKind, Node, NodeId, Plan, SetOp, SortKey,
 };
-pub use state::{StateError, StateSink};
+pub use state::{OperatorState, StateError, StateSink};
 pub use upsert::{Upsert, UpsertBatch};

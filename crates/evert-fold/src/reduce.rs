@@ -115,6 +115,11 @@ impl Reduce {
         out
     }
 
+    /// Groups.
+    pub(crate) fn len(&self) -> usize {
+        self.groups.len()
+    }
+
     pub(crate) fn memory_bytes(&self) -> usize {
         self.groups.memory_bytes()
             + self.rows.capacity() * size_of::<i64>()

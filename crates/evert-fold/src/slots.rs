@@ -38,6 +38,11 @@ impl ByteSlots {
         self.spans.len()
     }
 
+    /// Slots in use.
+    pub(crate) fn len(&self) -> usize {
+        self.spans.len() - self.free.len()
+    }
+
     pub(crate) fn get(&self, slot: u32) -> &[u8] {
         let Span { page, start, len } = self.spans[slot as usize];
         &self.pages[page as usize].data[start as usize..start as usize + len as usize]

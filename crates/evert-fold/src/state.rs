@@ -9,6 +9,8 @@
 
 use thiserror::Error;
 
+use crate::plan::NodeId;
+
 /// Where an operator's changed entries go.
 pub trait StateSink {
     /// The key has this value now.
@@ -22,6 +24,29 @@ pub trait StateSink {
 #[error("saved state cannot be read: {0}")]
 pub struct StateError(pub String);
 
+/// What an operator holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorState {
+    /// Its node in the plan.
+    pub node: NodeId,
+    /// What it is: `join`, `reduce`, ...
+    pub operator: &'static str,
+    /// Rows, or groups.
+    pub rows: usize,
+    /// Bytes of memory.
+    pub bytes: usize,
+}
+
+/// How an operator's state is kept beyond the process.
+pub(crate) enum Keeping<'a> {
+    /// It has none.
+    Nothing,
+    /// As entries.
+    Entries(&'a mut dyn Stateful),
+    /// It cannot be kept: the view comes back by replay.
+    Unkept,
+}
+
 /// An operator whose state can be saved. Entries are small (a group, a row), so that a
 /// checkpoint costs what has changed.
 pub(crate) trait Stateful {
@@ -32,6 +57,12 @@ pub(crate) trait Stateful {
     /// Gives every entry that has changed since the last call, or since `track`.
     fn save(&mut self, sink: &mut dyn StateSink);
 
-    /// Takes one saved entry; each key comes once, in no order, before the first tick.
+    /// Takes one saved entry; each key comes once, before the first tick, most often in
+    /// ascending order.
     fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError>;
+
+    /// Every entry has been given to [`Stateful::load`].
+    fn loaded(&mut self) -> Result<(), StateError> {
+        Ok(())
+    }
 }

@@ -6,6 +6,7 @@ use evert_model::Delta;
 
 use crate::arrangement::{KeyedRows, Snapshot};
 use crate::rows::batch_of;
+use crate::state::{StateError, StateSink, Stateful};
 use arrow::compute::concat_batches;
 
 /// Turns "the newest record of a key wins" into deltas. Its state is what it publishes.
@@ -56,6 +57,32 @@ impl Upsert {
         let len = rows.num_rows();
         let rows = batch_of(schema, rows.columns().to_vec(), len);
         Delta::new(rows, Int64Array::from_value(-1, len))
+    }
+
+    /// From now on, changes are noted for [`Upsert::save`]. To be called before the first.
+    pub fn track(&mut self) {
+        self.rows.track();
+    }
+
+    /// Gives every entry that has changed since the last call.
+    pub fn save(&mut self, sink: &mut dyn StateSink) {
+        self.rows.save(sink);
+    }
+
+    /// Takes one saved entry, before the first change.
+    ///
+    /// # Errors
+    /// If the entry is none of a table like this one.
+    pub fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError> {
+        self.rows.load(key, value)
+    }
+
+    /// Every entry has been given to [`Upsert::load`].
+    ///
+    /// # Errors
+    /// If the entries make no table like this one.
+    pub fn loaded(&mut self) -> Result<(), StateError> {
+        self.rows.loaded()
     }
 
     /// The rows as they are now.

@@ -9,8 +9,9 @@ use arrow::datatypes::SchemaRef;
 use evert_model::Delta;
 
 use super::bag_index::BagIndex;
+use super::bag_state::Changes;
 use super::run::{LiveRun, Run};
-use super::runs::{Place, Runs, compacted, run_weights};
+use super::runs::{NOWHERE, Runs, compacted, run_weights};
 use crate::FoldError;
 use crate::keys::KeyCodec;
 use crate::project::filter_delta;
@@ -23,18 +24,20 @@ const RUN_ROWS_MAX: usize = 1 << 16;
 #[derive(Debug)]
 pub(crate) struct BagRows {
     schema: SchemaRef,
-    codec: Arc<KeyCodec>,
+    pub(super) codec: Arc<KeyCodec>,
     /// Made by the first retraction.
     index: Option<BagIndex>,
     runs: Runs,
     len: usize,
+    /// For checkpoints, if there are any.
+    pub(super) changes: Option<Box<Changes>>,
 }
 
 impl BagRows {
     pub(crate) fn new(schema: SchemaRef) -> Result<Self, FoldError> {
         let codec = Arc::new(KeyCodec::of_schema(&schema)?);
         let runs = Runs::new(Arc::clone(&schema), RUN_ROWS_MAX);
-        Ok(Self { schema, codec, index: None, runs, len: 0 })
+        Ok(Self { schema, codec, index: None, runs, len: 0, changes: None })
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
@@ -54,7 +57,9 @@ impl BagRows {
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.index.as_ref().map_or(0, BagIndex::memory_bytes) + self.runs.memory_bytes()
+        self.index.as_ref().map_or(0, BagIndex::memory_bytes)
+            + self.runs.memory_bytes()
+            + self.changes.as_ref().map_or(0, |changes| changes.memory_bytes())
     }
 
     /// Applies deltas: all insertions, then all retractions.
@@ -68,17 +73,24 @@ impl BagRows {
         }
         for delta in changes {
             let inserts = delta.weights.values().iter().map(|&weight| Some(weight > 0)).collect();
-            self.insert(&filter_delta(delta, &inserts));
+            self.add(&filter_delta(delta, &inserts));
         }
         for delta in changes.iter().filter(|delta| retracts(delta)) {
             let retracted = delta.weights.values().iter().map(|&w| Some(w < 0)).collect();
-            self.retract(&filter_delta(delta, &retracted));
+            let retracted = filter_delta(delta, &retracted);
+            self.note_retracted(&retracted);
+            self.retract(&retracted);
         }
+        self.merge();
+    }
+
+    pub(super) fn merge(&mut self) {
         self.runs.merge();
     }
 
     /// Takes every row away and gives the change.
     pub(crate) fn truncate(&mut self) -> Delta {
+        self.note_truncated();
         let parts: Vec<_> = self
             .runs
             .iter()
@@ -102,17 +114,28 @@ impl BagRows {
         self.index.as_ref().map_or(0, |index| index.weight(row, &self.runs, &self.codec))
     }
 
-    fn insert(&mut self, delta: &Delta) {
+    /// Adds rows and notes them.
+    fn add(&mut self, delta: &Delta) {
+        if !delta.is_empty() {
+            let columns = delta.rows.columns().iter().cloned().map(compacted).collect();
+            let rows = batch_of(&self.schema, columns, delta.len());
+            let delta = Delta::new(rows, delta.weights.clone());
+            self.note_inserted(&delta);
+            self.insert(&delta);
+        }
+    }
+
+    /// Adds rows.
+    pub(super) fn insert(&mut self, delta: &Delta) {
         if delta.is_empty() {
             return;
         }
         self.len += weight_sum(&delta.weights);
         let columns = delta.rows.columns().iter().cloned().map(compacted).collect();
         let rows = batch_of(&self.schema, columns, delta.len());
-        let nowhere = Place { run: u32::MAX, row: u32::MAX };
         let ids = match self.index {
             None => Vec::new(),
-            Some(_) => (0..delta.len()).map(|_| self.runs.new_id(nowhere)).collect(),
+            Some(_) => (0..delta.len()).map(|_| self.runs.new_id(NOWHERE)).collect(),
         };
         let run = Run { rows, weights: run_weights(&delta.weights), keys: None, ids };
         let slot = self.runs.push(LiveRun::new(run));

@@ -12,6 +12,7 @@ use crate::consolidate::consolidate;
 use crate::dataflow::RowError;
 use crate::project::filter_delta;
 use crate::row_text::row_text;
+use crate::state::{StateError, StateSink, Stateful};
 
 /// A bag that is told which rows come and go, in log order.
 #[derive(Debug)]
@@ -62,6 +63,32 @@ impl BagInput {
     /// Retracts every row and gives the change.
     pub fn truncate(&mut self) -> Delta {
         self.rows.truncate()
+    }
+
+    /// From now on, changes are noted for [`BagInput::save`]. To be called before the first.
+    pub fn track(&mut self) {
+        self.rows.track();
+    }
+
+    /// Gives every entry that has changed since the last call.
+    pub fn save(&mut self, sink: &mut dyn StateSink) {
+        self.rows.save(sink);
+    }
+
+    /// Takes one saved entry, before the first change.
+    ///
+    /// # Errors
+    /// If the entry is none of a bag like this one.
+    pub fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError> {
+        self.rows.load(key, value)
+    }
+
+    /// Every entry has been given to [`BagInput::load`].
+    ///
+    /// # Errors
+    /// If the entries make no bag like this one.
+    pub fn loaded(&mut self) -> Result<(), StateError> {
+        self.rows.loaded()
     }
 
     /// The rows as they are now.

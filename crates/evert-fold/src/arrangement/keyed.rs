@@ -7,6 +7,7 @@ use arrow::compute::{concat, interleave};
 use arrow::datatypes::SchemaRef;
 use evert_model::Delta;
 
+use super::keyed_state::Changes;
 use super::run::{KeyBytes, LiveRun, Run};
 use super::runs::{Place, Runs, compacted, prefix};
 use crate::FoldError;
@@ -22,13 +23,15 @@ const CHANGING: u32 = u32::MAX;
 /// The writer's side of a keyed arrangement.
 #[derive(Debug)]
 pub(crate) struct KeyedRows {
-    schema: SchemaRef,
-    key: Vec<usize>,
-    codec: Arc<KeyCodec>,
-    hasher: KeyHasher,
-    index: HashIndex,
-    runs: Runs,
-    len: usize,
+    pub(super) schema: SchemaRef,
+    pub(super) key: Vec<usize>,
+    pub(super) codec: Arc<KeyCodec>,
+    pub(super) hasher: KeyHasher,
+    pub(super) index: HashIndex,
+    pub(super) runs: Runs,
+    pub(super) len: usize,
+    /// For checkpoints, if there are any.
+    pub(super) changes: Option<Box<Changes>>,
 }
 
 /// A change in the making: the keys it touches, each with what it had and what it gets.
@@ -64,7 +67,7 @@ impl KeyedRows {
         let codec = Arc::new(KeyCodec::new(types)?);
         let runs = Runs::new(Arc::clone(&schema), RUN_ROWS_MAX);
         let (hasher, index) = (KeyHasher::default(), HashIndex::default());
-        Ok(Self { schema, key, codec, hasher, index, runs, len: 0 })
+        Ok(Self { schema, key, codec, hasher, index, runs, len: 0, changes: None })
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
@@ -88,7 +91,9 @@ impl KeyedRows {
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.index.memory_bytes() + self.runs.memory_bytes()
+        self.index.memory_bytes()
+            + self.runs.memory_bytes()
+            + self.changes.as_ref().map_or(0, |changes| changes.memory_bytes())
     }
 
     /// The newest row of a key wins; `live` tells rows from deletions. Gives the change.
@@ -129,6 +134,13 @@ impl KeyedRows {
     /// Takes every row away and gives them.
     pub(crate) fn truncate(&mut self) -> Vec<RecordBatch> {
         let rows = self.runs.iter().map(|run| run.live_rows_all().rows).collect();
+        if let Some(changes) = &mut self.changes {
+            changes.clear_numbers();
+            for run in self.runs.iter() {
+                let live = (0..run.rows()).filter(|&row| run.is_live(row));
+                live.for_each(|row| changes.gone(run.key(row)));
+            }
+        }
         self.index = HashIndex::default();
         self.runs.clear();
         self.len = 0;
@@ -214,6 +226,7 @@ impl KeyedRows {
 
     /// Makes the change, and gives the new rows in key order.
     fn commit(&mut self, change: &Change<'_>) -> RecordBatch {
+        self.note(change);
         for touched in &change.touched {
             match (touched.fate, touched.old) {
                 (Fate::Keep, Some(old)) => self.runs.set_place(touched.id, old),
@@ -240,6 +253,18 @@ impl KeyedRows {
         }
         self.runs.merge();
         rows
+    }
+
+    /// Notes a change for the next checkpoint.
+    fn note(&mut self, change: &Change<'_>) {
+        let Some(noted) = &mut self.changes else { return };
+        for touched in &change.touched {
+            match (touched.fate, touched.old) {
+                (Fate::Put(..), _) => noted.put(touched.id),
+                (Fate::Remove, Some(_)) => noted.gone(change.key(touched.key)),
+                _ => {}
+            }
+        }
     }
 
     fn forget(&mut self, touched: &Touched) {

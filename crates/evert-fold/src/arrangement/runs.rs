@@ -26,6 +26,9 @@ pub(crate) struct Place {
     pub(crate) row: u32,
 }
 
+/// The place of a number that no row has.
+pub(crate) const NOWHERE: Place = Place { run: u32::MAX, row: u32::MAX };
+
 /// The runs, each in a slot that it keeps.
 #[derive(Debug)]
 pub(crate) struct Runs {
@@ -74,6 +77,7 @@ impl Runs {
     }
 
     pub(crate) fn free_id(&mut self, id: u32) {
+        self.places[id as usize] = NOWHERE;
         self.free_ids.push(id);
     }
 
