@@ -195,6 +195,16 @@ impl Log {
         self.inner().append(commit, Writer::Anyone)
     }
 
+    /// Orders and queues a time tick: a commit without facts, whose log time is the time now. For
+    /// those to whom the passing of time is a change, when there are no facts to carry it. Does
+    /// not wait for the disk, as `append` does not.
+    ///
+    /// # Errors
+    /// When the log takes no commits any more.
+    pub fn append_time_tick(&self) -> Result<Receipt, AppendError> {
+        self.inner().append_time_tick()
+    }
+
     /// Begins a commit of any size.
     pub fn begin_large(&self) -> LargeCommit {
         LargeCommit::new(Arc::clone(&self.handle.inner))

@@ -223,3 +223,36 @@ fn sealed_segments_are_searched_by_a_thinner_index() {
     drop(log);
     search(&world.open(config));
 }
+
+#[test]
+fn a_time_tick_is_a_commit_with_a_time_and_no_facts() {
+    let world = World::new();
+    let log = world.open(small());
+    let topic = topic(&log, "t", 1);
+    let mut ticks = Vec::new();
+    for n in 0..200 {
+        put(&log, &topic, 0, batch(&format!("v{n}"), 1));
+        let receipt = log.append_time_tick().unwrap();
+        log.pump();
+        let appended = receipt.wait().unwrap();
+        assert_eq!(appended.position, log.end());
+        ticks.push((appended.position, appended.log_time));
+    }
+    let replayed = |log: &Log| {
+        let mut found = Vec::new();
+        let mut replay = log.replay(Position::ZERO).unwrap();
+        while let Some(commit) = replay.next().unwrap() {
+            if matches!(commit.body, CommitBody::TimeTick) {
+                found.push((commit.position, commit.log_time));
+            }
+        }
+        found
+    };
+    assert!(ticks.is_sorted());
+    assert_eq!(replayed(&log), ticks);
+    drop(log);
+    let log = world.open(small());
+    assert_eq!(replayed(&log), ticks, "after a restart");
+    assert!(log.now() >= ticks[199].1);
+    assert_eq!(fetched(&log, topic.id, 0, 0, 300).len(), 200);
+}

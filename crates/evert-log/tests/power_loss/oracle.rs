@@ -3,6 +3,7 @@
 //! Invariants that it holds the log to
 //! - A position that was once visible names the same facts for ever.
 //! - An attempt is visible whole, once, or not at all; where it was acknowledged it is.
+//! - A time tick that was acknowledged is there, with its time.
 //! - What was withdrawn or refused is never visible.
 //!
 //! Facts of a topic whose deletion was asked for are left out of every comparison: they may
@@ -24,6 +25,8 @@ pub(crate) struct Oracle {
     pub(crate) attempts: Vec<Attempt>,
     /// Each commit that was ever visible.
     visible: BTreeMap<Position, Commit>,
+    /// The time ticks that were acknowledged.
+    ticks: BTreeMap<Position, LogTime>,
     producer_ids: BTreeSet<ProducerId>,
     log_id: Option<LogId>,
 }
@@ -107,6 +110,14 @@ impl Oracle {
         }
         attempt.state = State::Acknowledged(appended);
         Ok(())
+    }
+
+    /// The log acknowledged a time tick.
+    pub(crate) fn ticked(&mut self, appended: &Appended) -> Outcome {
+        match self.ticks.insert(appended.position, appended.log_time) {
+            None => Ok(()),
+            Some(_) => violation(format!("two time ticks are one: {appended:?}")),
+        }
     }
 
     /// The log showed a commit: at a replay, to a follower, anywhere.
@@ -227,6 +238,14 @@ impl Oracle {
                 return violation(format!(
                     "attempt {id}, acknowledged as {appended:?}, is missing"
                 ));
+            }
+        }
+        for (position, time) in &self.ticks {
+            let is_it = |commit: &&Commit| {
+                matches!(commit.body, CommitBody::TimeTick) && commit.log_time == *time
+            };
+            if self.visible.get(position).filter(is_it).is_none() {
+                return violation(format!("the time tick at {position}, {time}, is missing"));
             }
         }
         for (position, commit) in &self.visible {

@@ -18,6 +18,8 @@ pub(crate) struct Session {
     /// Large commits begun, not yet committed.
     pub(crate) large: Vec<(AttemptId, LargeCommit)>,
     waiting: Vec<Waiting>,
+    /// Time ticks that are not acknowledged yet.
+    ticks: Vec<Pin<Box<Receipt>>>,
 }
 
 struct Waiting {
@@ -29,7 +31,8 @@ struct Waiting {
 
 impl Session {
     pub(crate) fn new(log: Log, follower: Replay) -> Self {
-        Self { log, follower, large: Vec::new(), waiting: Vec::new() }
+        let (large, waiting, ticks) = (Vec::new(), Vec::new(), Vec::new());
+        Self { log, follower, large, waiting, ticks }
     }
 
     pub(crate) fn log(&self) -> &Log {
@@ -58,6 +61,12 @@ impl Session {
         }
     }
 
+    /// Lets the log say what time it is.
+    pub(crate) fn append_time_tick(&mut self) -> Outcome {
+        self.ticks.push(Box::pin(self.log.append_time_tick()?));
+        Ok(())
+    }
+
     pub(crate) fn wait_for(
         &mut self,
         attempt: AttemptId,
@@ -83,6 +92,14 @@ impl Session {
                 }
             }
         }
+        for mut receipt in std::mem::take(&mut self.ticks) {
+            match poll(&mut receipt) {
+                None => self.ticks.push(receipt),
+                Some(Ok(appended)) => oracle.ticked(&appended)?,
+                Some(Err(AppendError::Stopped(_))) => {}
+                Some(Err(error)) => return violation(format!("a time tick failed late: {error}")),
+            }
+        }
         Ok(())
     }
 
@@ -106,7 +123,7 @@ impl Session {
 
     /// Whether nothing waits for an acknowledgement.
     pub(crate) fn is_settled(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.is_empty() && self.ticks.is_empty()
     }
 }
 

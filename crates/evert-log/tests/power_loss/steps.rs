@@ -21,7 +21,8 @@ impl Run {
         let has_topics = self.oracle.topics.living().next().is_some();
         let result = match self.rng.u8(..100) {
             _ if !has_topics => self.create_topic(session),
-            0..35 => self.append(session),
+            0..31 => self.append(session),
+            31..35 => session.append_time_tick(),
             35..50 => self.append_idempotent(session),
             50..54 => self.append_again(session),
             54..56 => self.append_with_gap(session),
