@@ -10,7 +10,9 @@ use crate::plan::{FoldError, JoinKind, Node, NodeId, Plan};
 use crate::project::Projection;
 use crate::reduce::Reduce;
 use crate::rows::batch_of;
+use crate::session::Session;
 use crate::state::{Keeping, OperatorState, StateError, StateSink};
+use crate::temporal::TemporalFilter;
 use std::sync::Arc;
 
 /// A row that could not be evaluated (overflow, division by zero, a failed cast), or a group
@@ -54,6 +56,8 @@ enum Operator {
     Join { left: NodeId, right: NodeId, join: Box<Join> },
     Reduce { input: NodeId, reduce: Box<Reduce> },
     Union { inputs: Vec<NodeId>, schema: SchemaRef },
+    TemporalFilter { input: NodeId, filter: Box<TemporalFilter> },
+    Session { input: NodeId, session: Box<Session> },
 }
 
 impl Dataflow {
@@ -91,11 +95,10 @@ impl Dataflow {
     /// # Panics
     /// If rows do not have their input's schema, or a row is retracted that is not there.
     pub fn tick(&mut self, now: LogTime, inputs: &[Vec<Delta>]) -> TickOutput {
-        let _ = now;
         let mut errors = Vec::new();
         let mut results = Results::new(&self.readers, self.output);
         for (id, operator) in self.operators.iter_mut().enumerate() {
-            let result = operator.tick(inputs, &mut results, &mut errors);
+            let result = operator.tick(now, inputs, &mut results, &mut errors);
             results.put(id, result);
         }
         let changes = results.take(self.output);
@@ -115,7 +118,11 @@ impl Dataflow {
     /// The log time at which rows come or go without new facts: the next moment at which
     /// [`Dataflow::tick`] has something to do. `None`: never.
     pub fn due(&self) -> Option<LogTime> {
-        None
+        let due = self.operators.iter().filter_map(|operator| match operator {
+            Operator::TemporalFilter { filter, .. } => filter.due(),
+            _ => None,
+        });
+        due.min()
     }
 
     /// From now on, changes are noted for [`Dataflow::save`]; to be called before the first tick.
@@ -229,6 +236,8 @@ impl Operator {
                 Keeping::Nothing
             }
             Self::Join { .. } | Self::Reduce { .. } => Keeping::Unkept,
+            Self::TemporalFilter { filter, .. } => Keeping::Entries(filter.as_mut()),
+            Self::Session { session, .. } => Keeping::Entries(session.as_mut()),
         }
     }
 
@@ -238,6 +247,12 @@ impl Operator {
             Self::Input { .. } | Self::FilterProject { .. } | Self::Union { .. } => None,
             Self::Join { join, .. } => Some(("join", join.len(), join.memory_bytes())),
             Self::Reduce { reduce, .. } => Some(("reduce", reduce.len(), reduce.memory_bytes())),
+            Self::TemporalFilter { filter, .. } => {
+                Some(("temporal filter", filter.len(), filter.memory_bytes()))
+            }
+            Self::Session { session, .. } => {
+                Some(("session", session.len(), session.memory_bytes()))
+            }
         }
     }
 
@@ -272,12 +287,21 @@ impl Operator {
                 Self::Reduce { input: *input, reduce: Box::new(reduce) }
             }
             Node::Union { inputs, .. } => Self::Union { inputs: inputs.clone(), schema },
+            Node::TemporalFilter { input, from, until } => {
+                let filter = TemporalFilter::new(schema, from.as_ref(), until.as_ref())?;
+                Self::TemporalFilter { input: *input, filter: Box::new(filter) }
+            }
+            Node::Session { input, keys, time, gap, .. } => {
+                let session = Session::new(&schemas[*input], keys.clone(), *time, *gap, schema)?;
+                Self::Session { input: *input, session: Box::new(session) }
+            }
             other => return Err(FoldError::InvalidPlan(format!("no operator for {other:?}"))),
         })
     }
 
     fn tick(
         &mut self,
+        now: LogTime,
         inputs: &[Vec<Delta>],
         results: &mut Results,
         errors: &mut Vec<RowError>,
@@ -293,6 +317,10 @@ impl Operator {
                 join.tick(&left, &right, errors)
             }
             Self::Reduce { input, reduce } => reduce.tick(&results.take(*input), errors),
+            Self::TemporalFilter { input, filter } => {
+                filter.tick(now, &results.take(*input), errors)
+            }
+            Self::Session { input, session } => session.tick(&results.take(*input), errors),
             Self::Union { inputs, schema } => {
                 let deltas: Vec<_> = inputs.iter().flat_map(|&id| results.take(id)).collect();
                 deltas.into_iter().map(|delta| with_schema(delta, schema)).collect()

@@ -25,8 +25,10 @@ mod project;
 mod reduce;
 mod row_text;
 mod rows;
+mod session;
 mod slots;
 mod state;
+mod temporal;
 mod upsert;
 
 pub use arrangement::{Arrangement, BagInput, Snapshot};
