@@ -4,9 +4,9 @@ use arrow::datatypes::SchemaRef;
 use evert_model::{Delta, LogTime};
 
 use crate::consolidate::consolidate;
-use crate::join::{Join, residual};
+use crate::join::{Join, JoinSpec};
 use crate::keys::KeyCodec;
-use crate::plan::{FoldError, JoinKind, Node, NodeId, Plan};
+use crate::plan::{FoldError, Node, NodeId, Plan};
 use crate::project::Projection;
 use crate::reduce::Reduce;
 use crate::rows::batch_of;
@@ -264,17 +264,15 @@ impl Operator {
                 input: *input,
                 projection: Projection::new(predicate.clone(), exprs.clone(), schema),
             },
-            Node::Join {
-                left,
-                right,
-                kind: JoinKind::Inner,
-                on,
-                null_equal: false,
-                filter,
-                ..
-            } => {
-                let filter = residual(filter.as_ref(), &schema);
-                let join = Join::new(&schemas[*left], &schemas[*right], on, filter, schema)?;
+            Node::Join { left, right, kind, on, null_equal, filter, .. } => {
+                let spec = JoinSpec {
+                    kind: *kind,
+                    on,
+                    null_equal: *null_equal,
+                    filter: filter.clone(),
+                    schema,
+                };
+                let join = Join::new(&schemas[*left], &schemas[*right], spec)?;
                 Self::Join { left: *left, right: *right, join: Box::new(join) }
             }
             Node::Reduce { input, keys, aggregates, .. } => {

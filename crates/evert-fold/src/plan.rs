@@ -199,9 +199,10 @@ pub enum JoinKind {
     Semi,
     /// Left rows without a match, left columns only: NOT EXISTS.
     Anti,
-    /// NOT IN: left rows without a match, but none if the right side (within the same `filter`
-    /// outcome) has a NULL key, and none with a NULL key unless the right side is empty. Exactly
-    /// one pair in `on`; left columns only.
+    /// NOT IN: left rows for which it is true. Of the right rows that pass `filter` together with
+    /// the left row, none may have an equal key or a NULL key; a left row with a NULL key is given
+    /// only if no right row passes at all. Exactly one pair in `on`, not `null_equal`; left
+    /// columns only.
     NullAwareAnti,
     /// Left columns, then a boolean: whether the row has a match. EXISTS or IN within an
     /// expression.
@@ -391,7 +392,10 @@ impl Node {
                 }
                 Ok(Arc::clone(schema))
             }
-            Self::Join { left, right, kind, on, schema, .. } => {
+            Self::Join { left, right, kind, on, null_equal, schema, .. } => {
+                if *null_equal && *kind == JoinKind::NullAwareAnti {
+                    return Err("NOT IN never takes NULL for equal to NULL".to_owned());
+                }
                 check_join(&before[*left], &before[*right], *kind, on, schema)?;
                 Ok(Arc::clone(schema))
             }

@@ -7,7 +7,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, Int64Array, RecordBatch,
+};
 use arrow::compute::{
     CastOptions, cast_with_options, concat_batches, filter, prep_null_mask_filter,
 };
@@ -23,6 +25,7 @@ use crate::rows::batch_of;
 
 /// A reason is cut to this many bytes.
 const REASON_BYTES_MAX: usize = 300;
+const PANICKED: &str = "an expression panicked";
 
 /// A predicate and what to make of the rows that pass it.
 #[derive(Debug)]
@@ -63,6 +66,38 @@ impl Projection {
         }
     }
 
+    /// Where the predicate is true. A row for which it fails is reported, and false.
+    pub(crate) fn mask(&self, delta: &Delta, errors: &mut Vec<RowError>) -> BooleanArray {
+        let mut mask = BooleanBufferBuilder::new(delta.len());
+        self.mask_in_halves(delta, &mut mask, errors);
+        BooleanArray::new(mask.finish(), None)
+    }
+
+    fn mask_in_halves(
+        &self,
+        delta: &Delta,
+        mask: &mut BooleanBufferBuilder,
+        errors: &mut Vec<RowError>,
+    ) {
+        let Some(predicate) = self.predicate.as_ref().filter(|_| !delta.is_empty()) else {
+            return mask.append_n(delta.len(), true);
+        };
+        let evaluated = catch_unwind(AssertUnwindSafe(|| mask_of(predicate, &delta.rows)))
+            .unwrap_or_else(|_| Err(PANICKED.to_owned()));
+        match evaluated {
+            Ok(part) => mask.append_buffer(part.values()),
+            Err(reason) if delta.len() == 1 => {
+                errors.push(row_error(delta, reason));
+                mask.append(false);
+            }
+            Err(_) => {
+                let half = delta.len() / 2;
+                self.mask_in_halves(&slice(delta, 0, half), mask, errors);
+                self.mask_in_halves(&slice(delta, half, delta.len() - half), mask, errors);
+            }
+        }
+    }
+
     fn evaluate_in_halves(
         &self,
         delta: &Delta,
@@ -74,15 +109,11 @@ impl Projection {
         }
         // A panic inside an expression is that row's error too: it must not stop the others.
         let evaluated = catch_unwind(AssertUnwindSafe(|| self.evaluate(delta)))
-            .unwrap_or_else(|_| Err("an expression panicked".to_owned()));
+            .unwrap_or_else(|_| Err(PANICKED.to_owned()));
         match evaluated {
             Ok(part) if part.is_empty() => {}
             Ok(part) => parts.push(part),
-            Err(reason) if delta.len() == 1 => errors.push(RowError {
-                reason,
-                row: row_text(&delta.rows, 0),
-                weight: delta.weights.value(0),
-            }),
+            Err(reason) if delta.len() == 1 => errors.push(row_error(delta, reason)),
             Err(_) => {
                 let half = delta.len() / 2;
                 self.evaluate_in_halves(&slice(delta, 0, half), parts, errors);
@@ -123,13 +154,22 @@ impl Projection {
     }
 }
 
+/// The error of a delta's only row.
+fn row_error(delta: &Delta, reason: String) -> RowError {
+    RowError { reason, row: row_text(&delta.rows, 0), weight: delta.weights.value(0) }
+}
+
 fn keep_where(predicate: &Arc<dyn PhysicalExpr>, delta: &Delta) -> Result<Delta, String> {
-    let mask = evaluate(predicate, &delta.rows)?;
+    Ok(filter_delta(delta, &mask_of(predicate, &delta.rows)?))
+}
+
+/// Where the predicate is true, without nulls.
+fn mask_of(predicate: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<BooleanArray, String> {
+    let mask = evaluate(predicate, rows)?;
     let Some(mask) = mask.as_boolean_opt() else {
         return Err(format!("the predicate gives {}, not a boolean", mask.data_type()));
     };
-    let mask = if mask.null_count() > 0 { prep_null_mask_filter(mask) } else { mask.clone() };
-    Ok(filter_delta(delta, &mask))
+    Ok(if mask.null_count() > 0 { prep_null_mask_filter(mask) } else { mask.clone() })
 }
 
 /// The rows where `mask` is true.

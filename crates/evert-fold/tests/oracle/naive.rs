@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::DataType;
-use evert_fold::AggregateFunction;
+use evert_fold::{AggregateFunction, JoinKind};
 
-use crate::plans::{Expr, Naive, NaiveAggregate};
+use crate::plans::{Expr, Naive, NaiveAggregate, NaiveJoin};
 use crate::values::{Row, Value};
 
 /// A row or group that has no answer.
@@ -19,22 +19,7 @@ pub(crate) fn answer(plan: &Naive, inputs: &[Vec<Row>]) -> (Vec<Row>, i64) {
             let (rows, errors) = answer(input, inputs);
             project(&rows, predicate.as_ref(), Some(exprs), errors)
         }
-        Naive::Join { left, right, on, filter } => {
-            let (left, left_errors) = answer(left, inputs);
-            let (right, right_errors) = answer(right, inputs);
-            let mut rows = Vec::new();
-            for left in &left {
-                for right in &right {
-                    let matches = on.iter().all(|&(l, r)| {
-                        left[l] != Value::Null && left[l].normalised() == right[r].normalised()
-                    });
-                    if matches {
-                        rows.push([left.as_slice(), right.as_slice()].concat());
-                    }
-                }
-            }
-            project(&rows, filter.as_ref(), None, left_errors + right_errors)
-        }
+        Naive::Join(join) => naive_join(join, inputs),
         Naive::Reduce { input, keys, aggregates } => {
             let (rows, errors) = answer(input, inputs);
             reduce(&rows, keys, aggregates, errors)
@@ -52,6 +37,65 @@ pub(crate) fn answer(plan: &Naive, inputs: &[Vec<Row>]) -> (Vec<Row>, i64) {
             (answers.into_iter().flat_map(|(rows, _)| rows).collect(), errors)
         }
     }
+}
+
+/// Every pair of rows is tried.
+fn naive_join(join: &NaiveJoin, inputs: &[Vec<Row>]) -> (Vec<Row>, i64) {
+    use JoinKind::{Anti, Full, Inner, Left, Mark, NullAwareAnti, Right, Semi};
+    let (left, left_errors) = answer(&join.left, inputs);
+    let (right, right_errors) = answer(&join.right, inputs);
+    let mut errors = left_errors + right_errors;
+    let mut out = Vec::new();
+    let mut right_matched = vec![false; right.len()];
+    for left in &left {
+        let mut matched = false;
+        for (right, right_matched) in right.iter().zip(&mut right_matched) {
+            let row = [left.as_slice(), right.as_slice()].concat();
+            if !keys_match(join, left, right) {
+                continue;
+            }
+            match project_row(&row, join.filter.as_ref(), None) {
+                Err(Failed) => errors += 1,
+                Ok(None) => {}
+                Ok(Some(row)) => {
+                    (matched, *right_matched) = (true, true);
+                    if matches!(join.kind, Inner | Left | Right | Full) {
+                        out.push(row);
+                    }
+                }
+            }
+        }
+        match join.kind {
+            Left | Full if !matched => {
+                out.push([left.clone(), vec![Value::Null; join.columns.1]].concat());
+            }
+            Semi if matched => out.push(left.clone()),
+            Anti | NullAwareAnti if !matched => out.push(left.clone()),
+            Mark => out.push([left.clone(), vec![Value::Bool(matched)]].concat()),
+            _ => {}
+        }
+    }
+    if matches!(join.kind, Right | Full) {
+        let unmatched = right.iter().zip(&right_matched).filter(|(_, matched)| !**matched);
+        out.extend(
+            unmatched.map(|(row, _)| [vec![Value::Null; join.columns.0], row.clone()].concat()),
+        );
+    }
+    (out, errors)
+}
+
+/// For NOT IN, a comparison that is not known to be false counts: `x NOT IN (...)` is true only if
+/// none of them is true or unknown.
+fn keys_match(join: &NaiveJoin, left: &Row, right: &Row) -> bool {
+    join.on.iter().all(|&(l, r)| {
+        let is_null = (left[l] == Value::Null, right[r] == Value::Null);
+        let equal = left[l].normalised() == right[r].normalised();
+        match (join.kind, is_null) {
+            (_, (false, false)) => equal,
+            (JoinKind::NullAwareAnti, _) => true,
+            (_, both) => join.null_equal && both == (true, true),
+        }
+    })
 }
 
 fn project(

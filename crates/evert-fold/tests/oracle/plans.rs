@@ -23,10 +23,22 @@ pub(crate) struct Generated {
 pub(crate) enum Naive {
     Input(usize),
     Project { input: Box<Naive>, predicate: Option<Expr>, exprs: Vec<Expr> },
-    Join { left: Box<Naive>, right: Box<Naive>, on: Vec<(usize, usize)>, filter: Option<Expr> },
+    Join(Box<NaiveJoin>),
     Reduce { input: Box<Naive>, keys: Vec<usize>, aggregates: Vec<NaiveAggregate> },
     Distinct(Box<Naive>),
     Union(Vec<Naive>),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct NaiveJoin {
+    pub(crate) left: Naive,
+    pub(crate) right: Naive,
+    pub(crate) kind: JoinKind,
+    pub(crate) on: Vec<(usize, usize)>,
+    pub(crate) null_equal: bool,
+    pub(crate) filter: Option<Expr>,
+    /// Columns of the left and of the right.
+    pub(crate) columns: (usize, usize),
 }
 
 #[derive(Clone, Debug)]
@@ -128,21 +140,49 @@ impl Generator<'_> {
         self.rng.shuffle(&mut pairs);
         let small = self.rng.u8(0..10) == 0;
         pairs.truncate(if small { 0 } else { self.rng.usize(1..3) });
-        let fields: Vec<_> =
-            left.schema.fields().iter().chain(right.schema.fields()).cloned().collect();
-        let schema: SchemaRef = Arc::new(Schema::new(fields));
-        let filter = (self.rng.u8(0..3) == 0).then(|| self.predicate(&schema));
+        let kind = self.join_kind(&mut pairs);
+        let pair_fields = left.schema.fields().iter().chain(right.schema.fields()).cloned();
+        let pair_schema: SchemaRef = Arc::new(Schema::new(pair_fields.collect::<Vec<_>>()));
+        let filter = (self.rng.u8(0..3) == 0).then(|| self.predicate(&pair_schema));
+        let schema = match kind {
+            JoinKind::Inner | JoinKind::Left | JoinKind::Right | JoinKind::Full => {
+                pair_schema.clone()
+            }
+            JoinKind::Semi | JoinKind::Anti | JoinKind::NullAwareAnti => left.schema.clone(),
+            JoinKind::Mark => {
+                let mark = Arc::new(Field::new("mark", DataType::Boolean, true));
+                let fields = left.schema.fields().iter().cloned().chain([mark]);
+                Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+            }
+        };
+        let null_equal = kind != JoinKind::NullAwareAnti && self.rng.u8(0..4) == 0;
         let node = Node::Join {
             left: left.node,
             right: right.node,
-            kind: JoinKind::Inner,
-            null_equal: false,
+            kind,
             on: pairs.clone(),
-            filter: filter.as_ref().map(|filter| filter.physical(&schema)),
+            null_equal,
+            filter: filter.as_ref().map(|filter| filter.physical(&pair_schema)),
             schema: schema.clone(),
         };
-        let (left, right) = (Box::new(left.naive), Box::new(right.naive));
-        self.push(node, Naive::Join { left, right, on: pairs, filter }, schema)
+        let columns = (left.schema.fields().len(), right.schema.fields().len());
+        let (left, right) = (left.naive, right.naive);
+        let join = NaiveJoin { left, right, kind, on: pairs, null_equal, filter, columns };
+        self.push(node, Naive::Join(Box::new(join)), schema)
+    }
+
+    /// NOT IN compares one column.
+    fn join_kind(&mut self, pairs: &mut Vec<(usize, usize)>) -> JoinKind {
+        use JoinKind::{Anti, Full, Inner, Left, Mark, NullAwareAnti, Right, Semi};
+        let kinds = [Inner, Inner, Left, Right, Full, Semi, Anti, NullAwareAnti, Mark];
+        match kinds[self.rng.usize(0..kinds.len())] {
+            NullAwareAnti if pairs.is_empty() => Anti,
+            NullAwareAnti => {
+                pairs.truncate(1);
+                NullAwareAnti
+            }
+            kind => kind,
+        }
     }
 
     /// Joins grow fast: one side is shallow.
