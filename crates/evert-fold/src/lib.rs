@@ -35,7 +35,8 @@ pub use arrangement::{Arrangement, BagInput, Snapshot};
 pub use dataflow::{Dataflow, RowError, TickOutput};
 pub use exact::{ExactFloatSum, ExactIntegerSum, OutOfRange};
 pub use plan::{
-    Aggregate, AggregateFunction, FoldError, JoinKind, Node, NodeId, Plan, SetOp, SortKey,
+    Aggregate, AggregateFunction, FoldError, GeneralAggregate, JoinKind, Node, NodeId, Plan, SetOp,
+    SortKey, Spread,
 };
 pub use state::{OperatorState, StateError, StateSink};
 pub use upsert::{Upsert, UpsertBatch};

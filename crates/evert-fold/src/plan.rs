@@ -10,6 +10,11 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::window::WindowExpr;
 use thiserror::Error;
 
+pub use aggregate::{Aggregate, AggregateFunction, GeneralAggregate, Spread};
+pub(crate) use aggregate::SUM_PRECISION;
+
+mod aggregate;
+
 /// Index of a node in its plan. A node's inputs come before it.
 pub type NodeId = usize;
 
@@ -229,87 +234,6 @@ pub struct SortKey {
     pub nulls_first: bool,
 }
 
-/// An aggregate over a group.
-#[derive(Clone, Debug)]
-pub struct Aggregate {
-    /// What is computed.
-    pub function: AggregateFunction,
-    /// The input column; `None` for count(*).
-    pub argument: Option<usize>,
-    /// Each value counts once.
-    pub distinct: bool,
-    /// A boolean input column: FILTER (WHERE ...).
-    pub filter: Option<usize>,
-}
-
-/// What an [`Aggregate`] computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AggregateFunction {
-    /// Rows, or rows with a value.
-    Count,
-    /// Exact whatever the order; NULL over no values.
-    Sum,
-    /// The exact sum by the count, rounded once more; NULL over no values.
-    Avg,
-    /// The least value; NULL over no values. NaN is greater than any number.
-    Min,
-    /// The greatest value; NULL over no values.
-    Max,
-}
-
-/// Decimal digits that every sum and decimal average has.
-pub(crate) const SUM_PRECISION: u8 = 38;
-/// The least scale of a decimal average.
-const AVG_SCALE_MIN: i8 = 6;
-
-impl AggregateFunction {
-    /// The output type over an argument type: sum of integers is Decimal128(38, 0), of decimals
-    /// Decimal128(38, s), of floats Float64; avg of integers and floats is Float64, of
-    /// Decimal128(p, s) is Decimal128(38, max(s, 6)); count is Int64; min and max keep the type.
-    ///
-    /// # Errors
-    /// If there is no such aggregate over such an argument.
-    pub fn output_type(self, argument: Option<&DataType>) -> Result<DataType, FoldError> {
-        let unsupported = || {
-            let of = argument.map_or("*".to_owned(), ToString::to_string);
-            FoldError::InvalidPlan(format!("there is no {self:?} over {of}"))
-        };
-        match (self, argument) {
-            (Self::Count, _) => Ok(DataType::Int64),
-            (_, None) => Err(unsupported()),
-            (Self::Min | Self::Max, Some(argument)) => Ok(argument.clone()),
-            (Self::Sum, Some(argument)) => match argument {
-                t if t.is_integer() => Ok(DataType::Decimal128(SUM_PRECISION, 0)),
-                t if t.is_floating() => Ok(DataType::Float64),
-                DataType::Decimal32(_, s)
-                | DataType::Decimal64(_, s)
-                | DataType::Decimal128(_, s) => Ok(DataType::Decimal128(SUM_PRECISION, *s)),
-                _ => Err(unsupported()),
-            },
-            (Self::Avg, Some(argument)) => match argument {
-                t if t.is_integer() || t.is_floating() => Ok(DataType::Float64),
-                DataType::Decimal32(_, s)
-                | DataType::Decimal64(_, s)
-                | DataType::Decimal128(_, s) => {
-                    Ok(DataType::Decimal128(SUM_PRECISION, (*s).max(AVG_SCALE_MIN)))
-                }
-                _ => Err(unsupported()),
-            },
-        }
-    }
-
-    /// The SQL name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Count => "count",
-            Self::Sum => "sum",
-            Self::Avg => "avg",
-            Self::Min => "min",
-            Self::Max => "max",
-        }
-    }
-}
-
 /// Why a plan cannot run.
 #[derive(Debug, Error)]
 pub enum FoldError {
@@ -510,6 +434,9 @@ fn check_reduce(
             if input.field(filter).data_type() != &DataType::Boolean {
                 return Err(format!("FILTER's column {filter} is not boolean"));
             }
+        }
+        if let AggregateFunction::General(general) = &aggregate.function {
+            general.check(input)?;
         }
         let argument = aggregate.argument.map(|column| input.field(column).data_type());
         types.push(aggregate.function.output_type(argument).map_err(|error| error.to_string())?);

@@ -165,7 +165,7 @@ impl Accumulators {
         use AggregateFunction::{Avg, Count, Max, Min, Sum};
         let argument = aggregate.argument.map(|column| input.field(column).data_type());
         let data_type = aggregate.function.output_type(argument)?;
-        let what = match (aggregate.function, argument) {
+        let what = match (&aggregate.function, argument) {
             (Count, _) => What::Count(self.count(input, aggregate)?),
             (Min, _) => What::Min(self.store(input, aggregate, Kind::Ordered)?),
             (Max, _) => What::Max(self.store(input, aggregate, Kind::Ordered)?),
@@ -196,6 +196,9 @@ impl Accumulators {
                     },
                     _ => What::AvgInteger(sum, count),
                 }
+            }
+            (other, _) => {
+                return Err(FoldError::InvalidPlan(format!("no operator for {}", other.name())));
             }
         };
         let overflow = format!("{} is out of range for {data_type}", aggregate.function.name());

@@ -94,10 +94,10 @@ impl AggregateUDFImpl for Exact {
             return Ok(Box::new(Distinct {
                 seen: Default::default(),
                 input: input.data_type().clone(),
-                inner: Running { function: self.function, sum, count: 0, output },
+                inner: Running { function: self.function.clone(), sum, count: 0, output },
             }));
         } else {
-            Running { function: self.function, sum, count: 0, output }
+            Running { function: self.function.clone(), sum, count: 0, output }
         };
         Ok(Box::new(state))
     }

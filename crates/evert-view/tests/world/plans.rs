@@ -102,7 +102,7 @@ fn reduce(
     let key: Vec<usize> = (0..keys.len()).collect();
     let schema = RowSchema { columns: columns.collect(), key: key.clone() };
     let aggregates = aggregates.iter().map(|(function, argument)| Aggregate {
-        function: *function,
+        function: function.clone(),
         argument: *argument,
         distinct: false,
         filter: None,
