@@ -1,9 +1,14 @@
 //! Exact sums: neither the order of what was added nor what was taken away again shows.
 //!
 //! Owns: sums of floats without rounding until they are read, sums of integers and decimals
-//! past 128 bits, and decimal averages.
+//! past 128 bits, decimal averages, and variances.
+
+mod moments;
+mod wide;
 
 use arrow::datatypes::i256;
+
+pub use moments::ExactMoments;
 
 /// A sum or average that its type cannot hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -33,7 +33,7 @@ mod upsert;
 
 pub use arrangement::{Arrangement, BagInput, Snapshot};
 pub use dataflow::{Dataflow, RowError, TickOutput};
-pub use exact::{ExactFloatSum, ExactIntegerSum, OutOfRange};
+pub use exact::{ExactFloatSum, ExactIntegerSum, ExactMoments, OutOfRange};
 pub use plan::{
     Aggregate, AggregateFunction, FoldError, GeneralAggregate, JoinKind, Node, NodeId, Plan, SetOp,
     SortKey, Spread,

@@ -10,8 +10,8 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::window::WindowExpr;
 use thiserror::Error;
 
-pub use aggregate::{Aggregate, AggregateFunction, GeneralAggregate, Spread};
 pub(crate) use aggregate::SUM_PRECISION;
+pub use aggregate::{Aggregate, AggregateFunction, GeneralAggregate, Spread};
 
 mod aggregate;
 
