@@ -10,15 +10,15 @@
 //! - A cut is made between commits, never inside one.
 
 use std::collections::{BTreeSet, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use evert_fold::{Arrangement, Dataflow, Plan, Snapshot};
+use evert_fold::Snapshot;
 use evert_log::{Commit, CommitBody, CommitPart};
 use evert_model::{Delta, LogTime, Offset, Position, TopicId};
 
 use crate::catalog::{Catalog, Relation, ViewDef};
 use crate::errors::Errors;
+use crate::live_view::{Folded, LiveView};
 use crate::planner::{PlannedView, Planner};
 use crate::relation::RelationInput;
 use crate::sources::SourceStates;
@@ -40,75 +40,28 @@ pub struct Cut {
     pub(crate) sources: SourceStates,
 }
 
-/// A view with its state.
-pub(crate) struct LiveView {
-    pub(crate) def: Arc<ViewDef>,
-    dataflow: Dataflow,
-    rows: Arrangement,
-    /// Whether the first tick was run, which gives an aggregate without groups its row.
-    started: bool,
-    failed: Option<Arc<str>>,
-}
-
-impl LiveView {
-    pub(crate) fn new(def: Arc<ViewDef>, plan: Plan) -> Result<Self, evert_fold::FoldError> {
-        let schema = def.schema.to_arrow();
-        let rows = match &plan.key {
-            Some(key) => Arrangement::keyed(schema, key.clone()),
-            None => Arrangement::bag(schema),
-        };
-        Ok(Self { def, dataflow: Dataflow::new(plan)?, rows, started: false, failed: None })
-    }
-
-    /// Folds one tick. A panic in an operator fails this view, and nothing else.
-    pub(crate) fn fold(
-        &mut self,
-        now: LogTime,
-        inputs: &[Vec<Delta>],
-        errors: &mut Errors,
-    ) -> Vec<Delta> {
-        let idle = self.started && inputs.iter().all(Vec::is_empty);
-        if idle || self.failed.is_some() {
-            return Vec::new();
-        }
-        self.started = true;
-        let tick = catch_unwind(AssertUnwindSafe(|| {
-            let output = self.dataflow.tick(now, inputs);
-            self.rows.apply(&output.changes);
-            output
-        }));
-        match tick {
-            Ok(output) => {
-                for error in &output.errors {
-                    errors.row(&self.def.name, error);
-                }
-                output.changes
-            }
-            Err(panic) => {
-                self.fail(panic_text(panic.as_ref()).into());
-                Vec::new()
-            }
-        }
-    }
-
-    pub(crate) fn fail(&mut self, why: Arc<str>) {
-        tracing::error!(view = %self.def.name, %why, "view failed");
-        self.failed = Some(why);
-    }
-
-    pub(crate) fn memory_bytes(&self) -> usize {
-        self.dataflow.memory_bytes() + self.rows.memory_bytes()
-    }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("internal error: {}", text.unwrap_or("panic without a message"))
-}
-
 /// The changes of one tick, by relation or view.
 pub(crate) type TickDeltas = HashMap<Name, Vec<Delta>>;
+
+/// A fold on its way through the views.
+pub(crate) struct Folding {
+    deltas: TickDeltas,
+    /// The view that is next.
+    next: usize,
+}
+
+/// A view taken out of its cohort, to fold one tick.
+pub(crate) struct Job {
+    pub(crate) view: LiveView,
+    inputs: Vec<Vec<Delta>>,
+    now: LogTime,
+}
+
+impl Job {
+    pub(crate) fn run(&mut self) -> Folded {
+        self.view.fold(self.now, &self.inputs)
+    }
+}
 
 /// Relations and views with their state.
 pub(crate) struct Cohort {
@@ -260,41 +213,69 @@ impl Cohort {
     /// Folds what was read since the last call through every view, and gives the changes of each
     /// relation and view that had any.
     pub(crate) fn fold(&mut self) -> TickDeltas {
+        let mut tick = self.begin_fold();
+        while let Some(mut job) = self.next_job(&mut tick) {
+            let folded = job.run();
+            self.finish_job(&mut tick, job, folded);
+        }
+        self.end_fold(tick)
+    }
+
+    /// Folds what was read into the relations. The views are next: [`Cohort::next_job`].
+    pub(crate) fn begin_fold(&mut self) -> Folding {
         self.pending_bytes = 0;
-        let mut tick = TickDeltas::new();
+        let mut deltas = TickDeltas::new();
         for input in &mut self.relations {
             let name = input.relation.name.clone();
             let errors = &mut self.errors;
             let changes = input.fold(|error| errors.row(&name, &error));
             if !changes.is_empty() {
-                tick.insert(name, changes);
+                deltas.insert(name, changes);
             }
         }
-        for index in 0..self.views.len() {
+        Folding { deltas, next: 0 }
+    }
+
+    /// Takes the next view that has something to fold out of the cohort.
+    pub(crate) fn next_job(&mut self, tick: &mut Folding) -> Option<Job> {
+        while tick.next < self.views.len() {
+            let index = tick.next;
             self.check_inputs(index);
-            let view = &mut self.views[index];
-            let inputs: Vec<Vec<Delta>> = view
-                .def
-                .inputs
-                .iter()
-                .map(|input| tick.get(input).cloned().unwrap_or_default())
-                .collect();
-            let changes = view.fold(self.log_time, &inputs, &mut self.errors);
-            if !changes.is_empty() {
-                tick.insert(view.def.name.clone(), changes);
+            let inputs = self.views[index].inputs_of(&tick.deltas);
+            if self.views[index].is_idle(self.log_time, &inputs) {
+                tick.next += 1;
+                continue;
             }
+            let view = self.views.remove(index);
+            return Some(Job { view, inputs, now: self.log_time });
         }
+        None
+    }
+
+    /// Puts a view back where it was taken from, and hands on what it changed.
+    pub(crate) fn finish_job(&mut self, tick: &mut Folding, job: Job, folded: Folded) {
+        let name = job.view.def.name.clone();
+        self.views.insert(tick.next, job.view);
+        tick.next += 1;
+        folded.errors.iter().for_each(|error| self.errors.row(&name, error));
+        if !folded.changes.is_empty() {
+            tick.deltas.insert(name, folded.changes);
+        }
+    }
+
+    /// Ends a fold all of whose views are done.
+    pub(crate) fn end_fold(&mut self, tick: Folding) -> TickDeltas {
         self.errors.fold();
-        tick
+        tick.deltas
     }
 
     /// A view over a failed view fails too, by name.
     fn check_inputs(&mut self, index: usize) {
-        if self.views[index].failed.is_some() {
+        if self.views[index].failure().is_some() {
             return;
         }
         let failed_input = self.views[..index].iter().find(|input| {
-            input.failed.is_some() && self.views[index].def.inputs.contains(&input.def.name)
+            input.failure().is_some() && self.views[index].def.inputs.contains(&input.def.name)
         });
         if let Some(input) = failed_input {
             let why = format!("it reads \"{}\", which failed", input.def.name);
@@ -315,9 +296,9 @@ impl Cohort {
             }
         }
         for view in &self.views {
-            match &view.failed {
+            match view.failure() {
                 Some(why) => drop(failed.insert(view.def.name.clone(), Arc::clone(why))),
-                None => drop(snapshots.insert(view.def.name.clone(), view.rows.snapshot())),
+                None => drop(snapshots.insert(view.def.name.clone(), view.snapshot())),
             }
         }
         snapshots.insert(errors::name(), self.errors.snapshot());
@@ -346,20 +327,6 @@ impl Cohort {
     /// The next offset of every partition that had records, by topic.
     pub(crate) fn next_offsets(&self) -> &HashMap<TopicId, Vec<Offset>> {
         &self.next_offsets
-    }
-}
-
-impl LiveView {
-    /// A view that cannot run, kept so that its readers learn why.
-    pub(crate) fn broken(def: Arc<ViewDef>, why: &str) -> Self {
-        let schema = def.schema.to_arrow();
-        let input = evert_fold::Node::Input { index: 0, schema: Arc::clone(&schema) };
-        let plan = Plan { nodes: vec![input], output: 0, key: None };
-        let dataflow = Dataflow::new(plan).expect("a lone input is a plan");
-        let rows = Arrangement::bag(schema);
-        let mut view = Self { def, dataflow, rows, started: true, failed: None };
-        view.fail(why.into());
-        view
     }
 }
 

@@ -18,8 +18,9 @@ use evert_model::Position;
 use tokio::sync::{mpsc, watch};
 
 use crate::catalog::{Relation, ViewDef};
-use crate::cohort::{Cohort, LiveView};
+use crate::cohort::Cohort;
 use crate::hydrate::{self, Progress, RelationHydration, STEP_BYTES, Tap, ViewHydration};
+use crate::live_view::LiveView;
 use crate::reader::Reader;
 use crate::relation::RelationInput;
 use crate::shared::Shared;

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use evert_log::{Log, ReadError};
 use evert_model::{Delta, Position};
 
-use crate::cohort::{Cohort, Cut, LiveView, TickDeltas};
+use crate::cohort::{Cohort, Cut, TickDeltas};
 use crate::errors::Errors;
+use crate::live_view::LiveView;
 use crate::reader::Reader;
 use crate::relation::RelationInput;
 use crate::{Catalog, Name};
@@ -182,8 +183,7 @@ impl ViewHydration {
                 progress.add_done(delta.len() as u64);
                 let mut tick = vec![Vec::new(); inputs.len()];
                 tick[index].push(delta);
-                self.view.fold(evert_model::LogTime::default(), &tick, &mut self.errors);
-                self.errors.fold();
+                self.fold_inputs(&tick);
             }
         }
         self.load_streams(log, start.position, streams, progress)
@@ -219,10 +219,14 @@ impl ViewHydration {
     }
 
     fn fold(&mut self, tick: &TickDeltas) {
-        let inputs = self.view.def.inputs.iter();
-        let inputs: Vec<_> =
-            inputs.map(|name| tick.get(name).cloned().unwrap_or_default()).collect();
-        self.view.fold(evert_model::LogTime::default(), &inputs, &mut self.errors);
+        let inputs = self.view.inputs_of(tick);
+        self.fold_inputs(&inputs);
+    }
+
+    fn fold_inputs(&mut self, inputs: &[Vec<Delta>]) {
+        let folded = self.view.fold(evert_model::LogTime::default(), inputs);
+        let name = &self.view.def.name;
+        folded.errors.iter().for_each(|error| self.errors.row(name, error));
         self.errors.fold();
     }
 
@@ -230,8 +234,7 @@ impl ViewHydration {
     pub(crate) fn catch_up(&mut self) -> bool {
         let kept = std::mem::take(&mut *self.tap.lock());
         for tick in kept {
-            self.view.fold(evert_model::LogTime::default(), &tick, &mut self.errors);
-            self.errors.fold();
+            self.fold_inputs(&tick);
         }
         self.tap.lock().len() <= TICKS_LEFT
     }
@@ -239,12 +242,11 @@ impl ViewHydration {
     /// The view, moved into the live cohort at a cut.
     pub(crate) fn join(mut self, live: &mut Cohort) {
         while let Some(tick) = { self.tap.lock().pop_front() } {
-            self.view.fold(evert_model::LogTime::default(), &tick, &mut self.errors);
+            self.fold_inputs(&tick);
         }
         // A view over nothing, or over empty inputs, has its first tick now.
         let none = vec![Vec::new(); self.view.def.inputs.len()];
-        self.view.fold(evert_model::LogTime::default(), &none, &mut self.errors);
-        self.errors.fold();
+        self.fold_inputs(&none);
         live.absorb_errors(&self.errors.snapshot());
         live.add_view(self.view);
     }

@@ -17,6 +17,7 @@ mod encode;
 mod errors;
 mod follower;
 mod hydrate;
+mod live_view;
 mod name;
 mod planner;
 mod reader;

@@ -1,0 +1,115 @@
+//! A view with its state.
+//!
+//! Owns: one view's fold of one tick, and how it fails.
+//! Not here: where its inputs come from (`cohort`, `lane`, `hydrate`).
+//!
+//! Invariants
+//! - A panic in an operator fails this view, and nothing else.
+//! - After a failure nothing changes any more.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use evert_fold::{Arrangement, Dataflow, Plan, RowError, Snapshot};
+use evert_model::{Delta, LogTime};
+
+use crate::catalog::ViewDef;
+use crate::cohort::TickDeltas;
+
+/// A view with its state.
+pub(crate) struct LiveView {
+    pub(crate) def: Arc<ViewDef>,
+    dataflow: Dataflow,
+    rows: Arrangement,
+    /// Whether the first tick was run, which gives an aggregate without groups its row.
+    started: bool,
+    failed: Option<Arc<str>>,
+}
+
+/// What one tick changed.
+#[derive(Default)]
+pub(crate) struct Folded {
+    pub(crate) changes: Vec<Delta>,
+    /// Rows that fell out, or came back.
+    pub(crate) errors: Vec<RowError>,
+}
+
+impl LiveView {
+    pub(crate) fn new(def: Arc<ViewDef>, plan: Plan) -> Result<Self, evert_fold::FoldError> {
+        let schema = def.schema.to_arrow();
+        let rows = match &plan.key {
+            Some(key) => Arrangement::keyed(schema, key.clone()),
+            None => Arrangement::bag(schema),
+        };
+        Ok(Self { def, dataflow: Dataflow::new(plan)?, rows, started: false, failed: None })
+    }
+
+    /// A view that cannot run, kept so that its readers learn why.
+    pub(crate) fn broken(def: Arc<ViewDef>, why: &str) -> Self {
+        let schema = def.schema.to_arrow();
+        let input = evert_fold::Node::Input { index: 0, schema: Arc::clone(&schema) };
+        let plan = Plan { nodes: vec![input], output: 0, key: None };
+        let dataflow = Dataflow::new(plan).expect("a lone input is a plan");
+        let rows = Arrangement::bag(schema);
+        let mut view = Self { def, dataflow, rows, started: true, failed: None };
+        view.fail(why.into());
+        view
+    }
+
+    /// What a tick holds for this view, in the order of its inputs.
+    pub(crate) fn inputs_of(&self, tick: &TickDeltas) -> Vec<Vec<Delta>> {
+        let inputs = self.def.inputs.iter();
+        inputs.map(|input| tick.get(input).cloned().unwrap_or_default()).collect()
+    }
+
+    /// Whether a tick that ends at `now` changes nothing here.
+    pub(crate) fn is_idle(&self, now: LogTime, inputs: &[Vec<Delta>]) -> bool {
+        let due = self.dataflow.due().is_some_and(|due| due <= now);
+        self.failed.is_some() || (self.started && !due && inputs.iter().all(Vec::is_empty))
+    }
+
+    /// Folds one tick.
+    pub(crate) fn fold(&mut self, now: LogTime, inputs: &[Vec<Delta>]) -> Folded {
+        if self.is_idle(now, inputs) {
+            return Folded::default();
+        }
+        self.started = true;
+        let tick = catch_unwind(AssertUnwindSafe(|| {
+            let output = self.dataflow.tick(now, inputs);
+            self.rows.apply(&output.changes);
+            output
+        }));
+        match tick {
+            Ok(output) => Folded { changes: output.changes, errors: output.errors },
+            Err(panic) => {
+                self.fail(panic_text(panic.as_ref()).into());
+                Folded::default()
+            }
+        }
+    }
+
+    pub(crate) fn fail(&mut self, why: Arc<str>) {
+        tracing::error!(view = %self.def.name, %why, "view failed");
+        self.failed = Some(why);
+    }
+
+    /// Why it stopped, if it has.
+    pub(crate) fn failure(&self) -> Option<&Arc<str>> {
+        self.failed.as_ref()
+    }
+
+    /// Its rows as of the last fold.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.rows.snapshot()
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.dataflow.memory_bytes() + self.rows.memory_bytes()
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("internal error: {}", text.unwrap_or("panic without a message"))
+}
