@@ -36,7 +36,7 @@ pub use dataflow::{Dataflow, RowError, TickOutput};
 pub use exact::{ExactFloatSum, ExactIntegerSum, ExactMoments, OutOfRange};
 pub use plan::{
     Aggregate, AggregateFunction, FoldError, GeneralAggregate, JoinKind, Node, NodeId, Plan, SetOp,
-    SortKey, Spread,
+    SortKey, Spread, column,
 };
 pub use state::{OperatorState, StateError, StateSink};
 pub use upsert::{Upsert, UpsertBatch};

@@ -29,6 +29,11 @@ pub struct Plan {
     pub key: Option<Vec<usize>>,
 }
 
+/// A column as an expression, for plans that are made by hand.
+pub fn column(name: &str, index: usize) -> Arc<dyn PhysicalExpr> {
+    Arc::new(datafusion_physical_expr::expressions::Column::new(name, index))
+}
+
 /// One operator.
 #[derive(Clone, Debug)]
 pub enum Node {

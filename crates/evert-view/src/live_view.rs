@@ -93,6 +93,11 @@ impl LiveView {
         self.failed = Some(why);
     }
 
+    /// The log time at which its rows change without new facts.
+    pub(crate) fn due(&self) -> Option<LogTime> {
+        if self.failed.is_some() { None } else { self.dataflow.due() }
+    }
+
     /// Why it stopped, if it has.
     pub(crate) fn failure(&self) -> Option<&Arc<str>> {
         self.failed.as_ref()
