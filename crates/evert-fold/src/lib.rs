@@ -26,9 +26,12 @@ mod reduce;
 mod row_text;
 mod rows;
 mod session;
+mod set_op;
 mod slots;
 mod state;
 mod temporal;
+mod unnest;
+mod unsaved;
 mod upsert;
 
 pub use arrangement::{Arrangement, BagInput, Snapshot};
