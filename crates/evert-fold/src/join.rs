@@ -7,7 +7,6 @@
 //! of one key apart.
 
 mod pairs;
-mod saved;
 mod shape;
 mod side;
 mod step;

@@ -17,7 +17,6 @@ use crate::key_index::KeyIndex;
 use crate::keys::{KeyCodec, KeyRows};
 use crate::matches::Matches;
 use crate::rows::columns_of;
-use crate::unsaved::Unsaved;
 
 /// What a side has to keep.
 #[derive(Clone, Copy, Debug)]
@@ -38,15 +37,15 @@ pub(super) struct Side {
     null_key: Vec<u8>,
     row_codec: KeyCodec,
     matching: Matching,
-    pub(super) keys: KeyIndex,
+    keys: KeyIndex,
     /// By key slot.
     matches: Vec<Matches>,
     /// Held by lists of matches.
     list_bytes: usize,
     /// Keys that have lost their last row.
     emptied: Vec<u32>,
-    pub(super) keeps_rows: bool,
-    pub(super) rows: KeyIndex,
+    keeps_rows: bool,
+    rows: KeyIndex,
     /// By row slot.
     held: Vec<Held>,
     /// By key slot: how many rows the key has.
@@ -55,8 +54,6 @@ pub(super) struct Side {
     pub(super) total: Totals,
     /// By row slot: how many matches the row has.
     pub(super) counts: Option<Tally>,
-    /// Of rows, or of keys if only keys are held.
-    pub(super) unsaved: Option<Unsaved>,
 }
 
 /// Rows of a side by what a NULL matches.
@@ -124,7 +121,6 @@ impl Side {
             totals: keeps.totals.then(Tally::default),
             total: Totals::default(),
             counts: keeps.counts.then(Tally::default),
-            unsaved: None,
         })
     }
 
@@ -196,26 +192,6 @@ impl Side {
         self.held[row as usize].weight
     }
 
-    /// The key of a held row.
-    pub(super) fn key_of(&self, row: u32) -> &[u8] {
-        self.keys.get(self.held[row as usize].key)
-    }
-
-    /// How many matches a held row has.
-    pub(super) fn match_count(&self, row: u32) -> i64 {
-        self.counts.as_ref().map_or(0, |counts| counts.get(row))
-    }
-
-    /// Rows whose matches were counted anew since the last call, with their counts before.
-    pub(super) fn take_recounted(&mut self) -> Vec<(u32, i64)> {
-        let Some(counts) = &mut self.counts else { return Vec::new() };
-        let changed = counts.take_changed();
-        if let Some(unsaved) = &mut self.unsaved {
-            changed.iter().for_each(|&(row, _)| unsaved.change(row));
-        }
-        changed
-    }
-
     /// The columns of held rows.
     pub(super) fn decode(&self, rows: &[u32]) -> Vec<ArrayRef> {
         self.row_codec.decode(rows.iter().map(|&row| self.rows.get(row)))
@@ -240,8 +216,7 @@ impl Side {
         }
     }
 
-    /// Counts rows of a key.
-    pub(super) fn count(&mut self, key: &[u8], is_null: bool, weight: i64) {
+    fn count(&mut self, key: &[u8], is_null: bool, weight: i64) {
         let slot = self.find_or_insert_key(key);
         let totals = self.totals.as_mut().expect("totals are kept");
         totals.add(slot, weight);
@@ -251,11 +226,6 @@ impl Side {
         }
         if totals.get(slot) == 0 {
             self.emptied.push(slot);
-        }
-        if !self.keeps_rows
-            && let Some(unsaved) = &mut self.unsaved
-        {
-            unsaved.change(slot);
         }
     }
 
@@ -267,12 +237,8 @@ impl Side {
         slot
     }
 
-    /// Changes how often a row is held; a new row has `count` matches.
-    pub(super) fn change(&mut self, key: &[u8], row: &[u8], weight: i64, count: i64) {
+    fn change(&mut self, key: &[u8], row: &[u8], weight: i64, count: i64) {
         let (row, is_new) = self.rows.find_or_insert(row);
-        if let Some(unsaved) = &mut self.unsaved {
-            unsaved.change(row);
-        }
         if is_new {
             let key = self.find_or_insert_key(key);
             let at = self.with_matches(key, |matches| matches.push(row));
@@ -289,9 +255,6 @@ impl Side {
         held.weight += weight;
         if held.weight == 0 {
             let Held { key, at, .. } = *held;
-            if let Some(unsaved) = &mut self.unsaved {
-                unsaved.remove(row, self.rows.get(row));
-            }
             self.rows.remove(row);
             if let Some(moved) = self.with_matches(key, |matches| matches.remove(at)) {
                 self.held[moved as usize].at = at;
@@ -321,11 +284,6 @@ impl Side {
         for slot in emptied {
             let has_rows = !self.matches[slot as usize].as_slice().is_empty();
             if !has_rows && self.totals.as_ref().is_none_or(|totals| totals.get(slot) == 0) {
-                if !self.keeps_rows
-                    && let Some(unsaved) = &mut self.unsaved
-                {
-                    unsaved.remove(slot, self.keys.get(slot));
-                }
                 self.keys.remove(slot);
             }
         }
@@ -344,7 +302,6 @@ impl Side {
             + self.list_bytes
             + self.totals.as_ref().map_or(0, Tally::memory_bytes)
             + self.counts.as_ref().map_or(0, Tally::memory_bytes)
-            + self.unsaved.as_ref().map_or(0, Unsaved::memory_bytes)
     }
 }
 

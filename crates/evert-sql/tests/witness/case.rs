@@ -1,0 +1,294 @@
+//! A case: a world, a cut of its history, one query; and what came of comparing the two answers.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::choices::{Choices, shrink};
+use crate::folded::{Moment, Tick, View, cut, time_at};
+use crate::grammar::{NOW, Query, query};
+use crate::postgres::{Answer, Connection};
+use crate::rows::{self, Row};
+use crate::world::{Present, World};
+
+/// What came of a case.
+#[derive(Clone, Debug)]
+pub(crate) enum Verdict {
+    /// Equal at this many positions.
+    Equal(usize),
+    /// The planner says that it cannot be a view.
+    Refused(String),
+    /// Neither answer tells anything: the grammar made what Postgres does not take.
+    Invalid(String),
+    /// A row cannot be evaluated, so that there is no batch answer.
+    Errors,
+    /// The view is wrong, or there is none though there should be.
+    Wrong(Wrong),
+}
+
+/// What is wrong.
+#[derive(Clone, Debug)]
+pub(crate) enum Wrong {
+    /// The planner fails with another error than "not supported".
+    Rejected(String),
+    /// The planner or the fold panics.
+    Panicked(String),
+    /// The answers differ after this many commits.
+    Different { commits: usize, ours: Vec<Row>, theirs: Vec<Row> },
+}
+
+impl Wrong {
+    /// What shrinking must keep.
+    fn class(&self) -> String {
+        let head = |text: &str| text.chars().take(24).collect::<String>();
+        match self {
+            Self::Rejected(what) => format!("rejected {}", head(what)),
+            Self::Panicked(what) => format!("panicked {}", head(what)),
+            Self::Different { .. } => "different".to_owned(),
+        }
+    }
+}
+
+/// A world and a cut of its history.
+pub(crate) struct Setting {
+    pub(crate) world: World,
+    pub(crate) ticks: Vec<Tick>,
+}
+
+impl Setting {
+    pub(crate) fn new(choices: &mut Choices) -> Self {
+        let world = World::random(choices);
+        let ticks = cut(&world, choices);
+        Self { world, ticks }
+    }
+
+    /// Postgres's answers to queries at each compared position.
+    pub(crate) async fn answers(
+        &self,
+        postgres: &Connection,
+        queries: &[Query],
+    ) -> Vec<Vec<Answer>> {
+        postgres.begin(&self.world.create()).await;
+        let (mut present, mut from) = (Present::nothing(&self.world), 0);
+        let mut answers = Vec::new();
+        for tick in &self.ticks {
+            for commit in &self.world.commits[from..tick.until] {
+                present.apply(&self.world, commit);
+            }
+            from = tick.until;
+            if tick.compared {
+                postgres.run(&self.replace(&present)).await;
+                let now = clock(time_at(&self.world, tick.until));
+                let texts = queries.iter().map(|query| query.theirs.replace(NOW, &now));
+                answers.push(postgres.answers(&texts.collect::<Vec<_>>()).await);
+            }
+        }
+        answers
+    }
+
+    /// Statements that make Postgres's tables hold these rows.
+    fn replace(&self, present: &Present) -> String {
+        let mut sql = String::new();
+        for (index, table) in self.world.tables.iter().enumerate() {
+            sql.push_str(&format!("DELETE FROM {};\n", table.name));
+            let rows: Vec<String> = present.rows(index).map(|row| table.literals(row)).collect();
+            if !rows.is_empty() {
+                sql.push_str(&format!("INSERT INTO {} VALUES {};\n", table.name, rows.join(", ")));
+            }
+        }
+        sql
+    }
+
+    /// Folds a query and compares it with Postgres's answers at each position.
+    pub(crate) fn judge(&self, query: &Query, answers: &[&Answer]) -> Verdict {
+        let folded = catch_unwind(AssertUnwindSafe(|| {
+            let view = View::plan(&query.ours, &self.world)?;
+            Ok((view.kinds(), view.fold(&self.world, &self.ticks)))
+        }));
+        let (kinds, moments) = match folded {
+            Ok(Ok(folded)) => folded,
+            Ok(Err(error)) => return rejected(&error, answers),
+            Err(panic) => return Verdict::Wrong(Wrong::Panicked(message(&*panic))),
+        };
+        let compared: Vec<&Tick> = self.ticks.iter().filter(|tick| tick.compared).collect();
+        let (mut equal, mut errors) = (0, 0);
+        for ((tick, moment), answer) in compared.iter().zip(&moments).zip(answers) {
+            match judge_moment(query, &kinds, moment, answer) {
+                Ok(true) => equal += 1,
+                Ok(false) => errors += 1,
+                Err(Verdict::Wrong(Wrong::Different { ours, theirs, .. })) => {
+                    let commits = tick.until;
+                    return Verdict::Wrong(Wrong::Different { commits, ours, theirs });
+                }
+                Err(verdict) => return verdict,
+            }
+        }
+        if equal == 0 && errors > 0 { Verdict::Errors } else { Verdict::Equal(equal) }
+    }
+
+    /// Runs one query by itself.
+    pub(crate) async fn run(&self, postgres: &Connection, query: &Query) -> Verdict {
+        let answers = self.answers(postgres, std::slice::from_ref(query)).await;
+        self.judge(query, &answers.iter().map(|answers| &answers[0]).collect::<Vec<_>>())
+    }
+}
+
+fn rejected(error: &evert_view::PlanError, answers: &[&Answer]) -> Verdict {
+    if let Some(Err((code, what))) = answers.iter().find(|answer| is_invalid(answer)) {
+        return Verdict::Invalid(format!("{code} {what}"));
+    }
+    match error.sqlstate {
+        "0A000" => Verdict::Refused(error.message.clone()),
+        code => Verdict::Wrong(Wrong::Rejected(format!("{code} {}", error.message))),
+    }
+}
+
+/// Whether Postgres does not take the query whatever the rows. Class 22 is about rows, 21 about
+/// subqueries of several rows.
+fn is_invalid(answer: &Answer) -> bool {
+    matches!(answer, Err((code, _)) if !code.starts_with("22") && !code.starts_with("21"))
+}
+
+/// Whether the answers are equal (`true`) or rows in error leave nothing to compare (`false`).
+fn judge_moment(
+    query: &Query,
+    kinds: &[rows::Kind],
+    moment: &Moment,
+    answer: &Answer,
+) -> Result<bool, Verdict> {
+    let theirs = match answer {
+        Ok(rows) => rows,
+        Err((code, what)) if is_invalid(answer) => {
+            return Err(Verdict::Invalid(format!("{code} {what}")));
+        }
+        Err(_) => return Ok(false),
+    };
+    if moment.errors != 0 && !query.poisoned {
+        return Ok(false);
+    }
+    let canonical = |row: &Row| -> Row {
+        let cells = row.iter().zip(kinds);
+        cells.map(|(cell, kind)| cell.as_deref().map(|text| kind.canonical(text))).collect()
+    };
+    let theirs: Vec<Row> = theirs.iter().map(canonical).collect();
+    if rows::equal(&moment.rows, &theirs, &query.rounded) {
+        return Ok(true);
+    }
+    let ours = moment.rows.clone();
+    Err(Verdict::Wrong(Wrong::Different { commits: 0, ours, theirs }))
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_else(|| "a panic without words".to_owned())
+}
+
+/// A moment as Postgres reads it.
+fn clock(micros: i64) -> String {
+    let at = chrono::DateTime::from_timestamp_micros(micros).expect("a moment of this century");
+    at.format("%Y-%m-%d %H:%M:%S%.6f").to_string()
+}
+
+/// The seeds of a case.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seeds {
+    pub(crate) world: u64,
+    pub(crate) query: u64,
+}
+
+/// A case as its choices.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) world: Vec<u32>,
+    pub(crate) query: Vec<u32>,
+}
+
+impl Case {
+    pub(crate) fn of(seeds: Seeds) -> Self {
+        let mut world = Choices::random(seeds.world);
+        let setting = Setting::new(&mut world);
+        let mut choices = Choices::random(seeds.query);
+        query(&setting.world, &mut choices);
+        Self { world: world.taken(), query: choices.taken() }
+    }
+
+    fn parts(&self) -> (Setting, Query) {
+        let setting = Setting::new(&mut Choices::replay(self.world.clone()));
+        let query = query(&setting.world, &mut Choices::replay(self.query.clone()));
+        (setting, query)
+    }
+
+    pub(crate) async fn run(&self, postgres: &Connection) -> Verdict {
+        let (setting, query) = self.parts();
+        setting.run(postgres, &query).await
+    }
+
+    /// The simplest case that is wrong in the same way.
+    pub(crate) fn shrink(
+        mut self,
+        wrong: &Wrong,
+        tries: usize,
+        run: &dyn Fn(&Self) -> Verdict,
+    ) -> Self {
+        let same = |case: &Self| {
+            let verdict = catch_unwind(AssertUnwindSafe(|| run(case)));
+            matches!(verdict, Ok(Verdict::Wrong(found)) if found.class() == wrong.class())
+        };
+        for _ in 0..2 {
+            let world = self.world.clone();
+            self.query = shrink(self.query.clone(), tries, &mut |query| {
+                same(&Self { world: world.clone(), query: query.to_vec() })
+            });
+            let query = self.query.clone();
+            self.world = shrink(self.world.clone(), tries, &mut |world| {
+                same(&Self { world: world.to_vec(), query: query.clone() })
+            });
+        }
+        self
+    }
+
+    /// The case as a script that repeats it.
+    pub(crate) fn script(&self, wrong: &Wrong) -> String {
+        let (setting, query) = self.parts();
+        let world = &setting.world;
+        let used: BTreeSet<usize> = (0..world.tables.len())
+            .filter(|table| query.ours.contains(&format!("{} AS x", world.tables[*table].name)))
+            .collect();
+        let mut out = world.create();
+        out.push_str(&format!("CREATE MATERIALIZED VIEW v AS\n  {};\n", query.ours));
+        let (mut present, mut from) = (Present::nothing(world), 0);
+        for tick in &setting.ticks {
+            let mut changes = String::new();
+            for commit in &world.commits[from..tick.until] {
+                for (table, delta) in present.apply(world, commit).iter().enumerate() {
+                    if !used.contains(&table) {
+                        continue;
+                    }
+                    let name = world.tables[table].name;
+                    for (row, weight) in delta {
+                        let row = world.tables[table].literals(*row);
+                        changes.push_str(&format!("  {weight:+} {name} {row}\n"));
+                    }
+                }
+            }
+            from = tick.until;
+            let now = clock(time_at(world, tick.until));
+            let compared = if tick.compared { ", compared" } else { "" };
+            out.push_str(&format!(
+                "-- tick until commit {} at {now}{compared}\n{changes}",
+                tick.until
+            ));
+        }
+        out.push_str(&format!("-- Postgres: {}\n", query.theirs));
+        match wrong {
+            Wrong::Rejected(what) => out.push_str(&format!("-- rejected: {what}\n")),
+            Wrong::Panicked(what) => out.push_str(&format!("-- panicked: {what}\n")),
+            Wrong::Different { commits, ours, theirs } => out.push_str(&format!(
+                "-- after {commits} commits the view holds\n{}-- Postgres answers\n{}",
+                rows::shown(ours),
+                rows::shown(theirs)
+            )),
+        }
+        out
+    }
+}

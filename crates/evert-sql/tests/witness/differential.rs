@@ -1,0 +1,180 @@
+//! The differential test: thousands of random views, each against Postgres's answer.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::case::{Case, Seeds, Setting, Verdict, Wrong};
+use crate::choices::Choices;
+use crate::grammar::query;
+use crate::postgres::{Connection, Postgres};
+
+/// Queries that share a world.
+const QUERIES_A_WORLD: u64 = 25;
+const THREADS: usize = 2;
+/// Wrong cases after which the rest is left.
+const WRONG_MAX: usize = 40;
+/// Wrong cases that are shrunk and printed.
+const SHOWN_MAX: usize = 6;
+const SHRINK_TRIES: usize = 400;
+
+/// At most this many of a hundred queries may be refused, ...
+const REFUSED_PERCENT_MAX: usize = 8;
+/// ... may be none of Postgres's, ...
+const INVALID_PERCENT_MAX: usize = 3;
+/// ... or may have nothing to compare because of rows in error.
+const ERRORS_PERCENT_MAX: usize = 6;
+
+/// What came of all cases.
+#[derive(Default)]
+struct Tally {
+    queries: usize,
+    positions: usize,
+    errors: usize,
+    refused: BTreeMap<String, usize>,
+    invalid: BTreeMap<String, usize>,
+    /// For each construct: views that were equal, and views in all.
+    constructs: BTreeMap<&'static str, (usize, usize)>,
+    wrong: Vec<(Seeds, Wrong)>,
+}
+
+fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")),
+        Err(_) => default,
+    }
+}
+
+#[test]
+#[ignore = "waits for the operators"]
+fn views_equal_postgres() {
+    let seed: u64 = setting("EVERT_SEED", 1);
+    let queries: u64 = setting("EVERT_WITNESS_QUERIES", 5000);
+    println!("EVERT_SEED={seed} EVERT_WITNESS_QUERIES={queries}");
+    let started = std::time::Instant::now();
+    let postgres = Postgres::start();
+    let worlds = AtomicU64::new(seed);
+    let end = seed + queries.div_ceil(QUERIES_A_WORLD);
+    let tally = Mutex::new(Tally::default());
+    quietly(|| {
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (postgres, worlds, tally) = (&postgres, &worlds, &tally);
+                scope.spawn(move || {
+                    runtime().block_on(async {
+                        let connection = postgres.connect(&format!("w{thread}")).await;
+                        work(&connection, worlds, end, tally).await;
+                    });
+                });
+            }
+        });
+    });
+    let tally = tally.into_inner().expect("no worker panics");
+    println!("{:.1?}", started.elapsed());
+    report(&tally);
+    let shown = quietly(|| show_wrong(&postgres, &tally.wrong));
+    assert!(tally.wrong.is_empty(), "{} views are wrong\n{shown}", tally.wrong.len());
+    let bound = |percent: usize| (tally.queries * percent / 100).max(3);
+    let refused: usize = tally.refused.values().sum();
+    assert!(refused <= bound(REFUSED_PERCENT_MAX), "{refused} queries were refused");
+    let invalid: usize = tally.invalid.values().sum();
+    assert!(invalid <= bound(INVALID_PERCENT_MAX), "Postgres refused {invalid} queries");
+    assert!(tally.errors <= bound(ERRORS_PERCENT_MAX), "{} cases in error", tally.errors);
+    if queries >= 5000 {
+        for (construct, (equal, all)) in &tally.constructs {
+            assert!(equal * 2 > *all, "only {equal} of {all} views with {construct} were compared");
+        }
+    }
+}
+
+/// Without a word for each panic: those of the code under test are caught and reported.
+fn quietly<T>(run: impl FnOnce() -> T) -> T {
+    let hook = std::panic::take_hook();
+    if std::env::var_os("EVERT_WITNESS_PANICS").is_none() {
+        std::panic::set_hook(Box::new(|_| {}));
+    }
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+    std::panic::set_hook(hook);
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+async fn work(postgres: &Connection, worlds: &AtomicU64, end: u64, tally: &Mutex<Tally>) {
+    loop {
+        let world = worlds.fetch_add(1, Ordering::Relaxed);
+        let full = |tally: &Mutex<Tally>| {
+            tally.lock().map_or(true, |tally| tally.wrong.len() >= WRONG_MAX)
+        };
+        if world >= end || full(tally) {
+            return;
+        }
+        let setting = Setting::new(&mut Choices::random(world));
+        let seeds: Vec<Seeds> = (0..QUERIES_A_WORLD)
+            .map(|index| Seeds { world, query: world * 1_000_003 + index })
+            .collect();
+        let draw = |seeds: &Seeds| query(&setting.world, &mut Choices::random(seeds.query));
+        let queries: Vec<_> = seeds.iter().map(draw).collect();
+        let answers = setting.answers(postgres, &queries).await;
+        for (index, (query, seeds)) in queries.iter().zip(seeds).enumerate() {
+            let answers: Vec<_> = answers.iter().map(|answers| &answers[index]).collect();
+            let verdict = setting.judge(query, &answers);
+            let mut tally = tally.lock().expect("no worker panics");
+            tally.queries += 1;
+            let equal = matches!(verdict, Verdict::Equal(_));
+            for construct in &query.constructs {
+                let counts = tally.constructs.entry(construct).or_default();
+                counts.0 += usize::from(equal);
+                counts.1 += 1;
+            }
+            match verdict {
+                Verdict::Equal(positions) => tally.positions += positions,
+                Verdict::Refused(what) => *tally.refused.entry(what).or_default() += 1,
+                Verdict::Invalid(what) => *tally.invalid.entry(what).or_default() += 1,
+                Verdict::Errors => tally.errors += 1,
+                Verdict::Wrong(wrong) => tally.wrong.push((seeds, wrong)),
+            }
+        }
+    }
+}
+
+fn report(tally: &Tally) {
+    println!(
+        "{} views, {} answers equal, {} with rows in error only",
+        tally.queries, tally.positions, tally.errors
+    );
+    for (construct, (equal, all)) in &tally.constructs {
+        println!("  {equal:5} of {all:5} with {construct}");
+    }
+    for (title, counts) in [("refused", &tally.refused), ("not Postgres's", &tally.invalid)] {
+        println!("{title}: {}", counts.values().sum::<usize>());
+        let mut counts: Vec<_> = counts.iter().collect();
+        counts.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        for (what, count) in counts.into_iter().take(40) {
+            println!("  {count:5} {what}");
+        }
+    }
+}
+
+/// Scripts of wrong cases, shrunk.
+fn show_wrong(postgres: &Postgres, wrong: &[(Seeds, Wrong)]) -> String {
+    if wrong.is_empty() {
+        return String::new();
+    }
+    let runtime = runtime();
+    let connection = runtime.block_on(postgres.connect("shrink"));
+    let run = |case: &Case| runtime.block_on(case.run(&connection));
+    let mut shown = String::new();
+    for (seeds, wrong) in wrong.iter().take(setting("EVERT_WITNESS_SHOWN", SHOWN_MAX)) {
+        let case = Case::of(*seeds).shrink(wrong, SHRINK_TRIES, &run);
+        let script = match run(&case) {
+            Verdict::Wrong(wrong) => case.script(&wrong),
+            other => format!("-- not wrong when run again: {other:?}\n"),
+        };
+        let world = seeds.world;
+        shown.push_str(&format!("\n-- EVERT_SEED={world} EVERT_WITNESS_QUERIES=1\n{script}"));
+    }
+    shown
+}

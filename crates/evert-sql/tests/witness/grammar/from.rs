@@ -1,0 +1,113 @@
+//! FROM: relations, joins of every kind, SELECTs in parentheses.
+
+use super::{Col, Grammar};
+use crate::world::Ty;
+
+/// A FROM clause and the columns that it gives.
+pub(super) struct From {
+    pub(super) sql: String,
+    pub(super) scope: Vec<Col>,
+}
+
+impl Grammar<'_> {
+    /// A relation under a name of its own.
+    pub(super) fn relation(&mut self) -> From {
+        let tables = &self.world.tables;
+        let table = &tables[self.choices.below(tables.len())];
+        let alias = self.name("x");
+        let scope = table
+            .columns
+            .iter()
+            .map(|(name, ty)| Col { sql: format!("{alias}.{name}"), ty: *ty })
+            .collect();
+        From { sql: format!("{} AS {alias}", table.name), scope }
+    }
+
+    /// A relation, or a SELECT of which the columns that are the same everywhere can be named.
+    fn source(&mut self) -> From {
+        if !self.choices.one_in(6) {
+            return self.relation();
+        }
+        let Some(body) = self.inner_body() else { return self.relation() };
+        self.note("derived table");
+        let alias = self.name("x");
+        let columns = body.columns.iter().enumerate();
+        let scope = columns
+            .filter(|(_, column)| column.plain)
+            .map(|(index, column)| Col { sql: format!("{alias}.o{index}"), ty: column.ty })
+            .collect();
+        From { sql: format!("({}) AS {alias}", body.sql), scope }
+    }
+
+    /// A FROM clause of one to three sources.
+    pub(super) fn from(&mut self) -> From {
+        let mut from = self.source();
+        for _ in 0..self.choices.weighted(&[(10, 0), (7, 1), (2, 2)]) {
+            from = self.join(from);
+        }
+        from
+    }
+
+    fn join(&mut self, left: From) -> From {
+        let right = self.source();
+        let mut scope = left.scope.clone();
+        scope.extend(right.scope.iter().cloned());
+        let kind = self.choices.weighted(&[
+            (6, "JOIN"),
+            (6, "LEFT JOIN"),
+            (3, "RIGHT JOIN"),
+            (3, "FULL JOIN"),
+            (1, "CROSS JOIN"),
+        ]);
+        self.note(match kind {
+            "JOIN" => "inner join",
+            "LEFT JOIN" => "left join",
+            "RIGHT JOIN" => "right join",
+            "FULL JOIN" => "full join",
+            _ => "cross join",
+        });
+        if kind == "CROSS JOIN" {
+            return From { sql: format!("{} CROSS JOIN {}", left.sql, right.sql), scope };
+        }
+        // Postgres joins FULL on equality only.
+        let equal = self.equality(&left.scope, &right.scope);
+        let on = match equal {
+            Some(equal) if kind == "FULL JOIN" => equal,
+            Some(equal) => match self.choices.weighted(&[(6, 0), (3, 1), (1, 2), (1, 3)]) {
+                1 => format!("{equal} AND {}", self.comparison(&scope, 1)),
+                2 => {
+                    self.note("non-equi join");
+                    self.comparison(&scope, 1)
+                }
+                3 => {
+                    let other = self.equality(&left.scope, &right.scope);
+                    format!("{equal} AND {}", other.unwrap_or_else(|| "true".to_owned()))
+                }
+                _ => equal,
+            },
+            None => "1 = 1".to_owned(),
+        };
+        From { sql: format!("{} {kind} {} ON {on}", left.sql, right.sql), scope }
+    }
+
+    /// A left column equal to a right one of its type.
+    pub(super) fn equality(&mut self, left: &[Col], right: &[Col]) -> Option<String> {
+        let pairs: Vec<_> = left
+            .iter()
+            .flat_map(|l| right.iter().map(move |r| (l, r)))
+            .filter(|(l, r)| l.ty == r.ty && !matches!(l.ty, Ty::Json | Ty::Bool))
+            .map(|(l, r)| format!("{} = {}", l.sql, r.sql))
+            .collect();
+        if pairs.is_empty() { None } else { Some(self.choices.pick(&pairs)) }
+    }
+
+    /// ` WHERE ...`, at times.
+    pub(super) fn filter(&mut self, scope: &[Col]) -> String {
+        let condition = match self.choices.weighted(&[(5, 0), (5, 1), (3, 2)]) {
+            0 => return String::new(),
+            1 => self.condition(scope, 2),
+            _ => self.subquery_condition(scope),
+        };
+        format!(" WHERE {condition}")
+    }
+}
