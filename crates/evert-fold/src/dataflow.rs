@@ -11,8 +11,10 @@ use crate::project::Projection;
 use crate::reduce::Reduce;
 use crate::rows::batch_of;
 use crate::session::Session;
+use crate::set_op::SetOperation;
 use crate::state::{Keeping, OperatorState, StateError, StateSink};
 use crate::temporal::TemporalFilter;
+use crate::unnest::Unnest;
 use std::sync::Arc;
 
 /// A row that could not be evaluated (overflow, division by zero, a failed cast), or a group
@@ -34,6 +36,9 @@ pub struct TickOutput {
     pub changes: Vec<Delta>,
     /// Rows that fell out, or came back.
     pub errors: Vec<RowError>,
+    /// Why the view cannot go on: an operator has met a limit of its own. Nothing that the tick
+    /// gives counts then, and there may be no further tick.
+    pub failed: Option<String>,
 }
 
 /// A plan with its state.
@@ -58,6 +63,8 @@ enum Operator {
     Union { inputs: Vec<NodeId>, schema: SchemaRef },
     TemporalFilter { input: NodeId, filter: Box<TemporalFilter> },
     Session { input: NodeId, session: Box<Session> },
+    SetOp { left: NodeId, right: NodeId, operation: Box<SetOperation> },
+    Unnest { input: NodeId, unnest: Unnest },
 }
 
 impl Dataflow {
@@ -79,7 +86,10 @@ impl Dataflow {
             .collect::<Result<Vec<_>, _>>()?;
         let output_schema = Arc::clone(&schemas[plan.output]);
         Ok(Self {
-            is_consolidated: matches!(operators[plan.output], Operator::Reduce { .. }),
+            is_consolidated: matches!(
+                operators[plan.output],
+                Operator::Reduce { .. } | Operator::SetOp { .. }
+            ),
             output_codec: KeyCodec::of_schema(&output_schema)?,
             operators,
             readers,
@@ -107,7 +117,7 @@ impl Dataflow {
         } else {
             consolidate(changes, &self.output_codec, &self.output_schema)
         };
-        TickOutput { changes, errors: cancel_errors(errors) }
+        TickOutput { changes, errors: cancel_errors(errors), failed: None }
     }
 
     /// The schema of the changes.
@@ -232,10 +242,13 @@ impl Operator {
     /// How its state is kept beyond the process.
     fn keeping(&mut self) -> Keeping<'_> {
         match self {
-            Self::Input { .. } | Self::FilterProject { .. } | Self::Union { .. } => {
-                Keeping::Nothing
-            }
-            Self::Join { .. } | Self::Reduce { .. } => Keeping::Unkept,
+            Self::Input { .. }
+            | Self::FilterProject { .. }
+            | Self::Union { .. }
+            | Self::Unnest { .. } => Keeping::Nothing,
+            Self::Reduce { .. } => Keeping::Unkept,
+            Self::Join { join, .. } => Keeping::Entries(join.as_mut()),
+            Self::SetOp { operation, .. } => Keeping::Entries(operation.as_mut()),
             Self::TemporalFilter { filter, .. } => Keeping::Entries(filter.as_mut()),
             Self::Session { session, .. } => Keeping::Entries(session.as_mut()),
         }
@@ -244,7 +257,13 @@ impl Operator {
     /// What it is called, and how many rows and bytes it holds.
     fn size(&self) -> Option<(&'static str, usize, usize)> {
         match self {
-            Self::Input { .. } | Self::FilterProject { .. } | Self::Union { .. } => None,
+            Self::Input { .. }
+            | Self::FilterProject { .. }
+            | Self::Union { .. }
+            | Self::Unnest { .. } => None,
+            Self::SetOp { operation, .. } => {
+                Some(("set operation", operation.len(), operation.memory_bytes()))
+            }
             Self::Join { join, .. } => Some(("join", join.len(), join.memory_bytes())),
             Self::Reduce { reduce, .. } => Some(("reduce", reduce.len(), reduce.memory_bytes())),
             Self::TemporalFilter { filter, .. } => {
@@ -285,6 +304,14 @@ impl Operator {
                 Self::Reduce { input: *input, reduce: Box::new(reduce) }
             }
             Node::Union { inputs, .. } => Self::Union { inputs: inputs.clone(), schema },
+            Node::SetOp { left, right, op, all } => {
+                let operation = SetOperation::new(*op, *all, schema)?;
+                Self::SetOp { left: *left, right: *right, operation: Box::new(operation) }
+            }
+            Node::Unnest { input, columns, keep_empty, .. } => {
+                let unnest = Unnest::new(columns.clone(), *keep_empty, schema);
+                Self::Unnest { input: *input, unnest }
+            }
             Node::TemporalFilter { input, from, until } => {
                 let filter = TemporalFilter::new(schema, from.as_ref(), until.as_ref())?;
                 Self::TemporalFilter { input: *input, filter: Box::new(filter) }
@@ -319,6 +346,13 @@ impl Operator {
                 filter.tick(now, &results.take(*input), errors)
             }
             Self::Session { input, session } => session.tick(&results.take(*input), errors),
+            Self::SetOp { left, right, operation } => {
+                let (left, right) = (results.take(*left), results.take(*right));
+                operation.tick(&left, &right)
+            }
+            Self::Unnest { input, unnest } => {
+                results.take(*input).iter().flat_map(|delta| unnest.apply(delta)).collect()
+            }
             Self::Union { inputs, schema } => {
                 let deltas: Vec<_> = inputs.iter().flat_map(|&id| results.take(id)).collect();
                 deltas.into_iter().map(|delta| with_schema(delta, schema)).collect()

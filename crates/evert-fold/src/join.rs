@@ -7,6 +7,7 @@
 //! of one key apart.
 
 mod pairs;
+mod saved;
 mod shape;
 mod side;
 mod step;

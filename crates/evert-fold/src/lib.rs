@@ -26,9 +26,12 @@ mod reduce;
 mod row_text;
 mod rows;
 mod session;
+mod set_op;
 mod slots;
 mod state;
 mod temporal;
+mod unnest;
+mod unsaved;
 mod upsert;
 
 pub use arrangement::{Arrangement, BagInput, Snapshot};
@@ -36,7 +39,7 @@ pub use dataflow::{Dataflow, RowError, TickOutput};
 pub use exact::{ExactFloatSum, ExactIntegerSum, ExactMoments, OutOfRange};
 pub use plan::{
     Aggregate, AggregateFunction, FoldError, GeneralAggregate, JoinKind, Node, NodeId, Plan, SetOp,
-    SortKey, Spread,
+    SortKey, Spread, column,
 };
 pub use state::{OperatorState, StateError, StateSink};
 pub use upsert::{Upsert, UpsertBatch};

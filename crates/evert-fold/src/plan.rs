@@ -5,10 +5,13 @@
 
 use std::sync::Arc;
 
+use arrow::compute::can_cast_types;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::window::WindowExpr;
 use thiserror::Error;
+
+use crate::unnest::element_type;
 
 pub(crate) use aggregate::SUM_PRECISION;
 pub use aggregate::{Aggregate, AggregateFunction, GeneralAggregate, Spread};
@@ -27,6 +30,11 @@ pub struct Plan {
     pub output: NodeId,
     /// The output's columns that identify a row, if any: GROUP BY's keys.
     pub key: Option<Vec<usize>>,
+}
+
+/// A column as an expression, for plans that are made by hand.
+pub fn column(name: &str, index: usize) -> Arc<dyn PhysicalExpr> {
+    Arc::new(datafusion_physical_expr::expressions::Column::new(name, index))
 }
 
 /// One operator.
@@ -349,7 +357,7 @@ impl Node {
                 Ok(Arc::clone(schema))
             }
             Self::Unnest { input, columns, schema, .. } => {
-                check_columns(&before[*input], columns)?;
+                check_unnest(&before[*input], columns, schema)?;
                 Ok(Arc::clone(schema))
             }
             Self::Session { input, keys, time, gap, schema } => {
@@ -405,6 +413,27 @@ fn check_join(
         JoinKind::NullAwareAnti => same_types(left, schema),
         JoinKind::Mark => same_types(left.chain([&DataType::Boolean]), schema),
     }
+}
+
+fn check_unnest(input: &Schema, columns: &[usize], schema: &Schema) -> Result<(), String> {
+    check_columns(input, columns)?;
+    if input.fields().len() != schema.fields().len() {
+        return Err("it has another number of columns than its input".to_owned());
+    }
+    for (i, (from, to)) in input.fields().iter().zip(schema.fields()).enumerate() {
+        let (from, to) = (from.data_type(), to.data_type());
+        if !columns.contains(&i) {
+            if from != to {
+                return Err(format!("column {i} is {from}, and its schema says {to}"));
+            }
+            continue;
+        }
+        let element = element_type(from).ok_or_else(|| format!("column {i} is no list: {from}"))?;
+        if element != to && !can_cast_types(element, to) {
+            return Err(format!("an element of column {i} is {element}, and no {to}"));
+        }
+    }
+    Ok(())
 }
 
 fn check_columns<'a>(

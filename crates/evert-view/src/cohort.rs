@@ -135,6 +135,17 @@ impl Cohort {
         self.position
     }
 
+    /// The log time at [`Cohort::position`].
+    pub(crate) fn log_time(&self) -> LogTime {
+        self.log_time
+    }
+
+    /// The log time at which a view changes without new facts: the next moment at which a time
+    /// tick is wanted.
+    pub(crate) fn due(&self) -> Option<LogTime> {
+        self.views.iter().filter_map(LiveView::due).min()
+    }
+
     /// Bytes of records read and not yet folded.
     pub(crate) fn pending_bytes(&self) -> usize {
         self.pending_bytes

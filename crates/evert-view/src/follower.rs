@@ -30,6 +30,10 @@ use crate::{Name, sources::SourceStates};
 /// of a tick stay small under load.
 const SPACING: u32 = 5;
 const SPACING_MAX: Duration = Duration::from_millis(50);
+/// Between two time ticks lies at least this much.
+const TIME_TICK_SPACING: Duration = Duration::from_secs(1);
+/// Log time is asked for at least so often while a moment is waited for: it may be slewing.
+const TIME_ASKED_EVERY: Duration = Duration::from_secs(10);
 /// How often memory is measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
@@ -58,6 +62,8 @@ pub(crate) struct Follower {
     measured: Option<Instant>,
     /// Something was published since memory was measured.
     measure_due: bool,
+    /// When the follower last asked for a time tick.
+    time_ticked: Option<Instant>,
 }
 
 impl Follower {
@@ -82,6 +88,7 @@ impl Follower {
             waiting,
             measured,
             measure_due,
+            time_ticked: None,
         })
     }
 
@@ -129,10 +136,15 @@ impl Follower {
 
     /// Waits for something to do, and for the next tick to be due.
     async fn wait(&mut self, due: Instant) -> Option<Control> {
+        let time_tick = self.next_time_tick();
         tokio::select! {
             control = self.control.recv() => return Some(control.unwrap_or(Control::Stop)),
             () = tokio::time::sleep(MEASURE_EVERY), if self.measure_due => {
                 self.measure();
+                return None;
+            }
+            () = sleep_until(time_tick) => {
+                self.pass_time();
                 return None;
             }
             changed = self.end.changed() => {
@@ -144,6 +156,28 @@ impl Follower {
         tokio::select! {
             control = self.control.recv() => Some(control.unwrap_or(Control::Stop)),
             () = tokio::time::sleep_until(due.into()) => None,
+        }
+    }
+
+    /// When to look whether a time tick is wanted, if the log stays idle. `None`: no view changes
+    /// by the passing of time.
+    fn next_time_tick(&self) -> Option<Instant> {
+        let due = self.cohort.due()?;
+        let left = due.get().saturating_sub(self.shared.log.now().get()).max(0) as u64;
+        let due = Instant::now() + Duration::from_micros(left).min(TIME_ASKED_EVERY);
+        Some(due.max(self.time_ticked.map_or(due, |last| last + TIME_TICK_SPACING)))
+    }
+
+    /// Lets the log say what time it is, if a view has something to do at that time.
+    fn pass_time(&mut self) {
+        let log = &self.shared.log;
+        if self.cohort.due().is_none_or(|due| due > log.now()) {
+            return;
+        }
+        self.time_ticked = Some(Instant::now());
+        // The tick comes back by the log, as every commit does.
+        if let Err(error) = log.append_time_tick() {
+            tracing::error!(%error, "views by time stand still");
         }
     }
 
@@ -164,7 +198,7 @@ impl Follower {
         if self.cohort.position() > before {
             let tick = self.cohort.fold();
             for tap in &self.taps {
-                tap.push(&tick);
+                tap.push(self.cohort.log_time(), &tick);
             }
             self.publish();
             *last = Instant::now();
@@ -309,6 +343,14 @@ impl Follower {
         self.shared.cancel(name);
         self.cohort.remove(name);
         self.publish();
+    }
+}
+
+/// Never, without a moment.
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use evert_log::{Log, ReadError};
-use evert_model::{Delta, Position};
+use evert_model::{Delta, LogTime, Position};
 
 use crate::cohort::{Cohort, Cut, TickDeltas};
 use crate::errors::Errors;
@@ -55,23 +55,26 @@ impl Progress {
 /// Keeps the changes of some relations and views, tick by tick, for a view that hydrates.
 pub(crate) struct Tap {
     inputs: Vec<Name>,
-    ticks: Mutex<VecDeque<Vec<Vec<Delta>>>>,
+    ticks: Mutex<VecDeque<KeptTick>>,
 }
+
+/// The log time at which a tick ended, and the changes of each input.
+type KeptTick = (LogTime, Vec<Vec<Delta>>);
 
 impl Tap {
     pub(crate) fn new(inputs: Vec<Name>) -> Self {
         Self { inputs, ticks: Mutex::default() }
     }
 
-    pub(crate) fn push(&self, tick: &TickDeltas) {
+    pub(crate) fn push(&self, now: LogTime, tick: &TickDeltas) {
         let inputs = self.inputs.iter().map(|input| tick.get(input).cloned().unwrap_or_default());
         let inputs: Vec<_> = inputs.collect();
         if inputs.iter().any(|deltas| !deltas.is_empty()) {
-            self.lock().push_back(inputs);
+            self.lock().push_back((now, inputs));
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Vec<Vec<Delta>>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<KeptTick>> {
         self.ticks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -183,16 +186,16 @@ impl ViewHydration {
                 progress.add_done(delta.len() as u64);
                 let mut tick = vec![Vec::new(); inputs.len()];
                 tick[index].push(delta);
-                self.fold_inputs(&tick);
+                self.fold_inputs(start.log_time, &tick);
             }
         }
-        self.load_streams(log, start.position, streams, progress)
+        self.load_streams(log, start, streams, progress)
     }
 
     fn load_streams(
         &mut self,
         log: &Log,
-        end: Position,
+        start: &Cut,
         mut streams: Cohort,
         progress: &Progress,
     ) -> Result<(), ReadError> {
@@ -201,7 +204,7 @@ impl ViewHydration {
         }
         let mut reader = Reader::new(log, Position::ZERO)?;
         loop {
-            let commit = reader.next_upto(end)?;
+            let commit = reader.next_upto(start.position)?;
             let last = commit.is_none() || progress.is_cancelled();
             if let Some(commit) = &commit {
                 streams.push(commit);
@@ -210,7 +213,7 @@ impl ViewHydration {
                 let tick = streams.fold();
                 let count: usize = tick.values().flatten().map(Delta::len).sum();
                 progress.add_done(count as u64);
-                self.fold(&tick);
+                self.fold(start.log_time, &tick);
             }
             if last {
                 return Ok(());
@@ -218,13 +221,13 @@ impl ViewHydration {
         }
     }
 
-    fn fold(&mut self, tick: &TickDeltas) {
+    fn fold(&mut self, now: LogTime, tick: &TickDeltas) {
         let inputs = self.view.inputs_of(tick);
-        self.fold_inputs(&inputs);
+        self.fold_inputs(now, &inputs);
     }
 
-    fn fold_inputs(&mut self, inputs: &[Vec<Delta>]) {
-        let folded = self.view.fold(evert_model::LogTime::default(), inputs);
+    fn fold_inputs(&mut self, now: LogTime, inputs: &[Vec<Delta>]) {
+        let folded = self.view.fold(now, inputs);
         let name = &self.view.def.name;
         folded.errors.iter().for_each(|error| self.errors.row(name, error));
         self.errors.fold();
@@ -233,20 +236,21 @@ impl ViewHydration {
     /// Folds what the tap has kept, until little is left. Returns whether little is left.
     pub(crate) fn catch_up(&mut self) -> bool {
         let kept = std::mem::take(&mut *self.tap.lock());
-        for tick in kept {
-            self.fold_inputs(&tick);
+        for (now, tick) in kept {
+            self.fold_inputs(now, &tick);
         }
         self.tap.lock().len() <= TICKS_LEFT
     }
 
     /// The view, moved into the live cohort at a cut.
     pub(crate) fn join(mut self, live: &mut Cohort) {
-        while let Some(tick) = { self.tap.lock().pop_front() } {
-            self.fold_inputs(&tick);
+        while let Some((now, tick)) = { self.tap.lock().pop_front() } {
+            self.fold_inputs(now, &tick);
         }
-        // A view over nothing, or over empty inputs, has its first tick now.
+        // A view over nothing, or over empty inputs, has its first tick now; and ticks that had
+        // nothing for it but their time were not kept.
         let none = vec![Vec::new(); self.view.def.inputs.len()];
-        self.fold_inputs(&none);
+        self.fold_inputs(live.log_time(), &none);
         live.absorb_errors(&self.errors.snapshot());
         live.add_view(self.view);
     }

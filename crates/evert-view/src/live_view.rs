@@ -10,7 +10,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use evert_fold::{Arrangement, Dataflow, Plan, RowError, Snapshot};
+use evert_fold::{Arrangement, Dataflow, Plan, RowError, Snapshot, TickOutput};
 use evert_model::{Delta, LogTime};
 
 use crate::catalog::ViewDef;
@@ -76,10 +76,16 @@ impl LiveView {
         self.started = true;
         let tick = catch_unwind(AssertUnwindSafe(|| {
             let output = self.dataflow.tick(now, inputs);
-            self.rows.apply(&output.changes);
+            if output.failed.is_none() {
+                self.rows.apply(&output.changes);
+            }
             output
         }));
         match tick {
+            Ok(TickOutput { failed: Some(why), .. }) => {
+                self.fail(why.into());
+                Folded::default()
+            }
             Ok(output) => Folded { changes: output.changes, errors: output.errors },
             Err(panic) => {
                 self.fail(panic_text(panic.as_ref()).into());
@@ -91,6 +97,11 @@ impl LiveView {
     pub(crate) fn fail(&mut self, why: Arc<str>) {
         tracing::error!(view = %self.def.name, %why, "view failed");
         self.failed = Some(why);
+    }
+
+    /// The log time at which its rows change without new facts.
+    pub(crate) fn due(&self) -> Option<LogTime> {
+        if self.failed.is_some() { None } else { self.dataflow.due() }
     }
 
     /// Why it stopped, if it has.

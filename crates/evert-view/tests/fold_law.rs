@@ -1,11 +1,13 @@
 //! Law 3: view(P) = fold(log up to P), whatever the ticks, the hydrations and the restarts.
 //!
-//! Random facts go in (upserts, deletions, commits over several topics, bad records); relations
-//! and views come, go and hydrate at random moments; the views are closed and opened again. At
-//! each look every readable view must equal what a plain evaluation of the facts up to the cut's
-//! position gives. `EVERT_SEED=n` runs one seed, `EVERT_SEEDS=n` that many.
+//! Random facts go in (upserts, deletions, commits over several topics, bad records); time passes;
+//! relations and views come, go and hydrate at random moments; the views are closed and opened
+//! again. At each look every readable view must equal what a plain evaluation of the facts up to
+//! the cut's position gives, at the cut's log time. `EVERT_SEED=n` runs one seed, `EVERT_SEEDS=n` that many.
 
 mod world;
+
+use std::time::{Duration, Instant};
 
 use world::{Relation, World};
 
@@ -24,7 +26,8 @@ fn views_equal_the_fold_of_the_log_at_every_look() {
         let mut world = World::new(seed);
         for _ in 0..150 {
             match world.random.u32(..100) {
-                0..60 => world.append_random(),
+                0..50 => world.append_random(),
+                50..60 => world.pass_time(),
                 60..70 => world.create_something(),
                 70..73 => world.drop_something(),
                 73..76 => world.reopen(),
@@ -47,4 +50,31 @@ fn a_commit_over_several_topics_is_seen_whole_or_not_at_all() {
         world.append_both(Relation::Accounts, Relation::Events, i);
         world.look();
     }
+}
+
+/// Nobody appends anything: the follower itself has the log say what time it is, once a second at
+/// most, when a view has something to do.
+#[test]
+fn a_view_follows_time_while_the_log_is_idle() {
+    let mut world = World::new(3);
+    world.create_all();
+    world.look();
+    let quiet = world.end();
+    std::thread::sleep(Duration::from_millis(1300));
+    assert_eq!(world.end(), quiet, "nothing is due: no time ticks");
+    world.append_lasting(&[300, 600, 2_200]);
+    let start = Instant::now();
+    let mut ticks = 0;
+    let mut end = world.end();
+    while start.elapsed() < Duration::from_millis(3_500) {
+        std::thread::sleep(Duration::from_millis(5));
+        world.look();
+        // What is published is never more than a second behind, and the time it takes.
+        let behind = world.overdue();
+        assert!(behind < Duration::from_millis(1_250), "{behind:?} behind");
+        ticks += usize::from(world.end() != end);
+        end = world.end();
+    }
+    assert!((2..=3).contains(&ticks), "three moments, {ticks} time ticks");
+    world.verify_all();
 }

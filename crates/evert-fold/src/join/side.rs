@@ -17,6 +17,7 @@ use crate::key_index::KeyIndex;
 use crate::keys::{KeyCodec, KeyRows};
 use crate::matches::Matches;
 use crate::rows::columns_of;
+use crate::unsaved::Unsaved;
 
 /// What a side has to keep.
 #[derive(Clone, Copy, Debug)]
@@ -37,15 +38,15 @@ pub(super) struct Side {
     null_key: Vec<u8>,
     row_codec: KeyCodec,
     matching: Matching,
-    keys: KeyIndex,
+    pub(super) keys: KeyIndex,
     /// By key slot.
     matches: Vec<Matches>,
     /// Held by lists of matches.
     list_bytes: usize,
     /// Keys that have lost their last row.
     emptied: Vec<u32>,
-    keeps_rows: bool,
-    rows: KeyIndex,
+    pub(super) keeps_rows: bool,
+    pub(super) rows: KeyIndex,
     /// By row slot.
     held: Vec<Held>,
     /// By key slot: how many rows the key has.
@@ -54,6 +55,8 @@ pub(super) struct Side {
     pub(super) total: Totals,
     /// By row slot: how many matches the row has.
     pub(super) counts: Option<Tally>,
+    /// Of rows, or of keys if only keys are held.
+    pub(super) unsaved: Option<Unsaved>,
 }
 
 /// Rows of a side by what a NULL matches.
@@ -121,6 +124,7 @@ impl Side {
             totals: keeps.totals.then(Tally::default),
             total: Totals::default(),
             counts: keeps.counts.then(Tally::default),
+            unsaved: None,
         })
     }
 
@@ -192,6 +196,26 @@ impl Side {
         self.held[row as usize].weight
     }
 
+    /// The key of a held row.
+    pub(super) fn key_of(&self, row: u32) -> &[u8] {
+        self.keys.get(self.held[row as usize].key)
+    }
+
+    /// How many matches a held row has.
+    pub(super) fn match_count(&self, row: u32) -> i64 {
+        self.counts.as_ref().map_or(0, |counts| counts.get(row))
+    }
+
+    /// Rows whose matches were counted anew since the last call, with their counts before.
+    pub(super) fn take_recounted(&mut self) -> Vec<(u32, i64)> {
+        let Some(counts) = &mut self.counts else { return Vec::new() };
+        let changed = counts.take_changed();
+        if let Some(unsaved) = &mut self.unsaved {
+            changed.iter().for_each(|&(row, _)| unsaved.change(row));
+        }
+        changed
+    }
+
     /// The columns of held rows.
     pub(super) fn decode(&self, rows: &[u32]) -> Vec<ArrayRef> {
         self.row_codec.decode(rows.iter().map(|&row| self.rows.get(row)))
@@ -216,7 +240,8 @@ impl Side {
         }
     }
 
-    fn count(&mut self, key: &[u8], is_null: bool, weight: i64) {
+    /// Counts rows of a key.
+    pub(super) fn count(&mut self, key: &[u8], is_null: bool, weight: i64) {
         let slot = self.find_or_insert_key(key);
         let totals = self.totals.as_mut().expect("totals are kept");
         totals.add(slot, weight);
@@ -226,6 +251,11 @@ impl Side {
         }
         if totals.get(slot) == 0 {
             self.emptied.push(slot);
+        }
+        if !self.keeps_rows
+            && let Some(unsaved) = &mut self.unsaved
+        {
+            unsaved.change(slot);
         }
     }
 
@@ -237,8 +267,12 @@ impl Side {
         slot
     }
 
-    fn change(&mut self, key: &[u8], row: &[u8], weight: i64, count: i64) {
+    /// Changes how often a row is held; a new row has `count` matches.
+    pub(super) fn change(&mut self, key: &[u8], row: &[u8], weight: i64, count: i64) {
         let (row, is_new) = self.rows.find_or_insert(row);
+        if let Some(unsaved) = &mut self.unsaved {
+            unsaved.change(row);
+        }
         if is_new {
             let key = self.find_or_insert_key(key);
             let at = self.with_matches(key, |matches| matches.push(row));
@@ -255,6 +289,9 @@ impl Side {
         held.weight += weight;
         if held.weight == 0 {
             let Held { key, at, .. } = *held;
+            if let Some(unsaved) = &mut self.unsaved {
+                unsaved.remove(row, self.rows.get(row));
+            }
             self.rows.remove(row);
             if let Some(moved) = self.with_matches(key, |matches| matches.remove(at)) {
                 self.held[moved as usize].at = at;
@@ -284,6 +321,11 @@ impl Side {
         for slot in emptied {
             let has_rows = !self.matches[slot as usize].as_slice().is_empty();
             if !has_rows && self.totals.as_ref().is_none_or(|totals| totals.get(slot) == 0) {
+                if !self.keeps_rows
+                    && let Some(unsaved) = &mut self.unsaved
+                {
+                    unsaved.remove(slot, self.keys.get(slot));
+                }
                 self.keys.remove(slot);
             }
         }
@@ -302,6 +344,7 @@ impl Side {
             + self.list_bytes
             + self.totals.as_ref().map_or(0, Tally::memory_bytes)
             + self.counts.as_ref().map_or(0, Tally::memory_bytes)
+            + self.unsaved.as_ref().map_or(0, Unsaved::memory_bytes)
     }
 }
 

@@ -13,7 +13,6 @@ use evert_model::Delta;
 use super::pairs::{OUTPUT_ROWS, Pairs};
 use super::shape::{Matching, Shape, Shows};
 use super::side::{Keyed, Side, Totals};
-use super::tally::Tally;
 use crate::dataflow::RowError;
 use crate::project::{Projection, filter_delta};
 
@@ -44,12 +43,9 @@ impl Step<'_> {
             self.show_own(&keyed, counts.as_deref());
             self.own.update(&keyed, counts.as_deref());
         }
-        let flips = match &mut self.other.counts {
-            Some(counts) => {
-                let changed = counts.take_changed();
-                flips_by_row(changed, counts)
-            }
-            None => self.flips_by_key(total_before),
+        let flips = match self.other.counts.is_some() {
+            true => self.flips_by_row(),
+            false => self.flips_by_key(total_before),
         };
         for flips in flips.chunks(OUTPUT_ROWS) {
             self.show_flips(flips);
@@ -138,6 +134,17 @@ impl Step<'_> {
         self.out.push(self.shape.alone(!self.own_is_left, columns, mark, weights));
     }
 
+    /// Rows of the other side that flip because pairs with them have come or gone.
+    fn flips_by_row(&mut self) -> Vec<Flip> {
+        let changed = self.other.take_recounted();
+        let flips = changed.into_iter().filter_map(|(row, before)| {
+            let after = self.other.match_count(row);
+            assert!(before >= 0 && after >= 0, "more matches were retracted than a row had");
+            ((before > 0) != (after > 0)).then_some(Flip { row, has_match: after > 0 })
+        });
+        flips.collect()
+    }
+
     /// Rows of the other side that flip because a key of this side has got its first row, or lost
     /// its last one.
     fn flips_by_key(&mut self, before: Totals) -> Vec<Flip> {
@@ -196,13 +203,4 @@ fn push_flips(flips: &mut Vec<Flip>, rows: &[u32], before: i64, after: i64) {
     if (before > 0) != (after > 0) {
         flips.extend(rows.iter().map(|&row| Flip { row, has_match: after > 0 }));
     }
-}
-
-fn flips_by_row(changed: Vec<(u32, i64)>, counts: &Tally) -> Vec<Flip> {
-    let flips = changed.into_iter().filter_map(|(row, before)| {
-        let after = counts.get(row);
-        assert!(before >= 0 && after >= 0, "more matches were retracted than a row had");
-        ((before > 0) != (after > 0)).then_some(Flip { row, has_match: after > 0 })
-    });
-    flips.collect()
 }

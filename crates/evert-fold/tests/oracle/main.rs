@@ -9,7 +9,7 @@ mod values;
 use std::collections::BTreeMap;
 
 use arrow::array::Int64Array;
-use evert_fold::{Arrangement, Dataflow, Plan, RowError};
+use evert_fold::{Arrangement, Dataflow, Plan, RowError, StateSink};
 use evert_model::{Delta, LogTime};
 use fastrand::Rng;
 
@@ -39,7 +39,7 @@ fn run(seed: u64) {
     }
     let expected = expected(&generated, &facts);
     let mut first: Option<Published> = None;
-    for cut in 0..4 {
+    for cut in 0..=RESTARTING {
         let published = fold(&generated, &facts, &mut rng, cut);
         let (rows, errors) = (&published.rows, &published.errors);
         assert_eq!(rows, &expected.rows, "cut {cut} of {:#?}", generated.naive);
@@ -104,11 +104,42 @@ struct Published {
     errors: BTreeMap<(String, String), i64>,
 }
 
+/// The cut in which the plan is now and then saved and begun anew from what was saved.
+const RESTARTING: usize = 4;
+
+/// Every entry saved so far.
+#[derive(Default)]
+struct Saved(BTreeMap<Vec<u8>, Vec<u8>>);
+
+impl StateSink for Saved {
+    fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.0.insert(key.to_vec(), value.to_vec());
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        self.0.remove(key);
+    }
+}
+
+impl Saved {
+    fn restored(&self, plan: &Plan) -> Dataflow {
+        let mut dataflow = Dataflow::new(plan.clone()).expect("the plan is valid");
+        assert!(dataflow.track(), "it was tracked before");
+        for (key, value) in &self.0 {
+            dataflow.load(key, value).expect("it was saved by the same plan");
+        }
+        dataflow.loaded().expect("it was saved by the same plan");
+        dataflow
+    }
+}
+
 /// Folds the facts: cut 0 in one tick, 1 fact by fact, the others at random.
 fn fold(generated: &Generated, facts: &[Fact], rng: &mut Rng, cut: usize) -> Published {
     let plan: Plan = generated.plan.clone();
     let schema = plan.output_schema().expect("the plan is valid");
     let mut dataflow = Dataflow::new(plan.clone()).expect("the plan is valid");
+    let can_restart = cut == RESTARTING && dataflow.track();
+    let mut saved = Saved::default();
     let mut arrangement = match &plan.key {
         Some(key) => Arrangement::keyed(schema.clone(), key.clone()),
         None => Arrangement::bag(schema),
@@ -125,6 +156,12 @@ fn fold(generated: &Generated, facts: &[Fact], rng: &mut Rng, cut: usize) -> Pub
         let (tick, later) = rest.split_at(len);
         rest = later;
         ticks += 1;
+        if can_restart && rng.u8(0..3) == 0 {
+            dataflow.save(&mut saved);
+            if rng.bool() {
+                dataflow = saved.restored(&plan);
+            }
+        }
         let output = dataflow.tick(LogTime::default(), &inputs(generated, tick, rng));
         assert_consolidated(&output.changes);
         arrangement.apply(&output.changes);

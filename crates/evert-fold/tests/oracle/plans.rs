@@ -7,7 +7,7 @@ use datafusion_common::ScalarValue;
 use datafusion_expr_common::operator::Operator;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{BinaryExpr, Column, Literal};
-use evert_fold::{Aggregate, AggregateFunction, JoinKind, Node, Plan};
+use evert_fold::{Aggregate, AggregateFunction, JoinKind, Node, Plan, SetOp};
 use fastrand::Rng;
 
 use crate::values;
@@ -27,6 +27,7 @@ pub(crate) enum Naive {
     Reduce { input: Box<Naive>, keys: Vec<usize>, aggregates: Vec<NaiveAggregate> },
     Distinct(Box<Naive>),
     Union(Vec<Naive>),
+    SetOp { left: Box<Naive>, right: Box<Naive>, op: SetOp, all: bool },
 }
 
 #[derive(Clone, Debug)]
@@ -85,12 +86,13 @@ impl Generator<'_> {
         if depth == 0 {
             return self.input();
         }
-        match self.rng.u8(0..10) {
+        match self.rng.u8(0..11) {
             0..3 => self.project(depth),
             3..5 => self.join(depth),
             5..8 => self.reduce(depth),
             8 => self.distinct(depth),
-            _ => self.union(depth),
+            9 => self.union(depth),
+            _ => self.set_op(depth),
         }
     }
 
@@ -223,7 +225,7 @@ impl Generator<'_> {
             .filter(|&i| schema.field(i).data_type() == &DataType::Boolean)
             .collect();
         loop {
-            let function = functions[self.rng.usize(0..functions.len())];
+            let function = functions[self.rng.usize(0..functions.len())].clone();
             let argument = (!schema.fields().is_empty() && self.rng.u8(0..6) > 0)
                 .then(|| self.rng.usize(0..schema.fields().len()));
             let data_type = argument.map(|column| schema.field(column).data_type().clone());
@@ -264,6 +266,42 @@ impl Generator<'_> {
         };
         let naive = Naive::Union(vec![first.naive.clone(), second.naive, first.naive]);
         self.push(node, naive, first.schema)
+    }
+
+    /// Rows of the same columns of two inputs; few columns, so that rows often meet.
+    fn set_op(&mut self, depth: usize) -> Part {
+        let inputs = [self.part(depth - 1), self.input()];
+        let types = [DataType::Int64, DataType::Utf8View, DataType::Float64];
+        let shared: Vec<DataType> = types
+            .into_iter()
+            .filter(|t| inputs.iter().all(|input| !columns_of(&input.schema, t).is_empty()))
+            .filter(|_| self.rng.bool())
+            .collect();
+        let fields = shared.iter().enumerate();
+        let fields = fields.map(|(i, t)| Field::new(format!("s{i}"), t.clone(), true));
+        let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let [left, right] = inputs.map(|input| {
+            let exprs: Vec<Expr> = shared
+                .iter()
+                .map(|t| {
+                    let columns = columns_of(&input.schema, t);
+                    Expr::Column(columns[self.rng.usize(0..columns.len())])
+                })
+                .collect();
+            let node = Node::FilterProject {
+                input: input.node,
+                predicate: None,
+                exprs: exprs.iter().map(|e| e.physical(&input.schema)).collect(),
+                schema: schema.clone(),
+            };
+            let naive = Naive::Project { input: Box::new(input.naive), predicate: None, exprs };
+            self.push(node, naive, schema.clone())
+        });
+        let op = if self.rng.bool() { SetOp::Intersect } else { SetOp::Except };
+        let all = self.rng.bool();
+        let node = Node::SetOp { left: left.node, right: right.node, op, all };
+        let (left, right) = (Box::new(left.naive), Box::new(right.naive));
+        self.push(node, Naive::SetOp { left, right, op, all }, schema)
     }
 
     fn predicate(&mut self, schema: &SchemaRef) -> Expr {

@@ -11,7 +11,8 @@ use arrow::util::display::array_value_to_string;
 use evert_env::Env;
 use evert_log::{Log, LogConfig, NewCommit, NewPart};
 use evert_model::{
-    BatchBuilder, Column, ColumnType, Compression, PartitionId, Position, RowSchema, TimestampMs,
+    BatchBuilder, Column, ColumnType, Compression, LogTime, PartitionId, Position, RowSchema,
+    TimestampMs,
 };
 use evert_view::{Cut, Format, Name, NewRelation, RelationKind, Views, errors_name};
 use plans::Plans;
@@ -29,11 +30,15 @@ pub(crate) enum Relation {
 
 const RELATIONS: [Relation; 3] = [Relation::Accounts, Relation::Branches, Relation::Events];
 /// Each view, and what it reads.
-const VIEWS: [(&str, &[&str]); 4] = [
+const VIEWS: [(&str, &[&str]); 7] = [
     ("by_branch", &["accounts"]),
     ("by_city", &["accounts", "branches"]),
     ("total", &["events"]),
     ("widest", &["by_branch"]),
+    // These change by the passing of time too.
+    ("fresh", &["accounts"]),
+    ("recent", &["events"]),
+    ("freshest", &["fresh"]),
 ];
 
 impl Relation {
@@ -54,6 +59,7 @@ impl Relation {
                     column("id", ColumnType::Int64),
                     column("branch", ColumnType::Int64),
                     column("balance", ColumnType::Int64),
+                    column("until", ColumnType::Int64),
                 ],
             ),
             Self::Branches => (
@@ -62,7 +68,7 @@ impl Relation {
             ),
             Self::Events => (
                 RelationKind::Stream,
-                vec![column("branch", ColumnType::Int64), column("amount", ColumnType::Int64)],
+                ["branch", "amount", "at", "until"].map(|n| column(n, ColumnType::Int64)).to_vec(),
             ),
         };
         let key = if kind == RelationKind::Table { vec![0] } else { Vec::new() };
@@ -85,7 +91,8 @@ impl Relation {
 enum Fact {
     Account {
         id: i64,
-        row: Option<(i64, i64)>,
+        /// Branch, balance, and the log time until which the account is fresh.
+        row: Option<(i64, i64, i64)>,
     },
     Branch {
         id: i64,
@@ -93,6 +100,8 @@ enum Fact {
     },
     Event {
         amount: i64,
+        /// The log time from which it is recent, and for how long.
+        recent: (i64, i64),
     },
     /// Takes out the row of its key, if it is a table's.
     Bad {
@@ -219,18 +228,55 @@ impl World {
     /// One fact for each of two relations, in one commit.
     pub(crate) fn append_both(&mut self, first: Relation, second: Relation, id: i64) {
         let facts = [first, second].map(|relation| match relation {
-            Relation::Accounts => Fact::Account { id, row: Some((1, 10)) },
+            Relation::Accounts => Fact::Account { id, row: Some((1, 10, id)) },
             Relation::Branches => Fact::Branch { id, row: Some("Pune".into()) },
-            Relation::Events => Fact::Event { amount: 10 },
+            Relation::Events => Fact::Event { amount: 10, recent: (id, id) },
         });
         self.append(facts.to_vec());
     }
 
+    /// Time passes, and somebody may say so.
+    pub(crate) fn pass_time(&mut self) {
+        std::thread::sleep(Duration::from_micros(self.random.u64(..3_000)));
+        if self.random.bool() {
+            self.log().append_time_tick().expect("taken").wait().expect("durable");
+        }
+    }
+
+    /// Appends an account for each of some spans of milliseconds: so long it is fresh.
+    pub(crate) fn append_lasting(&mut self, spans_ms: &[i64]) {
+        let now = self.log().now().get();
+        let accounts = spans_ms
+            .iter()
+            .zip(0..)
+            .map(|(span, id)| Fact::Account { id, row: Some((1, 10, now + span * 1000)) });
+        self.append(accounts.collect());
+    }
+
+    pub(crate) fn end(&self) -> Position {
+        self.log().end()
+    }
+
+    /// For how long the oldest change that time should have brought has not been published.
+    pub(crate) fn overdue(&self) -> Duration {
+        let now = self.log().now().get();
+        let published = self.views().watch().borrow().log_time.get();
+        let moments = self.facts.iter().filter_map(|(_, fact)| match fact {
+            Fact::Account { row: Some((_, _, until)), .. } => Some(*until),
+            _ => None,
+        });
+        let missed = moments.filter(|until| (published + 1..=now).contains(until)).min();
+        Duration::from_micros(missed.map_or(0, |until| (now - until) as u64))
+    }
+
     fn random_fact(&mut self) -> Fact {
+        // Some moments are past when their fact is appended: late facts.
+        let moment = self.log().now().get() + self.random.i64(-30_000..30_000);
         let random = &mut self.random;
         match random.u32(..20) {
             0..10 => {
-                let row = (random.u32(..5) > 0).then(|| (random.i64(..4), random.i64(-50..50)));
+                let is_there = random.u32(..5) > 0;
+                let row = is_there.then(|| (random.i64(..4), random.i64(-50..50), moment));
                 Fact::Account { id: random.i64(..20), row }
             }
             10..13 => {
@@ -238,7 +284,10 @@ impl World {
                 let row = (random.u32(..4) > 0).then_some(city);
                 Fact::Branch { id: random.i64(..4), row }
             }
-            13..19 => Fact::Event { amount: random.i64(-5..100) },
+            13..19 => {
+                let recent = (moment, random.i64(0..30_000));
+                Fact::Event { amount: random.i64(-5..100), recent }
+            }
             _ => {
                 let relation = RELATIONS[random.usize(..RELATIONS.len())];
                 Fact::Bad { relation, id: random.i64(..20) }
@@ -279,7 +328,7 @@ impl World {
     }
 
     fn compare(&self, cut: &Cut, all: bool) {
-        let oracle = Oracle::new(&self.facts, cut.position);
+        let oracle = Oracle::new(&self.facts, cut.position, cut.log_time);
         for view in &self.live {
             let Some(snapshot) = cut.snapshots.get(&Name::public(*view)) else {
                 assert!(!all, "{view} is missing at {}", cut.position);
@@ -310,8 +359,10 @@ impl Fact {
     fn record(&self) -> (Relation, Option<String>, Option<String>) {
         match self {
             Self::Account { id, row } => {
-                let value = row.map(|(branch, balance)| {
-                    format!("{{\"id\":{id},\"branch\":{branch},\"balance\":{balance}}}")
+                let value = row.map(|(branch, balance, until)| {
+                    format!(
+                        "{{\"id\":{id},\"branch\":{branch},\"balance\":{balance},\"until\":{until}}}"
+                    )
                 });
                 (Relation::Accounts, Some(id.to_string()), value)
             }
@@ -319,8 +370,11 @@ impl Fact {
                 let value = row.as_ref().map(|city| format!("{{\"id\":{id},\"city\":\"{city}\"}}"));
                 (Relation::Branches, Some(id.to_string()), value)
             }
-            Self::Event { amount } => {
-                (Relation::Events, None, Some(format!("{{\"branch\":1,\"amount\":{amount}}}")))
+            Self::Event { amount, recent: (at, length) } => {
+                let until = at + length;
+                let value =
+                    format!("{{\"branch\":1,\"amount\":{amount},\"at\":{at},\"until\":{until}}}");
+                (Relation::Events, None, Some(value))
             }
             Self::Bad { relation, id } => (*relation, Some(id.to_string()), Some("{oops".into())),
         }
@@ -329,18 +383,24 @@ impl Fact {
 
 /// The facts up to a position, evaluated plainly.
 struct Oracle {
-    accounts: BTreeMap<i64, (i64, i64)>,
+    now: i64,
+    /// Branch, balance and until when they are fresh.
+    accounts: BTreeMap<i64, (i64, i64, i64)>,
     branches: BTreeMap<i64, String>,
     amounts: Vec<i64>,
+    /// The amounts of events that are recent.
+    recent: Vec<i64>,
     bad: Vec<Relation>,
 }
 
 impl Oracle {
-    fn new(facts: &[(Position, Fact)], end: Position) -> Self {
+    fn new(facts: &[(Position, Fact)], end: Position, now: LogTime) -> Self {
         let mut oracle = Self {
+            now: now.get(),
             accounts: BTreeMap::new(),
             branches: BTreeMap::new(),
             amounts: Vec::new(),
+            recent: Vec::new(),
             bad: Vec::new(),
         };
         for (_, fact) in facts.iter().take_while(|(position, _)| *position <= end) {
@@ -351,7 +411,12 @@ impl Oracle {
                     oracle.branches.insert(*id, city.clone());
                 }
                 Fact::Branch { id, row: None } => drop(oracle.branches.remove(id)),
-                Fact::Event { amount } => oracle.amounts.push(*amount),
+                Fact::Event { amount, recent: (at, length) } => {
+                    oracle.amounts.push(*amount);
+                    if (*at..at + length).contains(&oracle.now) {
+                        oracle.recent.push(*amount);
+                    }
+                }
                 Fact::Bad { relation, id } => {
                     match relation {
                         Relation::Accounts => drop(oracle.accounts.remove(id)),
@@ -369,18 +434,20 @@ impl Oracle {
         self.bad.iter().filter(|relation| relations.contains(relation.name())).count()
     }
 
-    fn by_branch(&self) -> BTreeMap<i64, Vec<i64>> {
+    fn by_branch(&self, fresh_only: bool) -> BTreeMap<i64, Vec<i64>> {
         let mut groups: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
-        for (branch, balance) in self.accounts.values() {
-            groups.entry(*branch).or_default().push(*balance);
+        for (branch, balance, until) in self.accounts.values() {
+            if !fresh_only || self.now < *until {
+                groups.entry(*branch).or_default().push(*balance);
+            }
         }
         groups
     }
 
     fn view(&self, view: &str) -> Vec<String> {
         let mut rows: Vec<String> = match view {
-            "by_branch" => {
-                let groups = self.by_branch().into_iter();
+            "by_branch" | "fresh" => {
+                let groups = self.by_branch(view == "fresh").into_iter();
                 groups
                     .map(|(branch, balances)| {
                         let sum: i64 = balances.iter().sum();
@@ -391,7 +458,7 @@ impl Oracle {
             }
             "by_city" => {
                 let mut groups: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
-                for (branch, balance) in self.accounts.values() {
+                for (branch, balance, _) in self.accounts.values() {
                     if let Some(city) = self.branches.get(branch) {
                         groups.entry(city).or_default().push(*balance);
                     }
@@ -404,13 +471,14 @@ impl Oracle {
                     })
                     .collect()
             }
-            "total" => {
-                let sum: i64 = self.amounts.iter().sum();
-                let sum = if self.amounts.is_empty() { String::new() } else { sum.to_string() };
-                vec![format!("{}|{sum}", self.amounts.len())]
+            "total" | "recent" => {
+                let amounts = if view == "recent" { &self.recent } else { &self.amounts };
+                let sum: i64 = amounts.iter().sum();
+                let sum = if amounts.is_empty() { String::new() } else { sum.to_string() };
+                vec![format!("{}|{sum}", amounts.len())]
             }
-            "widest" => {
-                let groups = self.by_branch();
+            "widest" | "freshest" => {
+                let groups = self.by_branch(view == "freshest");
                 let max = groups.values().map(Vec::len).max();
                 vec![format!("{}|{}", groups.len(), max.map_or(String::new(), |m| m.to_string()))]
             }

@@ -1,9 +1,9 @@
-//! Plans by hand: what a planner would make of four SELECTs.
+//! Plans by hand: what a planner would make of some SELECTs.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use evert_fold::{Aggregate, AggregateFunction, JoinKind, Node, Plan};
+use evert_fold::{Aggregate, AggregateFunction, JoinKind, Node, Plan, column};
 use evert_model::{Column, ColumnType, RowSchema};
 use evert_view::{Catalog, Name, PlanError, PlannedView, Planner};
 
@@ -14,9 +14,16 @@ impl Planner for Plans {
     fn plan_view(&self, sql: &str, catalog: &Catalog) -> Result<PlannedView, PlanError> {
         let table = |name: &str| catalog.relations[&Name::public(name)].schema.to_arrow();
         let planned = match sql {
-            "by_branch" => reduce(
+            "by_branch" | "fresh" => reduce(
                 &["accounts"],
-                vec![input(0, table("accounts"))],
+                match sql {
+                    "fresh" => {
+                        let until = Some(column("until", 3));
+                        let filter = Node::TemporalFilter { input: 0, from: None, until };
+                        vec![input(0, table("accounts")), filter]
+                    }
+                    _ => vec![input(0, table("accounts"))],
+                },
                 &[1],
                 &[
                     (AggregateFunction::Count, None),
@@ -41,20 +48,28 @@ impl Planner for Plans {
                 reduce(
                     &["accounts", "branches"],
                     nodes,
-                    &[4],
+                    &[5],
                     &[(AggregateFunction::Count, None), (AggregateFunction::Min, Some(2))],
                 )
             }
-            "total" => reduce(
+            "total" | "recent" => reduce(
                 &["events"],
-                vec![input(0, table("events"))],
+                match sql {
+                    "recent" => {
+                        let (from, until) = (Some(column("at", 2)), Some(column("until", 3)));
+                        let filter = Node::TemporalFilter { input: 0, from, until };
+                        vec![input(0, table("events")), filter]
+                    }
+                    _ => vec![input(0, table("events"))],
+                },
                 &[],
                 &[(AggregateFunction::Count, None), (AggregateFunction::Sum, Some(1))],
             ),
-            "widest" => {
-                let below = catalog.views[&Name::public("by_branch")].schema.to_arrow();
+            "widest" | "freshest" => {
+                let read = if sql == "widest" { "by_branch" } else { "fresh" };
+                let below = catalog.views[&Name::public(read)].schema.to_arrow();
                 reduce(
-                    &["by_branch"],
+                    &[read],
                     vec![input(0, below)],
                     &[],
                     &[(AggregateFunction::Count, None), (AggregateFunction::Max, Some(1))],
@@ -73,10 +88,11 @@ fn input(index: usize, schema: SchemaRef) -> Node {
     Node::Input { index, schema }
 }
 
-fn output_schema(node: &Node) -> &SchemaRef {
-    match node {
+fn output_schema(nodes: &[Node], node: usize) -> &SchemaRef {
+    match &nodes[node] {
         Node::Input { schema, .. } | Node::Join { schema, .. } => schema,
-        _ => panic!("only inputs and joins lie under these aggregates"),
+        Node::TemporalFilter { input, .. } => output_schema(nodes, *input),
+        _ => panic!("no such node lies under these aggregates"),
     }
 }
 
@@ -87,7 +103,7 @@ fn reduce(
     keys: &[usize],
     aggregates: &[(AggregateFunction, Option<usize>)],
 ) -> PlannedView {
-    let below = output_schema(&nodes[nodes.len() - 1]).clone();
+    let below = output_schema(&nodes, nodes.len() - 1).clone();
     let mut fields: Vec<Field> = keys.iter().map(|&key| below.field(key).clone()).collect();
     for (index, (function, argument)) in aggregates.iter().enumerate() {
         let argument = argument.map(|argument| below.field(argument).data_type().clone());
