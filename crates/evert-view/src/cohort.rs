@@ -9,10 +9,12 @@
 //!   not on how `push` and `fold` alternate.
 //! - A cut is made between commits, never inside one.
 
+mod kept;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use evert_fold::Snapshot;
+use evert_fold::{Plan, Snapshot};
 use evert_log::{Commit, CommitBody, CommitPart};
 use evert_model::{Delta, LogTime, Offset, Position, TopicId};
 
@@ -105,9 +107,8 @@ impl Cohort {
             cohort.add_relation(RelationInput::new(Arc::clone(relation)));
         }
         for def in catalog.views_in_order() {
-            let planned = planner.plan_view(&def.sql, catalog).map_err(|e| e.to_string());
-            match planned.and_then(|planned| check_unchanged(&def, &planned).map(|()| planned)) {
-                Ok(planned) => match LiveView::new(Arc::clone(&def), planned.plan) {
+            match planned(&def, catalog, planner) {
+                Ok(plan) => match LiveView::new(Arc::clone(&def), plan) {
                     Ok(view) => cohort.views.push(view),
                     Err(error) => cohort.views.push(LiveView::broken(def, &error.to_string())),
                 },
@@ -339,6 +340,17 @@ impl Cohort {
     pub(crate) fn next_offsets(&self) -> &HashMap<TopicId, Vec<Offset>> {
         &self.next_offsets
     }
+}
+
+/// The plan of a view, if it still has one that gives the columns it was created with.
+pub(crate) fn planned(
+    def: &ViewDef,
+    catalog: &Catalog,
+    planner: &dyn Planner,
+) -> Result<Plan, String> {
+    let planned = planner.plan_view(&def.sql, catalog).map_err(|error| error.to_string())?;
+    check_unchanged(def, &planned)?;
+    Ok(planned.plan)
 }
 
 /// A view whose SQL now means other columns than when it was created would lie to its readers.

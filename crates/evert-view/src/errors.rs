@@ -11,6 +11,7 @@ use arrow::array::{AsArray, BooleanArray, Int64Array};
 use arrow::compute::filter_record_batch;
 
 use crate::Name;
+use crate::checkpoint::Mark;
 use crate::decode::{Cell, Columns};
 use crate::relation::BadRecord;
 
@@ -39,9 +40,11 @@ pub fn errors_schema() -> RowSchema {
 
 /// The view's rows and what is about to change in them.
 pub(crate) struct Errors {
-    rows: Arrangement,
+    pub(crate) rows: Arrangement,
     pending: Columns,
     weights: Vec<i64>,
+    /// For checkpoints, if there are any.
+    pub(crate) mark: Option<Mark>,
 }
 
 impl Errors {
@@ -51,7 +54,14 @@ impl Errors {
             rows: Arrangement::bag(schema.to_arrow()),
             pending: Columns::new(&schema),
             weights: Vec::new(),
+            mark: None,
         }
+    }
+
+    /// From now on changes are noted for checkpoints; nothing has been folded yet.
+    pub(crate) fn track(&mut self) {
+        self.rows.track();
+        self.mark = Some(Mark::default());
     }
 
     /// A record of `topic` that is no row of `relation`.
@@ -99,18 +109,25 @@ impl Errors {
 
     /// Drops the rows of a relation or view that is gone.
     pub(crate) fn forget(&mut self, name: &Name) {
-        self.fold();
         let name = name.to_string();
+        self.retain(|other| other != name);
+    }
+
+    /// Drops the rows of relations and views whose names `keep` does not want.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.fold();
         let gone = self.rows.snapshot().as_deltas().map(|delta| {
             let names = delta.rows.column(0).as_string_view();
-            let mask: BooleanArray = names.iter().map(|other| Some(other == Some(&name))).collect();
+            let mask: BooleanArray =
+                names.iter().map(|name| Some(!name.is_some_and(&keep))).collect();
             let rows = filter_record_batch(&delta.rows, &mask).expect("one bit a row");
-            let weights =
-                delta.weights.iter().zip(names).filter(|(_, other)| *other == Some(&name));
+            let weights = delta.weights.iter().zip(&mask).filter(|(_, gone)| *gone == Some(true));
             Delta::new(rows, weights.map(|(weight, _)| weight.map(|weight| -weight)).collect())
         });
-        let gone: Vec<Delta> = gone.collect();
-        self.rows.apply(&gone);
+        let gone: Vec<Delta> = gone.filter(|delta| !delta.is_empty()).collect();
+        if !gone.is_empty() {
+            self.rows.apply(&gone);
+        }
     }
 
     pub(crate) fn fold(&mut self) {

@@ -13,17 +13,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use evert_fold::Plan;
-use evert_log::ReadError;
+use evert_log::{Log, ReadError};
 use evert_model::Position;
 use tokio::sync::{mpsc, watch};
 
-use crate::catalog::{Relation, ViewDef};
+use crate::catalog::{Catalog, Relation, ViewDef};
+use crate::checkpoint::{CheckpointConfig, Checkpoints, Restored, Store, StoreError, restore};
 use crate::cohort::Cohort;
 use crate::hydrate::{self, Progress, RelationHydration, STEP_BYTES, Tap, ViewHydration};
 use crate::live_view::LiveView;
+use crate::planner::Planner;
 use crate::reader::Reader;
 use crate::relation::RelationInput;
 use crate::shared::Shared;
+use crate::views::ViewsConfig;
 use crate::{Name, sources::SourceStates};
 
 /// Between two ticks lies at least this many times the cost of the last, so that the fixed costs
@@ -34,6 +37,8 @@ const SPACING_MAX: Duration = Duration::from_millis(50);
 const TIME_TICK_SPACING: Duration = Duration::from_secs(1);
 /// Log time is asked for at least so often while a moment is waited for: it may be slewing.
 const TIME_ASKED_EVERY: Duration = Duration::from_secs(10);
+/// While a checkpoint is due and the last is still being written, this long.
+const CHECKPOINT_WAIT_MIN: Duration = Duration::from_millis(20);
 /// How often memory is measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
@@ -48,8 +53,18 @@ pub(crate) enum Control {
     Stop,
 }
 
+/// What the follower needs to put its cohort together.
+pub(crate) struct Start {
+    pub(crate) planner: Arc<dyn Planner>,
+    pub(crate) config: ViewsConfig,
+    /// As the views were opened: what comes later comes as [`Control`].
+    pub(crate) catalog: Arc<Catalog>,
+}
+
 pub(crate) struct Follower {
     shared: Arc<Shared>,
+    start: Start,
+    checkpoints: Option<Checkpoints>,
     control: mpsc::UnboundedReceiver<Control>,
     /// For the threads that hydrate.
     reply: mpsc::UnboundedSender<Control>,
@@ -69,16 +84,19 @@ pub(crate) struct Follower {
 impl Follower {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        cohort: Cohort,
+        start: Start,
         control: mpsc::UnboundedReceiver<Control>,
         reply: mpsc::UnboundedSender<Control>,
     ) -> Result<Self, ReadError> {
+        let cohort = Cohort::empty(SourceStates::new(shared.sources_topic));
         let reader = Reader::new(&shared.log, Position::ZERO)?;
         let end = shared.log.watch_end();
         let (taps, waiting) = (Vec::new(), Vec::new());
         let (measured, measure_due) = (None, false);
         Ok(Self {
             shared,
+            start,
+            checkpoints: None,
             control,
             reply,
             cohort,
@@ -96,15 +114,75 @@ impl Follower {
     pub(crate) fn run(mut self) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let result = match runtime {
-            Ok(runtime) => self.follow(&runtime),
+            Ok(runtime) => self.begin().and_then(|()| self.follow(&runtime)),
             Err(error) => Err(format!("the follower cannot start: {error}")),
         };
+        // A log that has failed may not hold what the views have seen.
+        if let Some(checkpoints) = self.checkpoints.take()
+            && result.is_ok()
+        {
+            checkpoints.finish(&mut self.cohort);
+        }
         if let Err(why) = result {
             tracing::error!(%why, "views stopped");
             self.shared.stop(Some(why));
         } else {
             self.shared.stop(None);
         }
+    }
+
+    /// Puts the cohort together: from the checkpoint, or before the log's first commit.
+    fn begin(&mut self) -> Result<(), String> {
+        let shared = Arc::clone(&self.shared);
+        let sources = || SourceStates::new(shared.sources_topic);
+        let store = self.start.config.checkpoints.as_ref().and_then(|config| {
+            let fitting = fitting_store(config, &shared.log);
+            fitting.inspect_err(|error| tracing::warn!(%error, "no checkpoints are kept")).ok()
+        });
+        let catalog = Arc::clone(&self.start.catalog);
+        let planner = self.start.planner.as_ref();
+        let restored =
+            store.as_ref().and_then(|store| restore(store, &catalog, planner, sources()));
+        let rest = match restored {
+            Some(Restored { cohort, names, relations, views }) => {
+                self.reader = Reader::new(&shared.log, cohort.position())
+                    .map_err(|error| error.to_string())?;
+                shared.set_restored(cohort.position(), names);
+                self.cohort = cohort;
+                (relations, views)
+            }
+            None => {
+                self.cohort = Cohort::of_catalog(&catalog, planner, sources());
+                if store.is_some() {
+                    self.cohort.track();
+                }
+                // Aggregates without groups have a row before the first commit already.
+                self.cohort.fold();
+                (Vec::new(), Vec::new())
+            }
+        };
+        if let (Some(store), Some(config)) = (store, &self.start.config.checkpoints) {
+            let checkpoints = Checkpoints::new(store, shared.log.id(), config.every);
+            self.checkpoints = Some(checkpoints.map_err(|error| error.to_string())?);
+        }
+        // Newcomers catch up to what is published.
+        self.publish();
+        self.add_rest(rest).map_err(|error| error.to_string())
+    }
+
+    /// Brings in what was not in the checkpoint.
+    fn add_rest(
+        &mut self,
+        (relations, views): (Vec<Arc<Relation>>, Vec<(Arc<ViewDef>, Plan)>),
+    ) -> Result<(), ReadError> {
+        for relation in relations {
+            let topic = self.shared.log.topic_by_id(relation.topic_id);
+            let created = topic.map_or(Position::ZERO, |topic| topic.created_at);
+            self.add_relation(relation, created)?;
+        }
+        self.waiting.extend(views);
+        self.start_waiting();
+        Ok(())
     }
 
     fn follow(&mut self, runtime: &tokio::runtime::Runtime) -> Result<(), String> {
@@ -120,6 +198,7 @@ impl Follower {
             }
             self.end.mark_unchanged();
             let caught_up = self.tick(&mut last_tick, &mut cost)?;
+            self.checkpoint();
             if !caught_up {
                 continue;
             }
@@ -134,9 +213,25 @@ impl Follower {
         }
     }
 
+    fn checkpoint(&mut self) {
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.take_if_due(&mut self.cohort);
+        }
+    }
+
+    /// A member has joined or left.
+    fn members_changed(&mut self) {
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.members_changed();
+        }
+    }
+
     /// Waits for something to do, and for the next tick to be due.
     async fn wait(&mut self, due: Instant) -> Option<Control> {
         let time_tick = self.next_time_tick();
+        let position = self.cohort.position();
+        let checkpoint = self.checkpoints.as_ref().and_then(|kept| kept.due_in(position));
+        let checkpoint_in = checkpoint.unwrap_or_default().max(CHECKPOINT_WAIT_MIN);
         tokio::select! {
             control = self.control.recv() => return Some(control.unwrap_or(Control::Stop)),
             () = tokio::time::sleep(MEASURE_EVERY), if self.measure_due => {
@@ -147,6 +242,7 @@ impl Follower {
                 self.pass_time();
                 return None;
             }
+            () = tokio::time::sleep(checkpoint_in), if checkpoint.is_some() => return None,
             changed = self.end.changed() => {
                 if changed.is_err() {
                     return Some(Control::Stop);
@@ -248,10 +344,14 @@ impl Follower {
         relation: Arc<Relation>,
         topic_created: Position,
     ) -> Result<(), ReadError> {
-        let input = RelationInput::new(Arc::clone(&relation));
+        let mut input = RelationInput::new(Arc::clone(&relation));
+        if self.checkpoints.is_some() {
+            input.track();
+        }
         // Without records so far there is nothing to catch up with.
         if self.cohort.position() <= topic_created || self.shared.is_empty_topic(&relation) {
             self.cohort.add_relation(input);
+            self.members_changed();
             self.publish();
             self.start_waiting();
             return Ok(());
@@ -279,6 +379,7 @@ impl Follower {
     ) -> Result<(), ReadError> {
         hydration.advance(self.cohort.position(), progress)?;
         hydration.join(&mut self.cohort);
+        self.members_changed();
         self.shared.hydrated(&relation.name);
         self.publish();
         self.start_waiting();
@@ -298,8 +399,14 @@ impl Follower {
     }
 
     fn start_view(&mut self, def: Arc<ViewDef>, plan: Plan) {
+        let is_kept = self.checkpoints.is_some();
         let view = match LiveView::new(Arc::clone(&def), plan) {
-            Ok(view) => view,
+            Ok(mut view) => {
+                if is_kept {
+                    view.track();
+                }
+                view
+            }
             Err(error) => {
                 let why = error.to_string();
                 tracing::error!(view = %def.name, %why, "view failed");
@@ -333,6 +440,7 @@ impl Follower {
             return;
         }
         hydration.join(&mut self.cohort);
+        self.members_changed();
         self.shared.hydrated(&def.name);
         self.publish();
         self.start_waiting();
@@ -342,6 +450,7 @@ impl Follower {
         self.waiting.retain(|(def, _)| def.name != *name);
         self.shared.cancel(name);
         self.cohort.remove(name);
+        self.members_changed();
         self.publish();
     }
 }
@@ -351,6 +460,19 @@ async fn sleep_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+/// The store of checkpoints; what it holds is discarded if it is not of this log.
+fn fitting_store(config: &CheckpointConfig, log: &Log) -> Result<Store, StoreError> {
+    let store = Store::open_or_discard(config)?;
+    match store.manifest().and_then(|manifest| manifest.misfit(log.id(), log.end())) {
+        None => Ok(store),
+        Some(why) => {
+            tracing::warn!(%why, "the checkpoint is discarded");
+            drop(store);
+            Store::anew(config)
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 //! - A record that cannot be read is a row of `evert.errors`; it stops nothing.
 
 mod catalog;
+mod checkpoint;
 mod cohort;
 mod decode;
 mod encode;
@@ -32,6 +33,9 @@ pub use catalog::{
     Catalog, CatalogError, Format, NewRelation, PlanError, Relation, RelationKind, SourceDef,
     ViewDef,
 };
+pub use checkpoint::CheckpointConfig;
+#[cfg(feature = "planted-faults")]
+pub use checkpoint::PlantedCheckpointFaults;
 pub use cohort::Cut;
 pub use encode::RowChange;
 pub use errors::errors_schema;
@@ -40,4 +44,7 @@ pub use planner::{PlannedView, Planner};
 pub use scan::StreamScan;
 pub use sources::SourceState;
 pub use status::{VerifyReport, ViewState, ViewStatus};
-pub use views::{PinError, Views, errors_name};
+pub use views::{PinError, Views, ViewsConfig, errors_name};
+
+/// Of what relations and views keep in checkpoints: state of another version is not read.
+const STATE_FORMAT: &str = concat!(env!("CARGO_PKG_VERSION"), "/1");

@@ -7,6 +7,8 @@
 //! - A panic in an operator fails this view, and nothing else.
 //! - After a failure nothing changes any more.
 
+mod kept;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -14,6 +16,7 @@ use evert_fold::{Arrangement, Dataflow, Plan, RowError, Snapshot, TickOutput};
 use evert_model::{Delta, LogTime};
 
 use crate::catalog::ViewDef;
+use crate::checkpoint::Mark;
 use crate::cohort::TickDeltas;
 
 /// A view with its state.
@@ -24,6 +27,11 @@ pub(crate) struct LiveView {
     /// Whether the first tick was run, which gives an aggregate without groups its row.
     started: bool,
     failed: Option<Arc<str>>,
+    /// What its state depends on, for checkpoints.
+    definition: String,
+    /// `None`: it is not kept.
+    mark: Option<Mark>,
+    started_saved: bool,
 }
 
 /// What one tick changed.
@@ -41,7 +49,27 @@ impl LiveView {
             Some(key) => Arrangement::keyed(schema, key.clone()),
             None => Arrangement::bag(schema),
         };
-        Ok(Self { def, dataflow: Dataflow::new(plan)?, rows, started: false, failed: None })
+        let definition = kept::definition(&def, &plan);
+        let dataflow = Dataflow::new(plan)?;
+        Ok(Self::of_parts(def, dataflow, rows, definition))
+    }
+
+    fn of_parts(
+        def: Arc<ViewDef>,
+        dataflow: Dataflow,
+        rows: Arrangement,
+        definition: String,
+    ) -> Self {
+        Self {
+            def,
+            dataflow,
+            rows,
+            started: false,
+            failed: None,
+            definition,
+            mark: None,
+            started_saved: false,
+        }
     }
 
     /// A view that cannot run, kept so that its readers learn why.
@@ -51,7 +79,8 @@ impl LiveView {
         let plan = Plan { nodes: vec![input], output: 0, key: None };
         let dataflow = Dataflow::new(plan).expect("a lone input is a plan");
         let rows = Arrangement::bag(schema);
-        let mut view = Self { def, dataflow, rows, started: true, failed: None };
+        let mut view = Self::of_parts(def, dataflow, rows, String::new());
+        view.started = true;
         view.fail(why.into());
         view
     }

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use evert_fold::{BagInput, RowError, Snapshot, Upsert};
+use evert_fold::{BagInput, RowError, Snapshot, StateError, Upsert};
 use evert_log::CommitPart;
 use evert_model::Delta;
 
+use crate::STATE_FORMAT;
 use crate::catalog::{Relation, RelationKind};
+use crate::checkpoint::{Entries, Kept, Mark};
 use crate::decode::{Decoder, Event};
 
 /// A batch that would grow beyond this when uncompressed is bad as a whole.
@@ -32,6 +34,8 @@ pub(crate) struct RelationInput {
     pub(crate) relation: Arc<Relation>,
     decoder: Decoder,
     rows: Rows,
+    /// `None`: it is not kept in checkpoints.
+    mark: Option<Mark>,
 }
 
 impl RelationInput {
@@ -42,7 +46,7 @@ impl RelationInput {
             RelationKind::Table => Rows::Table(Upsert::new(schema, relation.schema.key.clone())),
             RelationKind::Bag => Rows::Bag(BagInput::new(schema)),
         };
-        Self { decoder: Decoder::new(&relation), relation, rows }
+        Self { decoder: Decoder::new(&relation), relation, rows, mark: None }
     }
 
     /// Reads the records of one batch. Nothing changes before [`RelationInput::fold`].
@@ -119,11 +123,60 @@ impl RelationInput {
         }
     }
 
+    /// From now on changes are noted for checkpoints; nothing has been folded yet.
+    pub(crate) fn track(&mut self) {
+        match &mut self.rows {
+            Rows::Stream => {}
+            Rows::Table(table) => table.track(),
+            Rows::Bag(bag) => bag.track(),
+        }
+        self.mark = Some(Mark::default());
+    }
+
     pub(crate) fn memory_bytes(&self) -> usize {
         match &self.rows {
             Rows::Stream => 0,
             Rows::Table(table) => table.memory_bytes(),
             Rows::Bag(bag) => bag.memory_bytes(),
+        }
+    }
+}
+
+impl Kept for RelationInput {
+    fn label(&self) -> String {
+        format!("relation {}", self.relation.name)
+    }
+
+    fn definition(&self) -> String {
+        let relation = serde_json::to_string(&*self.relation).expect("a relation is plain data");
+        format!("{STATE_FORMAT}\n{relation}")
+    }
+
+    fn mark(&mut self) -> Option<&mut Mark> {
+        self.mark.as_mut()
+    }
+
+    fn save(&mut self, entries: &mut Entries) {
+        match &mut self.rows {
+            Rows::Stream => {}
+            Rows::Table(table) => table.save(entries),
+            Rows::Bag(bag) => bag.save(entries),
+        }
+    }
+
+    fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError> {
+        match &mut self.rows {
+            Rows::Stream => Err(StateError("a stream keeps no rows".into())),
+            Rows::Table(table) => table.load(key, value),
+            Rows::Bag(bag) => bag.load(key, value),
+        }
+    }
+
+    fn loaded(&mut self) -> Result<(), StateError> {
+        match &mut self.rows {
+            Rows::Stream => Ok(()),
+            Rows::Table(table) => table.loaded(),
+            Rows::Bag(bag) => bag.loaded(),
         }
     }
 }

@@ -28,6 +28,7 @@ struct State {
     memory: HashMap<Name, usize>,
     /// Records folded, by topic.
     done: HashMap<TopicId, i64>,
+    restored: Option<(Position, Vec<Name>)>,
     /// Set when the follower has ended.
     stopped: Option<Option<String>>,
 }
@@ -101,6 +102,14 @@ impl Shared {
 
     pub(crate) fn progress(&self, name: &Name) -> Option<Arc<Progress>> {
         self.lock().hydrating.get(name).cloned()
+    }
+
+    pub(crate) fn set_restored(&self, position: Position, names: Vec<Name>) {
+        self.lock().restored = Some((position, names));
+    }
+
+    pub(crate) fn restored(&self) -> Option<(Position, Vec<Name>)> {
+        self.lock().restored.clone()
     }
 
     pub(crate) fn set_memory(&self, memory: HashMap<Name, usize>) {

@@ -37,6 +37,22 @@ impl SourceStates {
         self.states.get(source)
     }
 
+    /// Every source's state, by name.
+    pub(crate) fn all(&self) -> Vec<(SourceState, u64)> {
+        let mut states: Vec<_> =
+            self.states.values().map(|(state, position)| (state.clone(), position.get())).collect();
+        states.sort_by(|a, b| a.0.source.cmp(&b.0.source));
+        states
+    }
+
+    /// Takes over what [`SourceStates::all`] gave.
+    pub(crate) fn set(&mut self, states: &[(SourceState, u64)]) {
+        let states = states.iter().map(|(state, position)| {
+            (state.source.clone(), (state.clone(), Position::new(*position)))
+        });
+        self.states = Arc::new(states.collect());
+    }
+
     pub(crate) fn push(&mut self, part: &CommitPart, position: Position) {
         if part.topic != self.topic {
             return;

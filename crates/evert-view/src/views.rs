@@ -17,9 +17,10 @@ use tokio::sync::{mpsc, watch};
 use crate::catalog::{
     Catalog, CatalogError, Entry, EntryKey, NewRelation, Relation, RelationKind, SourceDef, ViewDef,
 };
+use crate::checkpoint::CheckpointConfig;
 use crate::cohort::{Cohort, Cut};
 use crate::encode::{self, RowChange};
-use crate::follower::{Control, Follower};
+use crate::follower::{Control, Follower, Start};
 use crate::hydrate::STEP_BYTES;
 use crate::planner::Planner;
 use crate::reader::Reader;
@@ -68,6 +69,13 @@ pub enum PinError {
     Stopping,
 }
 
+/// How views run.
+#[derive(Clone, Debug, Default)]
+pub struct ViewsConfig {
+    /// Where and how often they are kept; `None`: every start replays the log.
+    pub checkpoints: Option<CheckpointConfig>,
+}
+
 /// All relations and views of one log. Cheap to clone.
 #[derive(Clone)]
 pub struct Views(Arc<Inner>);
@@ -91,16 +99,30 @@ impl Views {
     /// # Errors
     /// When the catalog's topics cannot be made or read.
     pub fn open(env: Env, log: Log, planner: Arc<dyn Planner>) -> Result<Self, CatalogError> {
+        Self::open_with(env, log, planner, ViewsConfig::default())
+    }
+
+    /// As [`Views::open`], with checkpoints: the follower replays what comes after the last.
+    ///
+    /// # Errors
+    /// When the catalog's topics cannot be made or read. A checkpoint that cannot be used is
+    /// no error.
+    pub fn open_with(
+        env: Env,
+        log: Log,
+        planner: Arc<dyn Planner>,
+        config: ViewsConfig,
+    ) -> Result<Self, CatalogError> {
         let catalog_topic = internal_topic(&log, CATALOG_TOPIC)?;
         let sources_topic = internal_topic(&log, SOURCES_TOPIC)?;
         let catalog = read_catalog(&log, &catalog_topic)?;
         let sources = SourceStates::new(sources_topic.id);
-        let mut cohort = Cohort::of_catalog(&catalog, planner.as_ref(), sources);
-        // Aggregates without groups have a row before the first commit already.
-        cohort.fold();
-        let shared = Arc::new(Shared::new(log, sources_topic.id, catalog, cohort.cut()));
+        // What can be read before the follower has put the cohort together: nothing.
+        let nothing = Cohort::empty(sources).cut();
+        let shared = Arc::new(Shared::new(log, sources_topic.id, catalog, nothing));
         let (control, requests) = mpsc::unbounded_channel();
-        let follower = Follower::new(Arc::clone(&shared), cohort, requests, control.clone())?;
+        let start = Start { planner: Arc::clone(&planner), config, catalog: shared.catalog() };
+        let follower = Follower::new(Arc::clone(&shared), start, requests, control.clone())?;
         let thread = thread::Builder::new().name("follower".into()).spawn(|| follower.run());
         let thread = thread.map_err(|e| CatalogError::Invalid(format!("no thread: {e}")))?;
         Ok(Self(Arc::new(Inner {
@@ -343,6 +365,12 @@ impl Views {
         self.0.shared.watch_cut()
     }
 
+    /// The checkpoint that the replay after the start began at: its position, and what came
+    /// back from it. `None` if the replay began at the log's beginning, or has not begun.
+    pub fn restored(&self) -> Option<(Position, Vec<Name>)> {
+        self.0.shared.restored()
+    }
+
     /// Whether the replay after the start has reached the log's end at the start.
     pub fn replay_state(&self) -> ViewState {
         let shared = &self.0.shared;
@@ -497,7 +525,7 @@ impl Views {
         })
     }
 
-    /// Stops the follower and waits for it.
+    /// Stops the follower and waits for it; it takes a last checkpoint.
     pub fn close(&self) {
         self.tell(Control::Stop);
         let thread = self.0.thread.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -14,7 +14,10 @@ use evert_model::{
     BatchBuilder, Column, ColumnType, Compression, LogTime, PartitionId, Position, RowSchema,
     TimestampMs,
 };
-use evert_view::{Cut, Format, Name, NewRelation, RelationKind, Views, errors_name};
+use evert_view::{
+    CheckpointConfig, Cut, Format, Name, NewRelation, PlantedCheckpointFaults, RelationKind, Views,
+    ViewsConfig, errors_name,
+};
 use plans::Plans;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -118,11 +121,21 @@ pub(crate) struct World {
     facts: Vec<(Position, Fact)>,
     relations: BTreeSet<&'static str>,
     live: BTreeSet<&'static str>,
+    position_first: bool,
+    /// Starts that began at a checkpoint.
+    pub(crate) restored: usize,
+    /// Views that came back from one.
+    pub(crate) restored_views: usize,
     runtime: tokio::runtime::Runtime,
 }
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
+        Self::with_fault(seed, false)
+    }
+
+    /// With checkpoints that write the position before the state, if `position_first`.
+    pub(crate) fn with_fault(seed: u64, position_first: bool) -> Self {
         let mut world = Self {
             random: fastrand::Rng::with_seed(seed),
             dir: tempfile::tempdir().expect("a directory"),
@@ -131,6 +144,9 @@ impl World {
             facts: Vec::new(),
             relations: BTreeSet::new(),
             live: BTreeSet::new(),
+            position_first,
+            restored: 0,
+            restored_views: 0,
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_time()
                 .build()
@@ -150,8 +166,22 @@ impl World {
         let env = Env::real();
         let dir = self.dir.path().join("data");
         let log = Log::open(env.clone(), dir, LogConfig::default()).expect("opens");
-        self.views = Some(Views::open(env, log.clone(), Arc::new(Plans)).expect("opens"));
+        let views = Views::open_with(env, log.clone(), Arc::new(Plans), self.config());
+        self.views = Some(views.expect("opens"));
         self.log = Some(log);
+    }
+
+    /// Checkpoints at every turn, until the process is killed in the midst of one.
+    fn config(&mut self) -> ViewsConfig {
+        let dir = self.dir.path().join("views");
+        let mut checkpoints = CheckpointConfig::new(dir, Duration::ZERO);
+        let random = &mut self.random;
+        checkpoints.planted = PlantedCheckpointFaults {
+            position_first: self.position_first,
+            stop_after_batches: random.bool().then(|| random.u64(..40)),
+            batch_changes: Some(random.usize(1..20)),
+        };
+        ViewsConfig { checkpoints: Some(checkpoints) }
     }
 
     fn log(&self) -> &Log {
@@ -163,9 +193,18 @@ impl World {
     }
 
     pub(crate) fn reopen(&mut self) {
+        self.note_restored();
         self.views.take().expect("open").close();
         self.log.take().expect("open").close();
         self.open();
+    }
+
+    /// Counts what came back from a checkpoint.
+    fn note_restored(&mut self) {
+        let Some((position, names)) = self.views().restored() else { return };
+        assert!(position <= self.log().end());
+        self.restored += 1;
+        self.restored_views += names.iter().filter(|name| self.live.contains(&*name.name)).count();
     }
 
     pub(crate) fn create_all(&mut self) {

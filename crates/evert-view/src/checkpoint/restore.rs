@@ -1,0 +1,143 @@
+//! A cohort made of a checkpoint, and what has to be replayed beside it.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use evert_fold::{Plan, StateError};
+
+use super::manifest::Manifest;
+use super::store::{Store, StoreError};
+use super::{Kept, Mark};
+use crate::Name;
+use crate::catalog::{Catalog, Relation, ViewDef};
+use crate::cohort::{Cohort, planned};
+use crate::live_view::LiveView;
+use crate::planner::Planner;
+use crate::relation::RelationInput;
+use crate::sources::SourceStates;
+
+/// What a start begins with.
+pub(crate) struct Restored {
+    /// At the checkpoint's position.
+    pub(crate) cohort: Cohort,
+    /// What is in it.
+    pub(crate) names: Vec<Name>,
+    /// Not in the checkpoint: these come back by replay.
+    pub(crate) relations: Vec<Arc<Relation>>,
+    /// Not in the checkpoint, or reading what is not.
+    pub(crate) views: Vec<(Arc<ViewDef>, Plan)>,
+}
+
+/// Makes the cohort of `store`'s checkpoint. `None` if there is none that is of use: then the
+/// log is replayed from its beginning.
+pub(crate) fn restore(
+    store: &Store,
+    catalog: &Catalog,
+    planner: &dyn Planner,
+    sources: SourceStates,
+) -> Option<Restored> {
+    let started = Instant::now();
+    let manifest = store.manifest()?;
+    let mut cohort = Cohort::at(manifest.position(), manifest.log_time(), sources);
+    cohort.set_sources(&manifest.sources);
+    cohort.set_next_offsets(manifest.offsets().collect());
+    let mut from = From { store, manifest, entries: 0 };
+    if !cohort.members().into_iter().all(|errors| from.load(errors)) {
+        return None;
+    }
+    let mut here = BTreeSet::new();
+    let (relations, views) = (Vec::new(), Vec::new());
+    let mut restored = Restored { cohort, names: Vec::new(), relations, views };
+    for relation in catalog.relations.values() {
+        let mut input = RelationInput::new(Arc::clone(relation));
+        input.track();
+        if from.load(&mut input) {
+            here.insert(relation.name.clone());
+            restored.cohort.add_relation(input);
+        } else {
+            restored.relations.push(Arc::clone(relation));
+        }
+    }
+    for def in catalog.views_in_order() {
+        from.load_view(&def, catalog, planner, &mut here, &mut restored);
+    }
+    restored.cohort.keep_errors_of(&here);
+    let (members, entries) = (here.len(), from.entries);
+    restored.names = here.into_iter().collect();
+    if members == 0 {
+        return None;
+    }
+    let (position, elapsed) = (manifest.position(), started.elapsed());
+    tracing::info!(%position, members, entries, ?elapsed, "views restored from the checkpoint");
+    Some(restored)
+}
+
+struct From<'a> {
+    store: &'a Store,
+    manifest: &'a Manifest,
+    entries: usize,
+}
+
+impl From<'_> {
+    fn load_view(
+        &mut self,
+        def: &Arc<ViewDef>,
+        catalog: &Catalog,
+        planner: &dyn Planner,
+        here: &mut BTreeSet<Name>,
+        restored: &mut Restored,
+    ) {
+        let view = planned(def, catalog, planner).and_then(|plan| {
+            let view = LiveView::new(Arc::clone(def), plan.clone());
+            view.map(|view| (view, plan)).map_err(|error| error.to_string())
+        });
+        let (mut view, plan) = match view {
+            Ok(view) => view,
+            Err(why) => {
+                return restored.cohort.add_view(LiveView::broken(Arc::clone(def), &why));
+            }
+        };
+        view.track();
+        let inputs_are_here = def.inputs.iter().all(|input| here.contains(input));
+        if inputs_are_here && self.load(&mut view) {
+            here.insert(def.name.clone());
+            restored.cohort.add_view(view);
+        } else {
+            restored.views.push((Arc::clone(def), plan));
+        }
+    }
+
+    /// Whether the member is as the checkpoint has it.
+    fn load(&mut self, member: &mut dyn Kept) -> bool {
+        let label = member.label();
+        let Some(saved) = self.manifest.member(&label) else { return false };
+        let definition = member.definition();
+        if member.mark().is_none() {
+            return false;
+        }
+        // Nothing read from a disk may take the process down.
+        let loaded = catch_unwind(AssertUnwindSafe(|| -> Result<usize, StoreError> {
+            let take = |key: &[u8], value: &[u8]| member.load(key, value);
+            let count = self.store.load(saved, &definition, take)?;
+            member.loaded()?;
+            Ok(count)
+        }));
+        let panicked = || StateError("loading panicked".to_owned()).into();
+        match loaded.unwrap_or_else(|_| Err(panicked())) {
+            Ok(count) => {
+                self.entries += count;
+                if let Some(mark) = member.mark() {
+                    let (number, changed_at) = (saved.number, saved.changed_at);
+                    *mark = Mark { number, changed_at, too_long: false };
+                }
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%label, %error, "not taken from the checkpoint: replayed");
+                false
+            }
+        }
+    }
+}
