@@ -8,6 +8,7 @@ use crate::join::{Join, JoinSpec};
 use crate::keys::KeyCodec;
 use crate::plan::{FoldError, Node, NodeId, Plan};
 use crate::project::Projection;
+use crate::recursion::Recursion;
 use crate::reduce::Reduce;
 use crate::rows::batch_of;
 use crate::session::Session;
@@ -65,6 +66,7 @@ enum Operator {
     Session { input: NodeId, session: Box<Session> },
     SetOp { left: NodeId, right: NodeId, operation: Box<SetOperation> },
     Unnest { input: NodeId, unnest: Unnest },
+    Recursive { inputs: Vec<NodeId>, recursion: Box<Recursion> },
 }
 
 impl Dataflow {
@@ -117,7 +119,11 @@ impl Dataflow {
         } else {
             consolidate(changes, &self.output_codec, &self.output_schema)
         };
-        TickOutput { changes, errors: cancel_errors(errors), failed: None }
+        let failed = self.operators.iter().find_map(|operator| match operator {
+            Operator::Recursive { recursion, .. } => recursion.failed().cloned(),
+            _ => None,
+        });
+        TickOutput { changes, errors: cancel_errors(errors), failed }
     }
 
     /// The schema of the changes.
@@ -130,6 +136,7 @@ impl Dataflow {
     pub fn due(&self) -> Option<LogTime> {
         let due = self.operators.iter().filter_map(|operator| match operator {
             Operator::TemporalFilter { filter, .. } => filter.due(),
+            Operator::Recursive { recursion, .. } => recursion.due(),
             _ => None,
         });
         due.min()
@@ -251,6 +258,7 @@ impl Operator {
             Self::SetOp { operation, .. } => Keeping::Entries(operation.as_mut()),
             Self::TemporalFilter { filter, .. } => Keeping::Entries(filter.as_mut()),
             Self::Session { session, .. } => Keeping::Entries(session.as_mut()),
+            Self::Recursive { recursion, .. } => Keeping::Entries(recursion.as_mut()),
         }
     }
 
@@ -268,6 +276,9 @@ impl Operator {
             Self::Reduce { reduce, .. } => Some(("reduce", reduce.len(), reduce.memory_bytes())),
             Self::TemporalFilter { filter, .. } => {
                 Some(("temporal filter", filter.len(), filter.memory_bytes()))
+            }
+            Self::Recursive { recursion, .. } => {
+                Some(("recursion", recursion.len(), recursion.memory_bytes()))
             }
             Self::Session { session, .. } => {
                 Some(("session", session.len(), session.memory_bytes()))
@@ -316,6 +327,13 @@ impl Operator {
                 let filter = TemporalFilter::new(schema, from.as_ref(), until.as_ref())?;
                 Self::TemporalFilter { input: *input, filter: Box::new(filter) }
             }
+            Node::Recursive { others, step, distinct, rounds_max, .. } => {
+                let other_schemas: Vec<_> =
+                    others.iter().map(|&other| Arc::clone(&schemas[other])).collect();
+                let recursion =
+                    Recursion::new(&schema, &other_schemas, step, *distinct, *rounds_max)?;
+                Self::Recursive { inputs: node.inputs(), recursion: Box::new(recursion) }
+            }
             Node::Session { input, keys, time, gap, .. } => {
                 let session = Session::new(&schemas[*input], keys.clone(), *time, *gap, schema)?;
                 Self::Session { input: *input, session: Box::new(session) }
@@ -344,6 +362,10 @@ impl Operator {
             Self::Reduce { input, reduce } => reduce.tick(&results.take(*input), errors),
             Self::TemporalFilter { input, filter } => {
                 filter.tick(now, &results.take(*input), errors)
+            }
+            Self::Recursive { inputs, recursion } => {
+                let inputs: Vec<_> = inputs.iter().map(|&id| results.take(id)).collect();
+                recursion.tick(now, &inputs, errors)
             }
             Self::Session { input, session } => session.tick(&results.take(*input), errors),
             Self::SetOp { left, right, operation } => {

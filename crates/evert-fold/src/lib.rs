@@ -22,6 +22,7 @@ mod matches;
 mod packed;
 mod plan;
 mod project;
+mod recursion;
 mod reduce;
 mod row_text;
 mod rows;

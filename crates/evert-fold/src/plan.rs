@@ -11,6 +11,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::window::WindowExpr;
 use thiserror::Error;
 
+use crate::recursion::OTHERS_MAX;
 use crate::unnest::element_type;
 
 pub(crate) use aggregate::SUM_PRECISION;
@@ -192,7 +193,7 @@ pub enum Node {
         step: Box<Plan>,
         /// UNION: each row once, ever. Otherwise UNION ALL.
         distinct: bool,
-        /// Rounds after which the view fails, with this bound in the error.
+        /// Rounds in one tick after which the view fails, with this bound in the error.
         rounds_max: usize,
     },
 }
@@ -367,8 +368,9 @@ impl Node {
                 }
                 Ok(Arc::clone(schema))
             }
-            Self::Recursive { base, step, .. } => {
+            Self::Recursive { base, others, step, .. } => {
                 let base = &before[*base];
+                check_step(step, base, &others.iter().map(|&o| &before[o]).collect::<Vec<_>>())?;
                 let step = step.output_schema().map_err(|error| error.to_string())?;
                 same_types(step.fields().iter().map(|field| field.data_type()), base)?;
                 Ok(Arc::clone(base))
@@ -413,6 +415,23 @@ fn check_join(
         JoinKind::NullAwareAnti => same_types(left, schema),
         JoinKind::Mark => same_types(left.chain([&DataType::Boolean]), schema),
     }
+}
+
+/// Whether a recursion's step reads what it is given.
+fn check_step(step: &Plan, base: &SchemaRef, others: &[&SchemaRef]) -> Result<(), String> {
+    if others.len() > OTHERS_MAX {
+        return Err(format!("a step reads at most {OTHERS_MAX} inputs, not {}", others.len()));
+    }
+    for node in &step.nodes {
+        let Node::Input { index, schema } = node else { continue };
+        let given = match index {
+            0 => base,
+            n => others.get(n - 1).ok_or_else(|| format!("the step has no input {n}"))?,
+        };
+        same_types(given.fields().iter().map(|field| field.data_type()), schema)
+            .map_err(|why| format!("input {index} of the step: {why}"))?;
+    }
+    Ok(())
 }
 
 fn check_unnest(input: &Schema, columns: &[usize], schema: &Schema) -> Result<(), String> {
