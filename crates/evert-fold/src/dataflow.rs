@@ -253,8 +253,8 @@ impl Operator {
             | Self::FilterProject { .. }
             | Self::Union { .. }
             | Self::Unnest { .. } => Keeping::Nothing,
-            Self::Reduce { .. } => Keeping::Unkept,
             Self::Join { join, .. } => Keeping::Entries(join.as_mut()),
+            Self::Reduce { reduce, .. } => Keeping::Entries(reduce.as_mut()),
             Self::SetOp { operation, .. } => Keeping::Entries(operation.as_mut()),
             Self::TemporalFilter { filter, .. } => Keeping::Entries(filter.as_mut()),
             Self::Session { session, .. } => Keeping::Entries(session.as_mut()),

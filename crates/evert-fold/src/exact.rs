@@ -4,11 +4,13 @@
 //! past 128 bits, decimal averages, and variances.
 
 mod moments;
+mod saved;
 mod wide;
 
 use arrow::datatypes::i256;
 
 pub use moments::ExactMoments;
+use wide::Wide;
 
 /// A sum or average that its type cannot hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray};
-use arrow::compute::unary;
+use arrow::compute::{SortOptions, unary};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
 use arrow::row::{RowConverter, RowParser, Rows, SortField};
 
@@ -46,9 +46,18 @@ impl KeyCodec {
     pub(crate) fn new<'a>(
         types: impl IntoIterator<Item = &'a DataType>,
     ) -> Result<Self, FoldError> {
-        let types: Vec<_> = types.into_iter().collect();
-        let has_floats = types.iter().any(|t| t.is_floating());
-        let fields: Vec<_> = types.iter().map(|&t| SortField::new(t.clone())).collect();
+        Self::with_options(types.into_iter().map(|ty| (ty.clone(), SortOptions::default())))
+    }
+
+    /// Bytes compare as the options say, column by column.
+    pub(crate) fn with_options(
+        columns: impl IntoIterator<Item = (DataType, SortOptions)>,
+    ) -> Result<Self, FoldError> {
+        let columns: Vec<_> = columns.into_iter().collect();
+        let has_floats = columns.iter().any(|(ty, _)| ty.is_floating());
+        let fields = columns.into_iter();
+        let fields: Vec<_> =
+            fields.map(|(ty, options)| SortField::new_with_options(ty, options)).collect();
         let columns = fields.len();
         let converter = RowConverter::new(fields)
             .map_err(|error| FoldError::InvalidPlan(format!("not a key: {error}")))?;

@@ -199,7 +199,7 @@ fn slice(delta: &Delta, offset: usize, len: usize) -> Delta {
 }
 
 /// What went wrong, in the user's words: one line, without where in the engine it happened.
-fn reason(error: &DataFusionError) -> String {
+pub(crate) fn reason(error: &DataFusionError) -> String {
     match error.find_root() {
         DataFusionError::ArrowError(error, _) => arrow_reason(error),
         DataFusionError::Execution(message) => cut(message),

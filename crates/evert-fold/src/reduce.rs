@@ -9,8 +9,14 @@
 //! - After a tick, groups have at least one row, but for the one group of a reduce without keys.
 
 mod accumulators;
+mod general;
 mod multiset;
 mod ordered;
+mod saved;
+mod sets;
+mod show;
+mod sums;
+mod values;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{concat, take};
@@ -25,6 +31,8 @@ use crate::plan::{Aggregate, FoldError};
 use crate::row_text::row_text;
 use crate::rows::{batch_of, columns_of, same_values};
 use accumulators::Accumulators;
+pub(crate) use multiset::Multiset;
+use saved::{Loading, Numbers, Tracking};
 
 #[derive(Debug)]
 pub(crate) struct Reduce {
@@ -42,6 +50,9 @@ pub(crate) struct Reduce {
     is_global: bool,
     /// Whether that row has been put out.
     global_shown: bool,
+    numbers: Numbers,
+    tracking: Option<Tracking>,
+    loading: Option<Box<Loading>>,
 }
 
 /// What the touched groups show at one moment.
@@ -71,9 +82,13 @@ impl Reduce {
             rows: Vec::new(),
             touched: Vec::new(),
             global_shown: false,
+            numbers: Numbers::default(),
+            tracking: None,
+            loading: None,
         };
         if reduce.is_global {
-            reduce.groups.find_or_insert(&[]);
+            let (slot, _) = reduce.groups.find_or_insert(&[]);
+            reduce.name(slot);
             reduce.make_room();
         }
         Ok(reduce)
@@ -124,6 +139,7 @@ impl Reduce {
         self.groups.memory_bytes()
             + self.rows.capacity() * size_of::<i64>()
             + self.touched.capacity()
+            + self.numbers.memory_bytes()
             + self.accumulators.memory_bytes()
     }
 
@@ -134,8 +150,11 @@ impl Reduce {
         let mut slots = Vec::with_capacity(delta.len());
         for row in 0..delta.len() {
             let (slot, is_new) = self.groups.find_or_insert(keys.get(row));
-            if is_new && slot as usize >= self.touched.len() {
-                self.touched.resize(self.groups.end(), false);
+            if is_new {
+                self.name(slot);
+                if slot as usize >= self.touched.len() {
+                    self.touched.resize(self.groups.end(), false);
+                }
             }
             if !std::mem::replace(&mut self.touched[slot as usize], true) {
                 touched.push(slot);
@@ -144,6 +163,13 @@ impl Reduce {
         }
         self.make_room();
         slots
+    }
+
+    /// Gives a new group its number, if anything is named by it.
+    fn name(&mut self, slot: u32) {
+        if self.accumulators.hold_values() {
+            self.numbers.give(slot);
+        }
     }
 
     fn make_room(&mut self) {
@@ -157,10 +183,11 @@ impl Reduce {
         for (&slot, &weight) in slots.iter().zip(delta.weights.values()) {
             self.rows[slot as usize] += weight;
         }
-        self.accumulators.change(&delta.rows, slots, delta.weights.values());
+        let ids = self.numbers.ids();
+        self.accumulators.change(&delta.rows, slots, delta.weights.values(), ids);
     }
 
-    fn show(&self, touched: &[u32]) -> Shown {
+    fn show(&mut self, touched: &[u32]) -> Shown {
         let mut errors = vec![None; touched.len()];
         let columns = self.accumulators.show(&self.rows, touched, &mut errors);
         let live = touched
@@ -246,8 +273,14 @@ impl Reduce {
             let rows = self.rows[slot as usize];
             assert!(rows >= 0, "more rows were retracted from a group than it had");
             if rows == 0 && !self.is_global {
+                if let Some(tracking) = &mut self.tracking {
+                    tracking.remove(self.groups.get(slot));
+                }
+                self.numbers.take(slot);
                 self.accumulators.clear(slot);
                 self.groups.remove(slot);
+            } else if let Some(tracking) = &mut self.tracking {
+                tracking.change(slot);
             }
         }
     }

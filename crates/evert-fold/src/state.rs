@@ -7,6 +7,8 @@
 //! - The entries of all checkpoints so far, the newest value of each key, are the whole state.
 //! - An operator that has loaded them goes on as the one that saved them would have.
 
+pub(crate) mod entry;
+
 use thiserror::Error;
 
 use crate::plan::NodeId;

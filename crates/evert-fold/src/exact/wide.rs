@@ -60,6 +60,7 @@ impl Wide {
         if self.is_negative() == other.is_negative() { product } else { product.negated() }
     }
 
+    #[cfg(test)]
     pub(crate) fn is_zero(&self) -> bool {
         self.limbs.is_empty()
     }

@@ -8,7 +8,7 @@ const FEW_MAX: usize = 32;
 
 /// A multiset in ascending order. Counts may be negative within a tick.
 #[derive(Debug, Default)]
-pub(super) enum Multiset<T> {
+pub(crate) enum Multiset<T> {
     #[default]
     Empty,
     One(T, i64),
@@ -21,7 +21,7 @@ pub(super) enum Multiset<T> {
 
 impl<T: Ord> Multiset<T> {
     /// Changes how often `value` occurs, and gives the count after. `own` makes the value to keep.
-    pub(super) fn add<Q>(&mut self, value: &Q, weight: i64, own: impl FnOnce(&Q) -> T) -> i64
+    pub(crate) fn add<Q>(&mut self, value: &Q, weight: i64, own: impl FnOnce(&Q) -> T) -> i64
     where
         T: std::borrow::Borrow<Q>,
         Q: Ord + ?Sized,
@@ -69,7 +69,7 @@ impl<T: Ord> Multiset<T> {
         }
     }
 
-    pub(super) fn min(&self) -> Option<&T> {
+    pub(crate) fn min(&self) -> Option<&T> {
         match self {
             Self::Empty => None,
             Self::One(value, count) => (*count > 0).then_some(value),
@@ -78,7 +78,7 @@ impl<T: Ord> Multiset<T> {
         }
     }
 
-    pub(super) fn max(&self) -> Option<&T> {
+    pub(crate) fn max(&self) -> Option<&T> {
         match self {
             Self::Empty => None,
             Self::One(value, count) => (*count > 0).then_some(value),
@@ -87,9 +87,45 @@ impl<T: Ord> Multiset<T> {
         }
     }
 
+    /// How often `value` occurs.
+    pub(crate) fn count<Q>(&self, value: &Q) -> i64
+    where
+        T: std::borrow::Borrow<Q>,
+        Q: Ord + ?Sized,
+    {
+        match self {
+            Self::Empty => 0,
+            Self::One(only, count) => {
+                if T::borrow(only) == value {
+                    *count
+                } else {
+                    0
+                }
+            }
+            Self::Few(few) => {
+                let at = few.binary_search_by(|(held, _)| T::borrow(held).cmp(value));
+                at.map_or(0, |at| few[at].1)
+            }
+            Self::Many(many) => many.get(value).copied().unwrap_or(0),
+        }
+    }
+
+    /// The values in ascending order, each with its count.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&T, i64)> {
+        let (one, few, many) = match self {
+            Self::Empty => (None, None, None),
+            Self::One(value, count) => (Some((value, *count)), None, None),
+            Self::Few(few) => (None, Some(few.iter()), None),
+            Self::Many(many) => (None, None, Some(many.iter())),
+        };
+        let few = few.into_iter().flatten().map(|(value, count)| (value, *count));
+        let many = many.into_iter().flatten().map(|(value, count)| (value, *count));
+        one.into_iter().chain(few).chain(many)
+    }
+
     /// Bytes held outside the struct, but for what a value holds itself. A tree's nodes are
     /// taken to be three quarters full.
-    pub(super) fn heap_bytes(&self) -> usize {
+    pub(crate) fn heap_bytes(&self) -> usize {
         match self {
             Self::Empty | Self::One(..) => 0,
             Self::Few(few) => size_of::<Vec<(T, i64)>>() + few.capacity() * size_of::<(T, i64)>(),
@@ -169,6 +205,13 @@ mod tests {
             }
             assert_eq!(set.min(), model.iter().min());
             assert_eq!(set.max(), model.iter().max());
+            if step % 100 == 0 {
+                let value = rng.i64(-60..60);
+                assert_eq!(set.count(&value), model.iter().filter(|&&v| v == value).count() as i64);
+                model.sort_unstable();
+                let repeated = |(value, count): (&i64, i64)| vec![*value; count as usize];
+                assert_eq!(set.iter().flat_map(repeated).collect::<Vec<_>>(), model);
+            }
         }
     }
 }

@@ -2,98 +2,99 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Float64Array, Int64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::datatypes::{DataType, Int64Type};
 use std::sync::Arc;
 
-use super::accumulators::{FloatSums, IntegerSums, Selection, cast_to, wide_type, wide_values};
 use super::multiset::Multiset;
+use super::sets::{Sets, ValueSink};
+use super::sums::{FloatSums, IntegerSums, MomentSums};
+use super::values::{Selection, cast_to, floats, wide_type, wide_values};
 use crate::FoldError;
 use crate::keys::{KeyCodec, canonical_f64};
+use crate::state::StateError;
 
 /// A multiset of values for each group.
 #[derive(Debug)]
 pub(super) struct Ordered {
     data_type: DataType,
-    sets: Sets,
-    set_bytes: usize,
+    values: Values,
     distinct: Distinct,
 }
 
 /// Values as what orders them.
 #[derive(Debug)]
-enum Sets {
+enum Values {
     /// Integers, dates, timestamps, booleans.
-    Integers(Vec<Multiset<i64>>),
+    Integers(Sets<i64>),
     /// Floats by codes that order as they do.
-    Floats(Vec<Multiset<i64>>),
+    Floats(Sets<i64>),
     /// Decimals by their unscaled values.
-    Wide(Vec<Multiset<i128>>),
+    Wide(Sets<i128>),
     /// Anything else by its key bytes.
-    Bytes { codec: KeyCodec, sets: Vec<Multiset<Box<[u8]>>> },
+    Bytes { codec: KeyCodec, sets: Sets<Box<[u8]>> },
 }
 
 /// What is known of the distinct values of each group.
 #[derive(Debug, Default)]
 pub(super) struct Distinct {
     counts: Vec<i64>,
-    sums: Option<DistinctSums>,
-}
-
-#[derive(Debug)]
-enum DistinctSums {
-    Integers(IntegerSums),
-    Floats(FloatSums),
+    integers: Option<IntegerSums>,
+    floats: Option<FloatSums>,
+    moments: Option<MomentSums>,
 }
 
 impl Ordered {
     pub(super) fn new(data_type: &DataType) -> Result<Self, FoldError> {
-        let sets = match data_type {
-            t if t.is_floating() => Sets::Floats(Vec::new()),
-            t if wide_type(t).is_some() => Sets::Wide(Vec::new()),
-            t if t.is_integer() || t.is_temporal() && !is_interval(t) => Sets::Integers(Vec::new()),
-            DataType::Boolean => Sets::Integers(Vec::new()),
-            other => Sets::Bytes { codec: KeyCodec::new([other])?, sets: Vec::new() },
+        let values = match data_type {
+            t if t.is_floating() => Values::Floats(Sets::default()),
+            t if wide_type(t).is_some() => Values::Wide(Sets::default()),
+            t if t.is_integer() || t.is_temporal() && !is_interval(t) => {
+                Values::Integers(Sets::default())
+            }
+            DataType::Boolean => Values::Integers(Sets::default()),
+            other => Values::Bytes { codec: KeyCodec::new([other])?, sets: Sets::default() },
         };
-        let distinct = Distinct::default();
-        Ok(Self { data_type: data_type.clone(), sets, set_bytes: 0, distinct })
+        Ok(Self { data_type: data_type.clone(), values, distinct: Distinct::default() })
     }
 
     /// Keeps the sums of distinct values from now on. Called before any row is added.
     pub(super) fn keep_distinct_sums(&mut self) {
-        self.distinct.sums.get_or_insert_with(|| match self.sets {
-            Sets::Floats(_) => DistinctSums::Floats(FloatSums::default()),
-            _ => DistinctSums::Integers(IntegerSums::default()),
-        });
+        match self.values {
+            Values::Floats(_) => drop(self.distinct.floats.get_or_insert_default()),
+            _ => drop(self.distinct.integers.get_or_insert_default()),
+        }
+    }
+
+    /// Keeps the sums of distinct values and of their squares. Called before any row is added.
+    pub(super) fn keep_distinct_moments(&mut self) {
+        self.distinct.moments.get_or_insert_default();
     }
 
     pub(super) fn resize(&mut self, end: usize) {
-        match &mut self.sets {
-            Sets::Integers(sets) | Sets::Floats(sets) => sets.resize_with(end, Default::default),
-            Sets::Wide(sets) => sets.resize_with(end, Default::default),
-            Sets::Bytes { sets, .. } => sets.resize_with(end, Default::default),
+        match &mut self.values {
+            Values::Integers(sets) | Values::Floats(sets) => sets.resize(end),
+            Values::Wide(sets) => sets.resize(end),
+            Values::Bytes { sets, .. } => sets.resize(end),
         }
         self.distinct.resize(end);
     }
 
     pub(super) fn clear(&mut self, slot: u32) {
-        let at = slot as usize;
-        self.set_bytes -= match &mut self.sets {
-            Sets::Integers(sets) | Sets::Floats(sets) => std::mem::take(&mut sets[at]).heap_bytes(),
-            Sets::Wide(sets) => std::mem::take(&mut sets[at]).heap_bytes(),
-            Sets::Bytes { sets, .. } => std::mem::take(&mut sets[at]).heap_bytes(),
-        };
+        match &mut self.values {
+            Values::Integers(sets) | Values::Floats(sets) => sets.clear(slot),
+            Values::Wide(sets) => sets.clear(slot),
+            Values::Bytes { sets, .. } => sets.clear(slot),
+        }
         self.distinct.clear(slot);
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        let slots = match &self.sets {
-            Sets::Integers(sets) | Sets::Floats(sets) => {
-                sets.capacity() * size_of::<Multiset<i64>>()
-            }
-            Sets::Wide(sets) => sets.capacity() * size_of::<Multiset<i128>>(),
-            Sets::Bytes { sets, .. } => sets.capacity() * size_of::<Multiset<Box<[u8]>>>(),
+        let values = match &self.values {
+            Values::Integers(sets) | Values::Floats(sets) => sets.memory_bytes(),
+            Values::Wide(sets) => sets.memory_bytes(),
+            Values::Bytes { sets, .. } => sets.memory_bytes(),
         };
-        slots + self.set_bytes + self.distinct.memory_bytes()
+        values + self.distinct.memory_bytes()
     }
 
     pub(super) fn distinct(&self) -> &Distinct {
@@ -101,41 +102,39 @@ impl Ordered {
     }
 
     pub(super) fn change(&mut self, column: &ArrayRef, input: &Selection<'_>) {
-        let (bytes, distinct) = (&mut self.set_bytes, &mut self.distinct);
-        match &mut self.sets {
-            Sets::Integers(sets) => {
+        let (distinct, ids) = (&mut self.distinct, input.ids);
+        match &mut self.values {
+            Values::Integers(sets) => {
                 let values = cast_to(column, &DataType::Int64);
                 let values = values.as_primitive::<Int64Type>().values();
                 input.for_each(|row, slot, weight| {
                     let value = values[row];
-                    let step = add(&mut sets[slot as usize], &value, weight, |v| *v, bytes);
+                    let step = sets.add(slot, ids, &value, weight);
                     distinct.step(slot, step, Number::Integer(value.into()));
                 });
             }
-            Sets::Floats(sets) => {
-                let values = cast_to(column, &DataType::Float64);
-                let values = values.as_primitive::<Float64Type>().values();
+            Values::Floats(sets) => {
+                let values = floats(column);
+                let values = values.values();
                 input.for_each(|row, slot, weight| {
                     let value = canonical_f64(values[row]);
-                    let set = &mut sets[slot as usize];
-                    let step = add(set, &float_code(value), weight, |v| *v, bytes);
+                    let step = sets.add(slot, ids, &float_code(value), weight);
                     distinct.step(slot, step, Number::Float(value));
                 });
             }
-            Sets::Wide(sets) => {
+            Values::Wide(sets) => {
                 let values = wide_values(column);
                 let values = values.values();
                 input.for_each(|row, slot, weight| {
                     let value = values[row];
-                    let step = add(&mut sets[slot as usize], &value, weight, |v| *v, bytes);
+                    let step = sets.add(slot, ids, &value, weight);
                     distinct.step(slot, step, Number::Integer(value));
                 });
             }
-            Sets::Bytes { codec, sets } => {
+            Values::Bytes { codec, sets } => {
                 let keys = codec.encode(std::slice::from_ref(column), column.len());
                 input.for_each(|row, slot, weight| {
-                    let set = &mut sets[slot as usize];
-                    let step = add(set, keys.get(row), weight, |v| v.into(), bytes);
+                    let step = sets.add(slot, ids, keys.get(row), weight);
                     distinct.step(slot, step, Number::None);
                 });
             }
@@ -144,29 +143,29 @@ impl Ordered {
 
     /// The least or greatest value of each group.
     pub(super) fn extremes(&self, groups: &[u32], greatest: bool) -> ArrayRef {
-        match &self.sets {
-            Sets::Integers(sets) => {
-                let values = groups.iter().map(|&g| extreme(&sets[g as usize], greatest).copied());
+        match &self.values {
+            Values::Integers(sets) => {
+                let values = groups.iter().map(|&g| extreme(sets.get(g), greatest).copied());
                 self.cast_back(Arc::new(values.collect::<Int64Array>()))
             }
-            Sets::Floats(sets) => {
+            Values::Floats(sets) => {
                 let values = groups.iter().map(|&g| {
-                    extreme(&sets[g as usize], greatest).map(|&code| float_of_code(code))
+                    extreme(sets.get(g), greatest).map(|&code| float_of_code(code))
                 });
                 self.cast_back(Arc::new(values.collect::<Float64Array>()))
             }
-            Sets::Wide(sets) => {
-                let values = groups.iter().map(|&g| extreme(&sets[g as usize], greatest).copied());
+            Values::Wide(sets) => {
+                let values = groups.iter().map(|&g| extreme(sets.get(g), greatest).copied());
                 let wide = wide_type(&self.data_type).expect("a type of 128 bits");
                 let values: Decimal128Array = values.collect();
                 self.cast_back(Arc::new(values.with_data_type(wide)))
             }
-            Sets::Bytes { codec, sets } => {
+            Values::Bytes { codec, sets } => {
                 // The key bytes of NULL stand for groups without a value.
                 let null = arrow::array::new_null_array(&self.data_type, 1);
                 let null = codec.encode(&[null], 1);
                 let keys = groups.iter().map(|&g| {
-                    extreme(&sets[g as usize], greatest).map_or(null.get(0), |bytes| bytes)
+                    extreme(sets.get(g), greatest).map_or(null.get(0), |bytes| bytes)
                 });
                 codec.decode(keys).pop().expect("one column")
             }
@@ -179,6 +178,49 @@ impl Ordered {
         }
         cast(&values, &self.data_type).expect("the values came from this type")
     }
+
+    pub(super) fn track(&mut self) {
+        match &mut self.values {
+            Values::Integers(sets) | Values::Floats(sets) => sets.track(),
+            Values::Wide(sets) => sets.track(),
+            Values::Bytes { sets, .. } => sets.track(),
+        }
+    }
+
+    pub(super) fn save(&mut self, ids: &[u64], sink: &mut ValueSink<'_>) {
+        match &mut self.values {
+            Values::Integers(sets) | Values::Floats(sets) => sets.save(ids, sink),
+            Values::Wide(sets) => sets.save(ids, sink),
+            Values::Bytes { sets, .. } => sets.save(ids, sink),
+        }
+    }
+
+    /// Takes one saved value.
+    pub(super) fn load(&mut self, slot: u32, value: &[u8], count: i64) -> Result<(), StateError> {
+        let distinct = &mut self.distinct;
+        match &mut self.values {
+            Values::Integers(sets) => {
+                let value = Sets::<i64>::read(value)?;
+                let step = sets.load(slot, &value, count);
+                distinct.step(slot, step, Number::Integer(value.into()));
+            }
+            Values::Floats(sets) => {
+                let code = Sets::<i64>::read(value)?;
+                let step = sets.load(slot, &code, count);
+                distinct.step(slot, step, Number::Float(float_of_code(code)));
+            }
+            Values::Wide(sets) => {
+                let value = Sets::<i128>::read(value)?;
+                let step = sets.load(slot, &value, count);
+                distinct.step(slot, step, Number::Integer(value));
+            }
+            Values::Bytes { sets, .. } => {
+                let step = sets.load(slot, value, count);
+                distinct.step(slot, step, Number::None);
+            }
+        }
+        Ok(())
+    }
 }
 
 fn is_interval(data_type: &DataType) -> bool {
@@ -187,27 +229,6 @@ fn is_interval(data_type: &DataType) -> bool {
 
 fn extreme<T: Ord>(set: &Multiset<T>, greatest: bool) -> Option<&T> {
     if greatest { set.max() } else { set.min() }
-}
-
-/// Changes a count; gives 1 if the value has come, -1 if it has gone.
-fn add<T, Q>(
-    set: &mut Multiset<T>,
-    value: &Q,
-    weight: i64,
-    own: impl FnOnce(&Q) -> T,
-    heap_bytes: &mut usize,
-) -> i64
-where
-    T: Ord + std::borrow::Borrow<Q>,
-    Q: Ord + ?Sized,
-{
-    if weight == 0 {
-        return 0;
-    }
-    *heap_bytes -= set.heap_bytes();
-    let after = set.add(value, weight, own);
-    *heap_bytes += set.heap_bytes();
-    i64::from(after > 0) - i64::from(after - weight > 0)
 }
 
 /// Codes order as floats do, NaN above all. Canonical floats only.
@@ -235,18 +256,16 @@ impl Distinct {
         self.counts[slot as usize]
     }
 
-    pub(super) fn integer_sums(&self) -> Option<&IntegerSums> {
-        match &self.sums {
-            Some(DistinctSums::Integers(sums)) => Some(sums),
-            _ => None,
-        }
+    pub(super) fn integers(&self) -> &IntegerSums {
+        self.integers.as_ref().expect("distinct sums of integers are kept")
     }
 
-    pub(super) fn float_sums(&self) -> Option<&FloatSums> {
-        match &self.sums {
-            Some(DistinctSums::Floats(sums)) => Some(sums),
-            _ => None,
-        }
+    pub(super) fn floats(&self) -> &FloatSums {
+        self.floats.as_ref().expect("distinct sums of floats are kept")
+    }
+
+    pub(super) fn moments(&self) -> &MomentSums {
+        self.moments.as_ref().expect("distinct sums of squares are kept")
     }
 
     #[inline]
@@ -255,41 +274,45 @@ impl Distinct {
             return;
         }
         self.counts[slot as usize] += step;
-        match (&mut self.sums, value) {
-            (Some(DistinctSums::Integers(sums)), Number::Integer(value)) => {
-                sums.add(slot, value, step);
+        match value {
+            Number::None => {}
+            Number::Integer(value) => {
+                if let Some(sums) = &mut self.integers {
+                    sums.add(slot, value, step);
+                }
+                if let Some(moments) = &mut self.moments {
+                    moments.add_integer(slot, value, step);
+                }
             }
-            (Some(DistinctSums::Floats(sums)), Number::Float(value)) => {
-                sums.add(slot, value, step);
+            Number::Float(value) => {
+                if let Some(sums) = &mut self.floats {
+                    sums.add(slot, value, step);
+                }
+                if let Some(moments) = &mut self.moments {
+                    moments.add_float(slot, value, step);
+                }
             }
-            _ => {}
         }
     }
 
     fn resize(&mut self, end: usize) {
         self.counts.resize(end, 0);
-        match &mut self.sums {
-            Some(DistinctSums::Integers(sums)) => sums.resize(end),
-            Some(DistinctSums::Floats(sums)) => sums.resize(end),
-            None => {}
-        }
+        self.integers.iter_mut().for_each(|sums| sums.resize(end));
+        self.floats.iter_mut().for_each(|sums| sums.resize(end));
+        self.moments.iter_mut().for_each(|moments| moments.resize(end));
     }
 
     fn clear(&mut self, slot: u32) {
         self.counts[slot as usize] = 0;
-        match &mut self.sums {
-            Some(DistinctSums::Integers(sums)) => sums.clear(slot),
-            Some(DistinctSums::Floats(sums)) => sums.clear(slot),
-            None => {}
-        }
+        self.integers.iter_mut().for_each(|sums| sums.clear(slot));
+        self.floats.iter_mut().for_each(|sums| sums.clear(slot));
+        self.moments.iter_mut().for_each(|moments| moments.clear(slot));
     }
 
     fn memory_bytes(&self) -> usize {
         self.counts.capacity() * size_of::<i64>()
-            + match &self.sums {
-                Some(DistinctSums::Integers(sums)) => sums.memory_bytes(),
-                Some(DistinctSums::Floats(sums)) => sums.memory_bytes(),
-                None => 0,
-            }
+            + self.integers.as_ref().map_or(0, IntegerSums::memory_bytes)
+            + self.floats.as_ref().map_or(0, FloatSums::memory_bytes)
+            + self.moments.as_ref().map_or(0, MomentSums::memory_bytes)
     }
 }
