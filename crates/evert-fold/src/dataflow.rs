@@ -15,7 +15,9 @@ use crate::session::Session;
 use crate::set_op::SetOperation;
 use crate::state::{Keeping, OperatorState, StateError, StateSink};
 use crate::temporal::TemporalFilter;
+use crate::topk::TopK;
 use crate::unnest::Unnest;
+use crate::window::Window;
 use std::sync::Arc;
 
 /// A row that could not be evaluated (overflow, division by zero, a failed cast), or a group
@@ -65,6 +67,8 @@ enum Operator {
     TemporalFilter { input: NodeId, filter: Box<TemporalFilter> },
     Session { input: NodeId, session: Box<Session> },
     SetOp { left: NodeId, right: NodeId, operation: Box<SetOperation> },
+    TopK { input: NodeId, topk: Box<TopK> },
+    Window { input: NodeId, window: Box<Window> },
     Unnest { input: NodeId, unnest: Unnest },
     Recursive { inputs: Vec<NodeId>, recursion: Box<Recursion> },
 }
@@ -90,7 +94,7 @@ impl Dataflow {
         Ok(Self {
             is_consolidated: matches!(
                 operators[plan.output],
-                Operator::Reduce { .. } | Operator::SetOp { .. }
+                Operator::Reduce { .. } | Operator::SetOp { .. } | Operator::TopK { .. }
             ),
             output_codec: KeyCodec::of_schema(&output_schema)?,
             operators,
@@ -256,6 +260,8 @@ impl Operator {
             Self::Join { join, .. } => Keeping::Entries(join.as_mut()),
             Self::Reduce { reduce, .. } => Keeping::Entries(reduce.as_mut()),
             Self::SetOp { operation, .. } => Keeping::Entries(operation.as_mut()),
+            Self::TopK { topk, .. } => Keeping::Entries(topk.as_mut()),
+            Self::Window { window, .. } => Keeping::Entries(window.as_mut()),
             Self::TemporalFilter { filter, .. } => Keeping::Entries(filter.as_mut()),
             Self::Session { session, .. } => Keeping::Entries(session.as_mut()),
             Self::Recursive { recursion, .. } => Keeping::Entries(recursion.as_mut()),
@@ -269,6 +275,8 @@ impl Operator {
             | Self::FilterProject { .. }
             | Self::Union { .. }
             | Self::Unnest { .. } => None,
+            Self::TopK { topk, .. } => Some(("top k", topk.len(), topk.memory_bytes())),
+            Self::Window { window, .. } => Some(("window", window.len(), window.memory_bytes())),
             Self::SetOp { operation, .. } => {
                 Some(("set operation", operation.len(), operation.memory_bytes()))
             }
@@ -315,6 +323,15 @@ impl Operator {
                 Self::Reduce { input: *input, reduce: Box::new(reduce) }
             }
             Node::Union { inputs, .. } => Self::Union { inputs: inputs.clone(), schema },
+            Node::TopK { input, keys, order, skip, limit } => {
+                let topk = TopK::new(schema, keys, order, *skip, *limit)?;
+                Self::TopK { input: *input, topk: Box::new(topk) }
+            }
+            Node::Window { input, partition, order, functions, .. } => {
+                let functions = functions.clone();
+                let window = Window::new(&schemas[*input], partition, order, functions, schema)?;
+                Self::Window { input: *input, window: Box::new(window) }
+            }
             Node::SetOp { left, right, op, all } => {
                 let operation = SetOperation::new(*op, *all, schema)?;
                 Self::SetOp { left: *left, right: *right, operation: Box::new(operation) }
@@ -368,6 +385,8 @@ impl Operator {
                 recursion.tick(now, &inputs, errors)
             }
             Self::Session { input, session } => session.tick(&results.take(*input), errors),
+            Self::TopK { input, topk } => topk.tick(&results.take(*input)),
+            Self::Window { input, window } => window.tick(&results.take(*input), errors),
             Self::SetOp { left, right, operation } => {
                 let (left, right) = (results.take(*left), results.take(*right));
                 operation.tick(&left, &right)

@@ -22,6 +22,13 @@ impl Packed {
         &self.data[start..self.ends[index]]
     }
 
+    /// How often a string is in the list, which is sorted.
+    pub(crate) fn count_of(&self, bytes: &[u8]) -> usize {
+        let before = partition_point(self.len(), |index| self.get(index) < bytes);
+        let after = partition_point(self.len(), |index| self.get(index) <= bytes);
+        after - before
+    }
+
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
         (0..self.len()).map(|index| self.get(index))
     }
@@ -29,6 +36,20 @@ impl Packed {
     pub(crate) fn memory_bytes(&self) -> usize {
         self.data.capacity() + self.ends.capacity() * size_of::<usize>()
     }
+}
+
+/// The first index below `len` for which `is_before` is false.
+fn partition_point(len: usize, is_before: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, len);
+    while low < high {
+        let middle = low.midpoint(high);
+        if is_before(middle) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
 }
 
 #[cfg(test)]

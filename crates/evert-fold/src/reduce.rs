@@ -10,10 +10,8 @@
 
 mod accumulators;
 mod general;
-mod multiset;
 mod ordered;
 mod saved;
-mod sets;
 mod show;
 mod sums;
 mod values;
@@ -31,7 +29,6 @@ use crate::plan::{Aggregate, FoldError};
 use crate::row_text::row_text;
 use crate::rows::{batch_of, columns_of, same_values};
 use accumulators::Accumulators;
-pub(crate) use multiset::Multiset;
 use saved::{Loading, Numbers, Tracking};
 
 #[derive(Debug)]
@@ -102,7 +99,10 @@ impl Reduce {
         schema: SchemaRef,
     ) -> Result<Self, FoldError> {
         let mut reduce = Self::new(input, keys, &[], schema)?;
-        reduce.is_global = false;
+        if std::mem::take(&mut reduce.is_global) {
+            let group = reduce.groups.find(&[]).expect("a global aggregate has its group");
+            reduce.groups.remove(group);
+        }
         Ok(reduce)
     }
 

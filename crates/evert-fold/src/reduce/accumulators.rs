@@ -8,11 +8,11 @@ use arrow::datatypes::{DataType, SchemaRef};
 
 use super::general::General;
 use super::ordered::Ordered;
-use super::sets::ValueSink;
 use super::show::{CountOf, Output, SumOf, View, What};
 use super::sums::{BooleanCounts, FloatSums, IntegerSums, MomentSums};
 use super::values::{Selection, scale_of};
 use crate::plan::{Aggregate, AggregateFunction, FoldError, GeneralAggregate};
+use crate::sets::ValueSink;
 use crate::state::StateError;
 use crate::state::entry::{Reader, Writer, malformed};
 

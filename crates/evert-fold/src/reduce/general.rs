@@ -16,12 +16,12 @@ use datafusion_common::ScalarValue;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 
-use super::sets::{Sets, ValueSink};
 use super::values::Selection;
 use crate::FoldError;
 use crate::keys::{KeyCodec, normalise};
 use crate::plan::GeneralAggregate;
 use crate::project::reason;
+use crate::sets::{Sets, ValueSink};
 
 /// Rows are handed to an aggregate in batches of so many.
 const BATCH_ROWS: usize = 16 * 1024;
@@ -214,7 +214,7 @@ impl General {
     }
 
     pub(super) fn load(&mut self, slot: u32, value: &[u8], count: i64) {
-        self.sets.load(slot, value, count);
+        self.sets.step(slot, value, count);
     }
 }
 

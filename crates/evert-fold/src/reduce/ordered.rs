@@ -5,12 +5,12 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use std::sync::Arc;
 
-use super::multiset::Multiset;
-use super::sets::{Sets, ValueSink};
 use super::sums::{FloatSums, IntegerSums, MomentSums};
 use super::values::{Selection, cast_to, floats, wide_type, wide_values};
 use crate::FoldError;
 use crate::keys::{KeyCodec, canonical_f64};
+use crate::multiset::Multiset;
+use crate::sets::{Sets, ValueSink};
 use crate::state::StateError;
 
 /// A multiset of values for each group.
@@ -149,9 +149,9 @@ impl Ordered {
                 self.cast_back(Arc::new(values.collect::<Int64Array>()))
             }
             Values::Floats(sets) => {
-                let values = groups.iter().map(|&g| {
-                    extreme(sets.get(g), greatest).map(|&code| float_of_code(code))
-                });
+                let values = groups
+                    .iter()
+                    .map(|&g| extreme(sets.get(g), greatest).map(|&code| float_of_code(code)));
                 self.cast_back(Arc::new(values.collect::<Float64Array>()))
             }
             Values::Wide(sets) => {
@@ -164,9 +164,9 @@ impl Ordered {
                 // The key bytes of NULL stand for groups without a value.
                 let null = arrow::array::new_null_array(&self.data_type, 1);
                 let null = codec.encode(&[null], 1);
-                let keys = groups.iter().map(|&g| {
-                    extreme(sets.get(g), greatest).map_or(null.get(0), |bytes| bytes)
-                });
+                let keys = groups
+                    .iter()
+                    .map(|&g| extreme(sets.get(g), greatest).map_or(null.get(0), |bytes| bytes));
                 codec.decode(keys).pop().expect("one column")
             }
         }
@@ -201,21 +201,21 @@ impl Ordered {
         match &mut self.values {
             Values::Integers(sets) => {
                 let value = Sets::<i64>::read(value)?;
-                let step = sets.load(slot, &value, count);
+                let step = sets.step(slot, &value, count);
                 distinct.step(slot, step, Number::Integer(value.into()));
             }
             Values::Floats(sets) => {
                 let code = Sets::<i64>::read(value)?;
-                let step = sets.load(slot, &code, count);
+                let step = sets.step(slot, &code, count);
                 distinct.step(slot, step, Number::Float(float_of_code(code)));
             }
             Values::Wide(sets) => {
                 let value = Sets::<i128>::read(value)?;
-                let step = sets.load(slot, &value, count);
+                let step = sets.step(slot, &value, count);
                 distinct.step(slot, step, Number::Integer(value));
             }
             Values::Bytes { sets, .. } => {
-                let step = sets.load(slot, value, count);
+                let step = sets.step(slot, value, count);
                 distinct.step(slot, step, Number::None);
             }
         }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::state::entry::{Reader, Writer};
 use super::values::{Integers, Selection, floats};
 use crate::exact::{ExactFloatSum, ExactIntegerSum, ExactMoments, add_with_carry};
 use crate::state::StateError;
+use crate::state::entry::{Reader, Writer};
 use arrow::array::ArrayRef;
 
 /// Exact integer sums by group. The part above 128 bits is rarely there.

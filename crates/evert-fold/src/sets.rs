@@ -5,12 +5,12 @@ use std::hash::Hash;
 
 use hashbrown::HashSet;
 
-use super::multiset::Multiset;
+use crate::multiset::Multiset;
 use crate::state::StateError;
 use crate::state::entry::malformed;
 
 /// A value that a multiset holds.
-pub(super) trait SetValue: Clone + Ord + Hash + Borrow<Self::Borrowed> {
+pub(crate) trait SetValue: Clone + Ord + Hash + Borrow<Self::Borrowed> {
     /// What a value is looked up by.
     type Borrowed: Ord + ?Sized;
 
@@ -83,11 +83,11 @@ impl SetValue for Box<[u8]> {
 }
 
 /// Takes a group's number, a value's bytes, and how often it occurs; 0: it has gone.
-pub(super) type ValueSink<'a> = dyn FnMut(u64, &[u8], i64) + 'a;
+pub(crate) type ValueSink<'a> = dyn FnMut(u64, &[u8], i64) + 'a;
 
 /// A multiset for each group.
 #[derive(Debug)]
-pub(super) struct Sets<T> {
+pub(crate) struct Sets<T> {
     sets: Vec<Multiset<T>>,
     heap_bytes: usize,
     /// Group number, slot and value, if anyone wants to know.
@@ -103,24 +103,18 @@ impl<T> Default for Sets<T> {
 impl<T: SetValue> Sets<T> {
     /// Changes a count; gives 1 if the value has come, -1 if it has gone. `ids` are the groups'
     /// numbers by slot, needed once changes are tracked.
-    pub(super) fn add(
-        &mut self,
-        slot: u32,
-        ids: &[u64],
-        value: &T::Borrowed,
-        weight: i64,
-    ) -> i64 {
+    pub(crate) fn add(&mut self, slot: u32, ids: &[u64], value: &T::Borrowed, weight: i64) -> i64 {
         if weight == 0 {
             return 0;
         }
         if let Some(changed) = &mut self.changed {
             changed.insert((ids[slot as usize], slot, T::own(value)));
         }
-        self.load(slot, value, weight)
+        self.step(slot, value, weight)
     }
 
-    /// As `add`, of what has been saved before.
-    pub(super) fn load(&mut self, slot: u32, value: &T::Borrowed, weight: i64) -> i64 {
+    /// As `add`, but not noted as a change.
+    pub(crate) fn step(&mut self, slot: u32, value: &T::Borrowed, weight: i64) -> i64 {
         let set = &mut self.sets[slot as usize];
         self.heap_bytes -= set.heap_bytes();
         let after = set.add(value, weight, T::own);
@@ -133,30 +127,31 @@ impl<T: SetValue> Sets<T> {
         i64::from(after > 0) - i64::from(after - weight > 0)
     }
 
-    pub(super) fn get(&self, slot: u32) -> &Multiset<T> {
+    pub(crate) fn get(&self, slot: u32) -> &Multiset<T> {
         &self.sets[slot as usize]
     }
 
-    pub(super) fn resize(&mut self, end: usize) {
+    pub(crate) fn resize(&mut self, end: usize) {
         self.sets.resize_with(end, Multiset::default);
     }
 
-    pub(super) fn clear(&mut self, slot: u32) {
+    pub(crate) fn clear(&mut self, slot: u32) {
         let old = std::mem::take(&mut self.sets[slot as usize]);
         self.heap_bytes -= old.heap_bytes();
-        self.heap_bytes -= old.iter().map(|(value, _)| T::heap_bytes(value.borrow())).sum::<usize>();
+        self.heap_bytes -=
+            old.iter().map(|(value, _)| T::heap_bytes(value.borrow())).sum::<usize>();
     }
 
-    pub(super) fn memory_bytes(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         self.sets.capacity() * size_of::<Multiset<T>>() + self.heap_bytes
     }
 
-    pub(super) fn track(&mut self) {
+    pub(crate) fn track(&mut self) {
         self.changed.get_or_insert_default();
     }
 
     /// Gives the values that have changed since the last call.
-    pub(super) fn save(&mut self, ids: &[u64], sink: &mut ValueSink<'_>) {
+    pub(crate) fn save(&mut self, ids: &[u64], sink: &mut ValueSink<'_>) {
         let Some(changed) = &mut self.changed else { return };
         let mut bytes = Vec::new();
         for (id, slot, value) in std::mem::take(changed) {
@@ -168,7 +163,7 @@ impl<T: SetValue> Sets<T> {
         }
     }
 
-    pub(super) fn read(bytes: &[u8]) -> Result<T, StateError> {
+    pub(crate) fn read(bytes: &[u8]) -> Result<T, StateError> {
         T::read(bytes).ok_or_else(malformed)
     }
 }

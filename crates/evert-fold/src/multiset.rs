@@ -110,6 +110,10 @@ impl<T: Ord> Multiset<T> {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
+    }
+
     /// The values in ascending order, each with its count.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&T, i64)> {
         let (one, few, many) = match self {
