@@ -1,12 +1,17 @@
 //! The witness: views against answers that others compute.
 //!
-//! `differential`: random views over random facts against Postgres.
+//! `differential`: random views over random facts, against Postgres. `tpch`, `nexmark`: the
+//! benchmarks' queries as views, against stock DataFusion.
 
+mod batch;
 mod case;
 mod choices;
 mod differential;
 mod folded;
 mod grammar;
+mod nexmark;
 mod postgres;
+mod replay;
 mod rows;
+mod tpch;
 mod world;

@@ -5,13 +5,15 @@
 //! - Sums of a world's floats have no rounding: they are multiples of a quarter.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::{cast, take_record_batch};
 use evert_model::{Column, ColumnType, Delta, RowSchema};
-use evert_view::{Catalog, Name};
+use evert_view::{Catalog, Name, RelationKind};
 
 use crate::choices::Choices;
+use crate::replay::relation;
 
 /// A type that columns and expressions have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -150,16 +152,9 @@ impl World {
     pub(crate) fn catalog(&self) -> Catalog {
         let mut catalog = Catalog::default();
         for table in &self.tables {
-            let relation = serde_json::json!({
-                "name": Name::public(table.name),
-                "kind": if table.keyed { "table" } else { "bag" },
-                "schema": table.schema(),
-                "topic": table.name,
-                "topic_id": "00000000-0000-0000-0000-000000000001",
-                "format": if table.keyed { "json" } else { "debezium" },
-            });
-            let relation = serde_json::from_value(relation).expect("a relation of the catalog");
-            catalog.relations.insert(Name::public(table.name), std::sync::Arc::new(relation));
+            let kind = if table.keyed { RelationKind::Table } else { RelationKind::Bag };
+            let relation = relation(table.name, kind, &table.schema());
+            catalog.relations.insert(Name::public(table.name), Arc::new(relation));
         }
         catalog
     }
