@@ -355,7 +355,6 @@ impl Operator {
                 let session = Session::new(&schemas[*input], keys.clone(), *time, *gap, schema)?;
                 Self::Session { input: *input, session: Box::new(session) }
             }
-            other => return Err(FoldError::InvalidPlan(format!("no operator for {other:?}"))),
         })
     }
 

@@ -2,8 +2,12 @@
 //! the multiset of all rows. The same facts are fed in several cuts, with retractions, and what
 //! is published must be the same to the byte.
 
+mod big;
+mod general;
 mod naive;
+mod ordered;
 mod plans;
+mod spread;
 mod values;
 
 use std::collections::BTreeMap;

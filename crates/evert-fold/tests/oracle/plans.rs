@@ -7,9 +7,11 @@ use datafusion_common::ScalarValue;
 use datafusion_expr_common::operator::Operator;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{BinaryExpr, Column, Literal};
-use evert_fold::{Aggregate, AggregateFunction, JoinKind, Node, Plan, SetOp};
+use evert_fold::{Aggregate, AggregateFunction, JoinKind, Node, Plan, SetOp, SortKey, Spread};
 use fastrand::Rng;
 
+use crate::general::{self, NaiveGeneral};
+use crate::ordered::{self, Function};
 use crate::values;
 
 pub(crate) struct Generated {
@@ -22,12 +24,38 @@ pub(crate) struct Generated {
 #[derive(Clone, Debug)]
 pub(crate) enum Naive {
     Input(usize),
-    Project { input: Box<Naive>, predicate: Option<Expr>, exprs: Vec<Expr> },
+    Project {
+        input: Box<Naive>,
+        predicate: Option<Expr>,
+        exprs: Vec<Expr>,
+    },
     Join(Box<NaiveJoin>),
-    Reduce { input: Box<Naive>, keys: Vec<usize>, aggregates: Vec<NaiveAggregate> },
+    Reduce {
+        input: Box<Naive>,
+        keys: Vec<usize>,
+        aggregates: Vec<NaiveAggregate>,
+    },
     Distinct(Box<Naive>),
+    TopK {
+        input: Box<Naive>,
+        keys: Vec<usize>,
+        order: Vec<SortKey>,
+        skip: usize,
+        limit: Option<usize>,
+    },
+    Window {
+        input: Box<Naive>,
+        partition: Vec<usize>,
+        order: Vec<SortKey>,
+        functions: Vec<Function>,
+    },
     Union(Vec<Naive>),
-    SetOp { left: Box<Naive>, right: Box<Naive>, op: SetOp, all: bool },
+    SetOp {
+        left: Box<Naive>,
+        right: Box<Naive>,
+        op: SetOp,
+        all: bool,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -46,6 +74,7 @@ pub(crate) struct NaiveJoin {
 pub(crate) struct NaiveAggregate {
     pub(crate) aggregate: Aggregate,
     pub(crate) argument: Option<DataType>,
+    pub(crate) general: Option<NaiveGeneral>,
 }
 
 #[derive(Clone, Debug)]
@@ -86,12 +115,14 @@ impl Generator<'_> {
         if depth == 0 {
             return self.input();
         }
-        match self.rng.u8(0..11) {
+        match self.rng.u8(0..13) {
             0..3 => self.project(depth),
             3..5 => self.join(depth),
             5..8 => self.reduce(depth),
             8 => self.distinct(depth),
             9 => self.union(depth),
+            10 => self.top_k(depth),
+            11 => self.window(depth),
             _ => self.set_op(depth),
         }
     }
@@ -202,9 +233,9 @@ impl Generator<'_> {
             keys.iter().map(|&key| input.schema.field(key).clone()).collect();
         let mut aggregates = Vec::new();
         for i in 0..self.rng.usize(0..5) {
-            let (aggregate, argument, output) = self.aggregate(&input.schema);
+            let (aggregate, output) = self.aggregate(&input.schema);
             fields.push(Field::new(format!("a{i}"), output, true));
-            aggregates.push(NaiveAggregate { aggregate, argument });
+            aggregates.push(aggregate);
         }
         let schema = Arc::new(Schema::new(fields));
         let node = Node::Reduce {
@@ -218,23 +249,81 @@ impl Generator<'_> {
         Part { key: Some(key), ..self.push(node, naive, schema) }
     }
 
-    fn aggregate(&mut self, schema: &SchemaRef) -> (Aggregate, Option<DataType>, DataType) {
-        use AggregateFunction::{Avg, Count, Max, Min, Sum};
-        let functions = [Count, Sum, Avg, Min, Max];
-        let booleans: Vec<usize> = (0..schema.fields().len())
-            .filter(|&i| schema.field(i).data_type() == &DataType::Boolean)
-            .collect();
+    fn aggregate(&mut self, schema: &SchemaRef) -> (NaiveAggregate, DataType) {
+        use AggregateFunction::{Avg, BoolAnd, BoolOr, Count, Max, Min, Sum};
+        let spreads = [
+            Spread::Variance,
+            Spread::VariancePopulation,
+            Spread::Deviation,
+            Spread::DeviationPopulation,
+        ];
+        let spread = AggregateFunction::Spread(spreads[self.rng.usize(0..4)]);
+        let functions = [Count, Sum, Avg, Min, Max, BoolAnd, BoolOr, spread];
+        let booleans = columns_of(schema, &DataType::Boolean);
+        let filter = (!booleans.is_empty() && self.rng.u8(0..4) == 0)
+            .then(|| booleans[self.rng.usize(0..booleans.len())]);
+        if self.rng.u8(0..5) == 0
+            && let Some((function, general, output)) = general::random(self.rng, schema)
+        {
+            let aggregate = Aggregate { function, argument: None, distinct: false, filter };
+            return (NaiveAggregate { aggregate, argument: None, general: Some(general) }, output);
+        }
         loop {
             let function = functions[self.rng.usize(0..functions.len())].clone();
             let argument = (!schema.fields().is_empty() && self.rng.u8(0..6) > 0)
                 .then(|| self.rng.usize(0..schema.fields().len()));
             let data_type = argument.map(|column| schema.field(column).data_type().clone());
             let Ok(output) = function.output_type(data_type.as_ref()) else { continue };
-            let filter = (!booleans.is_empty() && self.rng.u8(0..4) == 0)
-                .then(|| booleans[self.rng.usize(0..booleans.len())]);
             let distinct = argument.is_some() && self.rng.u8(0..3) == 0;
-            return (Aggregate { function, argument, distinct, filter }, data_type, output);
+            let aggregate = Aggregate { function, argument, distinct, filter };
+            return (NaiveAggregate { aggregate, argument: data_type, general: None }, output);
         }
+    }
+
+    fn keys(&mut self, schema: &SchemaRef) -> Vec<usize> {
+        let mut keys: Vec<usize> = (0..schema.fields().len()).collect();
+        self.rng.shuffle(&mut keys);
+        keys.truncate(self.rng.usize(0..3));
+        keys
+    }
+
+    fn top_k(&mut self, depth: usize) -> Part {
+        let input = self.part(depth - 1);
+        let keys = self.keys(&input.schema);
+        let order = ordered::random_order(self.rng, &input.schema);
+        let skip = if self.rng.bool() { 0 } else { self.rng.usize(0..4) };
+        let limit = (self.rng.u8(0..8) > 0).then(|| self.rng.usize(0..5));
+        let node =
+            Node::TopK { input: input.node, keys: keys.clone(), order: order.clone(), skip, limit };
+        let naive = Naive::TopK { input: Box::new(input.naive), keys, order, skip, limit };
+        self.push(node, naive, input.schema)
+    }
+
+    fn window(&mut self, depth: usize) -> Part {
+        let input = self.part(depth - 1);
+        let partition = self.keys(&input.schema);
+        let order = ordered::random_order(self.rng, &input.schema);
+        let mut fields: Vec<Field> =
+            input.schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+        let (mut naive, mut functions) = (Vec::new(), Vec::new());
+        for i in 0..self.rng.usize(0..4) {
+            let function = ordered::random_function(self.rng, &input.schema);
+            let physical = function.physical(&input.schema, &partition, &order);
+            let ty = physical.field().expect("it has a type").data_type().clone();
+            fields.push(Field::new(format!("w{i}"), ty, true));
+            functions.push(physical);
+            naive.push(function);
+        }
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
+        let node = Node::Window {
+            input: input.node,
+            partition: partition.clone(),
+            order: order.clone(),
+            functions,
+            schema: schema.clone(),
+        };
+        let input = Box::new(input.naive);
+        self.push(node, Naive::Window { input, partition, order, functions: naive }, schema)
     }
 
     fn distinct(&mut self, depth: usize) -> Part {

@@ -7,7 +7,7 @@ use arrow::array::{
     StringViewArray,
 };
 use arrow::datatypes::{
-    DataType, Decimal128Type, Field, Float64Type, Int64Type, Schema, SchemaRef,
+    DataType, Decimal128Type, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt64Type,
 };
 use fastrand::Rng;
 
@@ -21,6 +21,7 @@ pub(crate) enum Value {
     Decimal(i128),
     Float(i64),
     Text(String),
+    List(Vec<Value>),
 }
 
 pub(crate) type Row = Vec<Value>;
@@ -127,6 +128,12 @@ fn value_at(column: &ArrayRef, row: usize) -> Value {
         }
         DataType::Float64 => Value::float(column.as_primitive::<Float64Type>().value(row)),
         DataType::Utf8View => Value::Text(column.as_string_view().value(row).to_owned()),
+        DataType::LargeUtf8 => Value::Text(column.as_string::<i64>().value(row).to_owned()),
+        DataType::UInt64 => Value::Int(column.as_primitive::<UInt64Type>().value(row) as i64),
+        DataType::List(_) => {
+            let items = column.as_list::<i32>().value(row);
+            Value::List((0..items.len()).map(|item| value_at(&items, item)).collect())
+        }
         other => panic!("no test makes {other}"),
     }
 }
