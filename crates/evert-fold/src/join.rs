@@ -6,6 +6,7 @@
 //! matches become some or none: they are counted by key, or by row where a filter can tell rows
 //! of one key apart.
 
+mod decoded;
 mod pairs;
 mod saved;
 mod shape;

@@ -10,6 +10,7 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::SchemaRef;
 use evert_model::Delta;
 
+use super::decoded::Decoded;
 use super::shape::Matching;
 use super::tally::Tally;
 use crate::FoldError;
@@ -49,6 +50,7 @@ pub(super) struct Side {
     pub(super) rows: KeyIndex,
     /// By row slot.
     held: Vec<Held>,
+    decoded: Decoded,
     /// By key slot: how many rows the key has.
     pub(super) totals: Option<Tally>,
     /// Of all rows, and of those whose key is NULL; only if there are totals.
@@ -121,6 +123,7 @@ impl Side {
             keeps_rows: keeps.rows,
             rows: KeyIndex::default(),
             held: Vec::new(),
+            decoded: Decoded::default(),
             totals: keeps.totals.then(Tally::default),
             total: Totals::default(),
             counts: keeps.counts.then(Tally::default),
@@ -218,7 +221,17 @@ impl Side {
 
     /// The columns of held rows.
     pub(super) fn decode(&self, rows: &[u32]) -> Vec<ArrayRef> {
-        self.row_codec.decode(rows.iter().map(|&row| self.rows.get(row)))
+        let decode = || self.row_codec.decode(rows.iter().map(|&row| self.rows.get(row)));
+        self.decoded.pick(rows).unwrap_or_else(decode)
+    }
+
+    /// So many rows of the other side are about to be met.
+    pub(super) fn expect(&mut self, rows: usize) {
+        // Without a key each of them meets every row.
+        let pairs = if self.key.is_empty() { rows.saturating_mul(self.rows.len()) } else { rows };
+        let held = self.held.iter().enumerate().filter(|(_, held)| held.weight != 0);
+        let slots = held.map(|(slot, _)| slot as u32);
+        self.decoded.expect(pairs, slots, (&self.rows, &self.row_codec));
     }
 
     /// Takes a delta in; `counts` are its rows' matches, if they are counted by row.
@@ -270,6 +283,7 @@ impl Side {
     /// Changes how often a row is held; a new row has `count` matches.
     pub(super) fn change(&mut self, key: &[u8], row: &[u8], weight: i64, count: i64) {
         let (row, is_new) = self.rows.find_or_insert(row);
+        self.decoded.forget();
         if let Some(unsaved) = &mut self.unsaved {
             unsaved.change(row);
         }
@@ -342,6 +356,7 @@ impl Side {
             + self.held.capacity() * size_of::<Held>()
             + self.matches.capacity() * size_of::<Matches>()
             + self.list_bytes
+            + self.decoded.memory_bytes()
             + self.totals.as_ref().map_or(0, Tally::memory_bytes)
             + self.counts.as_ref().map_or(0, Tally::memory_bytes)
             + self.unsaved.as_ref().map_or(0, Unsaved::memory_bytes)

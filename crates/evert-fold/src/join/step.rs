@@ -67,6 +67,7 @@ impl Step<'_> {
         if !self.shape.pairs && self.filter.is_none() {
             return None;
         }
+        self.other.expect(keyed.delta.len());
         // The counts change while the rows are read.
         let other_counts = self.other.counts.take();
         let mut pairs =
