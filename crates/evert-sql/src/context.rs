@@ -20,14 +20,17 @@ use datafusion::logical_expr::{
     AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF,
 };
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::planner::{NullOrdering, ParserOptions};
 use evert_view::Name;
 
-use crate::SqlError;
-use crate::functions::{CheckedArithmetic, SessionFacts, aggregate_functions, catalog_functions};
+use crate::functions::{
+    CheckedArithmetic, SessionFacts, aggregate_functions, catalog_functions, window_functions,
+};
 use crate::names::of_reference;
 use crate::types::Types;
+use crate::{SqlError, rules};
 
 /// How SQL's expressions are read: as Postgres reads them.
 pub(crate) fn parser_options() -> ParserOptions {
@@ -63,12 +66,26 @@ pub(crate) fn state(runtime: Arc<RuntimeEnv>, facts: &SessionFacts) -> SessionSt
         .with_runtime_env(runtime)
         .with_default_features()
         .with_analyzer_rule(Arc::new(CheckedArithmetic))
+        .with_optimizer_rules(optimizer_rules())
         .build();
     for function in aggregate_functions() {
         register(state.register_udaf(Arc::clone(function)));
     }
+    for function in window_functions() {
+        register(state.register_udwf(Arc::clone(function)));
+    }
     register_facts(&mut state, facts);
     state
+}
+
+/// DataFusion's rules, those that mistake joins in which NULL equals NULL guarded.
+fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let guarded = |rule: Arc<dyn OptimizerRule + Send + Sync>| match rule.name() {
+        "extract_equijoin_predicate" => Arc::new(rules::join_keys()) as _,
+        "eliminate_cross_join" => Arc::new(rules::joins_in_order()) as _,
+        _ => rule,
+    };
+    Optimizer::new().rules.into_iter().map(guarded).collect()
 }
 
 /// Puts in the functions that answer for one session.
@@ -175,7 +192,11 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
-        let name = name.strip_prefix("pg_catalog.").unwrap_or(name);
+        let name = match name.strip_prefix("pg_catalog.").unwrap_or(name) {
+            "variance" => "var_samp",
+            "every" => "bool_and",
+            name => name,
+        };
         self.state.aggregate_functions().get(name).cloned()
     }
 

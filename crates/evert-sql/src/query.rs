@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::compute::{CastOptions, SortOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, ParamValues};
@@ -14,7 +14,11 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, TableSource, Volatility, cast,
 };
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{LexOrdering, OrderingRequirements, PhysicalSortExpr};
 use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
@@ -25,9 +29,10 @@ use crate::context::{Context, Tables, parser_options};
 use crate::direct::{self, is_direct};
 use crate::names::unknown_relation;
 use crate::output_names::{name_outputs, shown_name};
+use crate::rephrase::rephrase;
 use crate::scan::{Rows, Table, bind};
 use crate::types::{canonical, parameter_type};
-use crate::{SqlError, system, translate};
+use crate::{SqlError, rules, system, translate};
 
 /// A planned SELECT. It names its relations and parameters, and can run many times.
 pub(crate) struct Planned {
@@ -92,6 +97,7 @@ pub(crate) fn plan(
 ) -> Result<Planned, SqlError> {
     let mut query = query.clone();
     name_outputs(&mut query);
+    rephrase(&mut query, false)?;
     let translated = |error: DataFusionError| translate::planning(&error, text);
     let mut hints = hints.to_vec();
     syntax_hints(&query, &mut hints);
@@ -107,7 +113,12 @@ pub(crate) fn plan(
     };
     let reusable = is_reusable(&plan).map_err(translated)?;
     // Types are final only now: `round(d, 1)` knows its digits once the 1 is a literal.
-    let plan = analyze(state, plan).and_then(|plan| optimize(state, plan)).map_err(translated)?;
+    let plan = rules::before_types(plan)
+        .and_then(|plan| analyze(state, plan))
+        .and_then(rules::after_types)
+        .and_then(rules::standard)
+        .and_then(|plan| optimize(state, plan))
+        .map_err(translated)?;
     let schema = output_schema(&plan);
     let plan = canonical_output(plan, &schema).map_err(translated)?;
     let direct = is_direct(&plan);
@@ -291,7 +302,7 @@ impl Planned {
         let plan = bind(plan, rows).map_err(translated)?;
         let physical =
             state.query_planner().create_physical_plan(&plan, state).await.map_err(translated)?;
-        let physical = cooperative(physical).map_err(translated)?;
+        let physical = strict_windows(physical).and_then(cooperative).map_err(translated)?;
         execute_stream(physical, state.task_ctx()).map_err(translated)
     }
 
@@ -310,6 +321,40 @@ impl Planned {
         }
         self.plan.clone().replace_params_with_values(&ParamValues::from(values))
     }
+}
+
+/// Gives window functions their rows in one order always: ties break by whole rows, as in views.
+fn strict_windows(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    plan.transform_up(|plan| {
+        if !plan.is::<WindowAggExec>() && !plan.is::<BoundedWindowAggExec>() {
+            return Ok(Transformed::no(plan));
+        }
+        let input = Arc::clone(plan.children()[0]);
+        let required = plan.required_input_ordering().swap_remove(0);
+        let (input, mut keys) = match input.downcast_ref::<SortExec>() {
+            Some(sort) if sort.fetch().is_none() => {
+                (Arc::clone(sort.input()), sort.expr().iter().cloned().collect::<Vec<_>>())
+            }
+            _ => {
+                let keys = required.map(OrderingRequirements::into_single);
+                (
+                    input,
+                    keys.map(|keys| keys.into_iter().map(Into::into).collect()).unwrap_or_default(),
+                )
+            }
+        };
+        let schema = input.schema();
+        for (index, field) in schema.fields().iter().enumerate() {
+            if !field.data_type().is_nested() {
+                let column = Arc::new(Column::new(field.name(), index));
+                keys.push(PhysicalSortExpr::new(column, SortOptions::default()));
+            }
+        }
+        let Some(keys) = LexOrdering::new(keys) else { return Ok(Transformed::no(plan)) };
+        let sorted = Arc::new(SortExec::new(keys, input));
+        Ok(Transformed::yes(plan.with_new_children(vec![sorted])?))
+    })
+    .data()
 }
 
 /// Lets joins pause: one that makes many rows of few would otherwise keep its thread until the

@@ -8,17 +8,52 @@
 pub(crate) struct ExactSum {
     /// Non-overlapping, least significant first.
     parts: Vec<f64>,
-    /// The sum of what is not finite.
-    special: Option<f64>,
+    /// How many values there are of each kind that is not finite.
+    nans: i64,
+    infinities: i64,
+    negative_infinities: i64,
 }
 
 impl ExactSum {
     /// Adds one value.
     pub(crate) fn add(&mut self, value: f64) {
         if !value.is_finite() {
-            self.special = Some(self.special.unwrap_or(0.0) + value);
+            *self.specials(value) += 1;
             return;
         }
+        self.add_finite(value);
+    }
+
+    /// Takes away a value that was added before.
+    pub(crate) fn remove(&mut self, value: f64) {
+        if !value.is_finite() {
+            *self.specials(value) -= 1;
+            return;
+        }
+        self.add_finite(-value);
+    }
+
+    fn specials(&mut self, value: f64) -> &mut i64 {
+        if value.is_nan() {
+            &mut self.nans
+        } else if value > 0.0 {
+            &mut self.infinities
+        } else {
+            &mut self.negative_infinities
+        }
+    }
+
+    /// The sum, if it is not finite.
+    fn special(&self) -> Option<f64> {
+        match (self.nans > 0, self.infinities > 0, self.negative_infinities > 0) {
+            (true, _, _) | (_, true, true) => Some(f64::NAN),
+            (_, true, _) => Some(f64::INFINITY),
+            (_, _, true) => Some(f64::NEG_INFINITY),
+            _ => None,
+        }
+    }
+
+    fn add_finite(&mut self, value: f64) {
         let mut x = value;
         let mut kept = 0;
         for i in 0..self.parts.len() {
@@ -40,13 +75,13 @@ impl ExactSum {
 
     /// Floats with the same exact sum.
     pub(crate) fn parts(&self) -> impl Iterator<Item = f64> {
-        self.parts.iter().copied().chain(self.special)
+        self.parts.iter().copied().chain(self.special())
     }
 
     /// The sum, rounded once, halves to even; `None` if it is too large for a float.
     pub(crate) fn value(&self) -> Option<f64> {
-        if self.special.is_some() {
-            return self.special;
+        if let Some(special) = self.special() {
+            return Some(special);
         }
         let Some((&top, rest)) = self.parts.split_last() else { return Some(0.0) };
         let mut high = top;
@@ -94,6 +129,20 @@ mod tests {
         assert_eq!(sum(&[]), 0.0);
         assert_eq!(sum(&[f64::INFINITY, 1.0]), f64::INFINITY);
         assert!(sum(&[f64::INFINITY, f64::NEG_INFINITY]).is_nan());
+    }
+
+    #[test]
+    fn what_is_taken_away_leaves_no_trace() {
+        let mut sum = ExactSum::default();
+        for value in [1e300, 0.1, f64::NAN, f64::INFINITY] {
+            sum.add(value);
+        }
+        assert!(sum.value().expect("a float").is_nan());
+        sum.remove(f64::NAN);
+        assert_eq!(sum.value(), Some(f64::INFINITY));
+        sum.remove(f64::INFINITY);
+        sum.remove(1e300);
+        assert_eq!(sum.value(), Some(0.1));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! DataFusion's own pass NaN over; for every other type they are right and are used.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, AsArray};
@@ -57,6 +59,14 @@ impl AggregateUDFImpl for Extreme {
         Ok(Box::new(Floats { greatest: self.greatest, ty, best: None }))
     }
 
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        let ty = args.return_field.data_type().clone();
+        if !ty.is_floating() {
+            return self.inner.create_sliding_accumulator(args);
+        }
+        Ok(Box::new(Sliding { greatest: self.greatest, ty, counts: BTreeMap::new() }))
+    }
+
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
         self.inner.state_fields(args)
     }
@@ -71,6 +81,79 @@ impl AggregateUDFImpl for Extreme {
         args: AccumulatorArgs,
     ) -> Result<Box<dyn GroupsAccumulator>> {
         self.inner.create_groups_accumulator(args)
+    }
+}
+
+/// A float, ordered as its bits are once the sign has been taken out of them.
+fn rank(value: f64) -> i64 {
+    // One zero and one NaN, so that the order of rows does not show.
+    let value = if value.is_nan() { f64::NAN } else { value + 0.0 };
+    let bits = value.to_bits() as i64;
+    bits ^ (((bits >> 63) as u64) >> 1) as i64
+}
+
+fn unrank(rank: i64) -> f64 {
+    f64::from_bits((rank ^ (((rank >> 63) as u64) >> 1) as i64) as u64)
+}
+
+/// The least or greatest float of a frame that moves.
+#[derive(Debug)]
+struct Sliding {
+    greatest: bool,
+    ty: DataType,
+    /// How often each value is in the frame.
+    counts: BTreeMap<i64, usize>,
+}
+
+impl Sliding {
+    fn floats(values: &[ArrayRef]) -> Result<Vec<f64>> {
+        let values = cast(&values[0], &DataType::Float64)?;
+        Ok(values.as_primitive::<Float64Type>().iter().flatten().collect())
+    }
+}
+
+impl Accumulator for Sliding {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        for value in Self::floats(values)? {
+            *self.counts.entry(rank(value)).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        for value in Self::floats(values)? {
+            if let Entry::Occupied(mut count) = self.counts.entry(rank(value)) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let best = match self.greatest {
+            true => self.counts.last_key_value(),
+            false => self.counts.first_key_value(),
+        };
+        ScalarValue::Float64(best.map(|(rank, _)| unrank(*rank))).cast_to(&self.ty)
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.counts.len() * 2 * size_of::<(i64, usize)>()
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        Ok(vec![self.evaluate()?])
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.update_batch(states)
     }
 }
 

@@ -4,11 +4,17 @@ mod arithmetic;
 mod catalog;
 mod exact;
 mod extremes;
+mod single;
+mod sorted;
+mod spread;
 mod sums;
+mod windows;
 
 pub(crate) use arithmetic::CheckedArithmetic;
 pub(crate) use catalog::{SERVER_VERSION, SessionFacts, catalog_functions};
+pub(crate) use single::single_row;
 pub(crate) use sums::{AVG, SUM};
+pub(crate) use windows::{row_number, window_functions};
 
 use std::sync::Arc;
 
@@ -16,5 +22,9 @@ use datafusion::logical_expr::AggregateUDF;
 
 /// Evert's own aggregates, which take the place of DataFusion's.
 pub(crate) fn aggregate_functions() -> impl Iterator<Item = &'static Arc<AggregateUDF>> {
-    sums::functions().iter().chain(extremes::functions())
+    sums::functions()
+        .iter()
+        .chain(extremes::functions())
+        .chain(spread::functions())
+        .chain(sorted::functions())
 }

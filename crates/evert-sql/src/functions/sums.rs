@@ -156,6 +156,26 @@ impl Total {
         Ok((values.len() - values.null_count()) as i64)
     }
 
+    /// Takes non-null values away and gives how many there were.
+    fn remove(&mut self, values: &ArrayRef) -> Result<i64> {
+        match self {
+            Self::Decimal { units, scale } => {
+                let values = cast(values, &DataType::Decimal128(38, *scale))?;
+                for value in values.as_primitive::<Decimal128Type>().iter().flatten() {
+                    *units = units
+                        .checked_sub(value)
+                        .ok_or_else(|| exec_datafusion_err!("overflow in sum"))?;
+                }
+            }
+            Self::Float(sum) => {
+                for value in values.as_primitive::<Float64Type>().iter().flatten() {
+                    sum.remove(value);
+                }
+            }
+        }
+        Ok((values.len() - values.null_count()) as i64)
+    }
+
     fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::Decimal { units, .. } => units.to_le_bytes().to_vec(),
@@ -249,6 +269,15 @@ impl Accumulator for Running {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         self.count += self.sum.add(&values[0])?;
         Ok(())
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.count -= self.sum.remove(&values[0])?;
+        Ok(())
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {

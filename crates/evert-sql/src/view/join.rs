@@ -1,18 +1,17 @@
-//! Joins: inner joins, and what can be had from them.
+//! Joins of every kind.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::{JoinType, NullEquality};
+use datafusion::logical_expr::Join;
 use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
-use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
-use datafusion::scalar::ScalarValue;
 use evert_fold::{JoinKind, Node};
 
 use super::relation::{Relation, column_index, schema_of, substitute, type_of};
-use super::translate::{Result, Translation, cast, join_name, unsupported};
+use super::translate::{Result, Translation, cast, unsupported};
 
 /// One side of a join: its rows, the columns it had, and which columns are its keys.
 struct Side {
@@ -21,85 +20,77 @@ struct Side {
     keys: Vec<usize>,
 }
 
+impl Side {
+    /// Whether a row of the other side can match no more than one row of this side.
+    fn is_unique(&self) -> bool {
+        let key = self.relation.key.as_deref().filter(|key| !key.is_empty());
+        key.is_some_and(|key| key.iter().all(|column| self.keys.contains(column)))
+    }
+}
+
 impl Translation<'_> {
     pub(super) fn join(&mut self, join: &Join) -> Result<Relation> {
-        if join.null_equality == NullEquality::NullEqualsNull && !join.on.is_empty() {
-            return Err(unsupported("INTERSECT, EXCEPT or IS NOT DISTINCT FROM as a join key"));
-        }
-        match join.join_type {
-            JoinType::Inner => self.inner(join),
-            JoinType::LeftSemi if join.filter.is_none() && !join.on.is_empty() => self.semi(join),
-            // An uncorrelated scalar subquery: the right side always has exactly one row.
-            JoinType::Left
-                if join.on.is_empty() && is_true(&join.filter) && one_row(&join.right) =>
-            {
-                let cross = Join { join_type: JoinType::Inner, filter: None, ..join.clone() };
-                self.inner(&cross)
-            }
-            JoinType::LeftSemi => Err(unsupported("EXISTS or IN with this condition")),
-            other => Err(unsupported(join_name(other))),
-        }
-    }
-
-    fn inner(&mut self, join: &Join) -> Result<Relation> {
+        let kind = match join.join_type {
+            JoinType::Inner => JoinKind::Inner,
+            JoinType::Left => JoinKind::Left,
+            JoinType::Right => JoinKind::Right,
+            JoinType::Full => JoinKind::Full,
+            JoinType::LeftSemi => JoinKind::Semi,
+            JoinType::LeftAnti if !join.null_aware => JoinKind::Anti,
+            JoinType::LeftMark => JoinKind::Mark,
+            other => return Err(unsupported(format!("a {other} join"))),
+        };
+        let null_equal = join.null_equality == NullEquality::NullEqualsNull;
         let (left, right) = self.sides(join)?;
         let filter = match &join.filter {
             Some(filter) => {
-                let filter = self.physical(filter, &join.schema)?;
+                let both = join.left.schema().join(join.right.schema())?;
+                let filter = self.physical(filter, &both)?;
                 let added = left.relation.fields.len() - left.columns;
                 Some(shift(filter, left.columns, added)?)
             }
             None => None,
         };
-        self.combine(left, right, filter)
-    }
-
-    /// Rows of the left side that have a match: a join with each key of the right side once.
-    fn semi(&mut self, join: &Join) -> Result<Relation> {
-        let (left, right) = self.sides(join)?;
-        let columns = right.relation.columns();
-        let exprs: Vec<_> = right.keys.iter().map(|key| Arc::clone(&columns[*key])).collect();
-        let fields = right.keys.iter().map(|key| right.relation.fields[*key].clone()).collect();
-        let mut keys = self.builder.project(right.relation, exprs, fields)?;
-        let input = self.builder.place(&mut keys);
-        let distinct = self.builder.push(Node::Distinct { input });
-        let right = Side {
-            columns: 0,
-            keys: (0..keys.fields.len()).collect(),
-            relation: Relation::of_node(distinct, keys.fields, None),
-        };
-        let key = left.relation.key.clone();
-        let mut relation = self.combine(left, right, None)?;
-        relation.key = key;
-        Ok(relation)
+        self.combine(left, right, kind, null_equal, filter)
     }
 
     /// Joins two sides and drops the columns that only the keys needed.
     fn combine(
         &mut self,
-        left: Side,
-        right: Side,
+        mut left: Side,
+        mut right: Side,
+        kind: JoinKind,
+        null_equal: bool,
         filter: Option<Arc<dyn PhysicalExpr>>,
     ) -> Result<Relation> {
-        let Side { relation: mut left_rows, columns: left_columns, keys: left_keys } = left;
-        let Side { relation: mut right_rows, columns: right_columns, keys: right_keys } = right;
-        let (left, right) =
-            (self.builder.place(&mut left_rows), self.builder.place(&mut right_rows));
-        let width = left_rows.fields.len();
-        let fields: Vec<Field> = left_rows.fields.into_iter().chain(right_rows.fields).collect();
-        let on = left_keys.into_iter().zip(right_keys).collect();
+        let inputs =
+            (self.builder.place(&mut left.relation), self.builder.place(&mut right.relation));
+        let width = left.relation.fields.len();
+        let key = joined_key(&left, &right, kind);
+        let mut fields = left.relation.fields;
+        let mut wanted: Vec<usize> = (0..left.columns).collect();
+        match kind {
+            JoinKind::Inner | JoinKind::Left | JoinKind::Right | JoinKind::Full => {
+                fields.extend(right.relation.fields);
+                wanted.extend(width..width + right.columns);
+            }
+            JoinKind::Mark => {
+                fields.push(Field::new("mark", DataType::Boolean, false));
+                wanted.push(width);
+            }
+            JoinKind::Semi | JoinKind::Anti | JoinKind::NullAwareAnti => {}
+        }
         let node = Node::Join {
-            left,
-            right,
-            kind: JoinKind::Inner,
-            null_equal: false,
-            on,
+            left: inputs.0,
+            right: inputs.1,
+            kind,
+            null_equal,
+            on: left.keys.into_iter().zip(right.keys).collect(),
             filter,
             schema: schema_of(&fields),
         };
-        let joined = Relation::of_node(self.builder.push(node), fields, None);
+        let joined = Relation::of_node(self.builder.push(node), fields, key);
         let columns = joined.columns();
-        let wanted: Vec<usize> = (0..left_columns).chain(width..width + right_columns).collect();
         let exprs = wanted.iter().map(|index| Arc::clone(&columns[*index])).collect();
         let fields = wanted.iter().map(|index| joined.fields[*index].clone()).collect();
         Ok(self.builder.project(joined, exprs, fields)?)
@@ -145,6 +136,25 @@ impl Translation<'_> {
     }
 }
 
+/// What identifies a joined row, over the columns of the join's node.
+fn joined_key(left: &Side, right: &Side, kind: JoinKind) -> Option<Vec<usize>> {
+    let own = left.relation.key.clone();
+    let width = left.relation.fields.len();
+    let shifted = || right.relation.key.as_ref().map(|key| key.iter().map(|c| c + width));
+    match kind {
+        JoinKind::Semi | JoinKind::Anti | JoinKind::NullAwareAnti | JoinKind::Mark => own,
+        JoinKind::Inner | JoinKind::Left if right.is_unique() && own.is_some() => own,
+        JoinKind::Inner | JoinKind::Right if left.is_unique() => shifted().map(Iterator::collect),
+        JoinKind::Inner | JoinKind::Left | JoinKind::Right => {
+            let mut key = own?;
+            key.extend(shifted()?);
+            Some(key)
+        }
+        // Two rows of NULL keys, one from each side, would have one key.
+        JoinKind::Full => None,
+    }
+}
+
 fn common_type(left: &DataType, right: &DataType) -> Result<DataType> {
     if left == right {
         return Ok(left.clone());
@@ -161,18 +171,4 @@ fn shift(
 ) -> Result<Arc<dyn PhysicalExpr>> {
     let moved = |index: usize| if index < left_columns { index } else { index + added };
     Ok(substitute(expr, |index| Arc::new(Column::new("", moved(index))))?)
-}
-
-fn is_true(filter: &Option<Expr>) -> bool {
-    matches!(filter, None | Some(Expr::Literal(ScalarValue::Boolean(Some(true)), _)))
-}
-
-/// Whether a plan gives exactly one row, whatever its input.
-fn one_row(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
-        LogicalPlan::Projection(projection) => one_row(&projection.input),
-        LogicalPlan::SubqueryAlias(alias) => one_row(&alias.input),
-        _ => false,
-    }
 }

@@ -10,28 +10,28 @@
 
 mod aggregate;
 mod check;
+mod constant;
 mod join;
+mod order;
+mod recursive;
 mod relation;
+mod sets;
 mod translate;
+mod window;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::SchemaRef;
-use datafusion::common::config::ConfigOptions;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{LogicalPlan, TableSource};
-use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
-use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
 use datafusion::optimizer::eliminate_group_by_constant::EliminateGroupByConstant;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
-use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
-use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerContext};
 use datafusion::sql::planner::SqlToRel;
@@ -43,8 +43,9 @@ use crate::error::SYNTAX_ERROR;
 use crate::functions::SessionFacts;
 use crate::names::unknown_relation;
 use crate::output_names::name_outputs;
+use crate::rephrase::rephrase;
 use crate::scan::Table;
-use crate::{SqlError, text, translate as errors};
+use crate::{SqlError, rules, text, translate as errors};
 
 /// Turns a view's SELECT into a plan for `evert-fold`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,24 +70,15 @@ static STATE: LazyLock<SessionState> = LazyLock::new(|| {
     state(Arc::new(RuntimeEnv::default()), &facts)
 });
 
-static OPTIONS: LazyLock<Arc<ConfigOptions>> = LazyLock::new(|| {
-    let mut options = STATE.config_options().as_ref().clone();
-    // The fold joins with a subquery's one row.
-    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
-    Arc::new(options)
-});
-
 static OPTIMIZER: LazyLock<Optimizer> = LazyLock::new(|| {
     // DataFusion's order, without what makes operators that the fold does not have and without
     // what only pays when a plan runs once.
     Optimizer::with_rules(vec![
         Arc::new(SimplifyExpressions::new()),
-        Arc::new(DecorrelatePredicateSubquery::new()),
-        Arc::new(ScalarSubqueryToJoin::new()),
-        Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(rules::join_keys()),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateFilter::new()),
-        Arc::new(EliminateCrossJoin::new()),
+        Arc::new(rules::joins_in_order()),
         Arc::new(EliminateOuterJoin::new()),
         Arc::new(PushDownFilter::new()),
         Arc::new(EliminateGroupByConstant::new()),
@@ -110,13 +102,16 @@ pub(crate) fn plan_query(
     catalog: &Catalog,
 ) -> Result<PlannedView, SqlError> {
     name_outputs(&mut query);
+    rephrase(&mut query, true)?;
     let tables = CatalogTables(catalog);
     let context = Context::new(&STATE, &tables);
     let plan = SqlToRel::new_with_options(&context, parser_options())
         .sql_statement_to_plan(Statement::Query(Box::new(query)))
         .map_err(|error| errors::planning(&error, sql))?;
     check::refuse_volatile(&plan)?;
-    let plan = optimize(plan).map_err(|error| errors::planning(&error, sql))?;
+    let plan = rules::before_types(plan)
+        .and_then(optimize)
+        .map_err(|error| errors::planning(&error, sql))?;
     translate::translate(&plan, &keys(catalog)).map_err(|error| match error {
         translate::Refusal::Sql(error) => error,
         translate::Refusal::Planning(error) => errors::planning(&error, sql),
@@ -126,7 +121,8 @@ pub(crate) fn plan_query(
 fn optimize(plan: LogicalPlan) -> datafusion::common::Result<LogicalPlan> {
     let options = STATE.config_options();
     let plan = STATE.analyzer().execute_and_check(plan, options, |_, _| {})?;
-    let context = OptimizerContext::new_with_config_options(Arc::clone(&OPTIONS));
+    let plan = rules::after_types(plan)?;
+    let context = OptimizerContext::new_with_config_options(Arc::clone(STATE.config_options()));
     OPTIMIZER.optimize(plan, &context, |_, _| {})
 }
 

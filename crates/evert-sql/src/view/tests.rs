@@ -239,15 +239,83 @@ const VIEWS: &[&str] = &[
     "SELECT j, count(*) FROM t GROUP BY j",
     "SELECT s, sum(round(d, 1)), min(f), max(f) FROM t GROUP BY s",
     "SELECT flag, min(day), max(day), min(s) AS x, max(s) AS y FROM t GROUP BY flag",
+    // Joins.
+    "SELECT t.id, u.city FROM t LEFT JOIN u ON t.id = u.t_id",
+    "SELECT t.id, u.city FROM t RIGHT JOIN u ON t.a = u.w AND t.b > u.w",
+    "SELECT t.id, t.a, u.id AS u, u.w FROM t FULL JOIN u ON t.a = u.w",
+    "SELECT t.id, u.id AS u FROM t JOIN u ON t.a < u.w AND t.b <> u.w",
+    "SELECT t.id, u.id AS u FROM t LEFT JOIN u ON t.a < u.w",
+    "SELECT t.id, u.id AS u FROM t JOIN u ON t.a IS NOT DISTINCT FROM u.w WHERE t.b = u.t_id",
+    "SELECT t.s, count(u.id) AS n, sum(u.w) AS w FROM t LEFT JOIN u ON t.id = u.t_id GROUP BY t.s",
+    // Subqueries.
+    "SELECT id FROM t WHERE id NOT IN (SELECT t_id FROM u)",
+    "SELECT id FROM t WHERE a NOT IN (SELECT w FROM u WHERE u.t_id = t.b)",
+    "SELECT id FROM t WHERE NOT EXISTS (SELECT 1 FROM u WHERE u.t_id = t.id AND u.w > t.a)",
+    "SELECT id, a IN (SELECT w FROM u) AS x, EXISTS (SELECT 1 FROM u WHERE w = b) AS y FROM t",
+    "SELECT id FROM t WHERE a > 2 OR a NOT IN (SELECT w FROM u WHERE w > 1)",
+    "SELECT id FROM t WHERE a > 2 OR b IN (SELECT w FROM u)",
+    "SELECT id, (SELECT count(*) FROM u WHERE u.w = t.a) AS n FROM t",
+    "SELECT id, (SELECT sum(w) + count(*) FROM u WHERE u.w > t.a) AS n FROM t",
+    "SELECT id FROM t WHERE b = (SELECT max(w) FROM u WHERE u.t_id = t.a)",
+    "SELECT id, (SELECT city FROM u WHERE u.w = t.a ORDER BY id LIMIT 1) AS c FROM t",
+    "SELECT id FROM t WHERE a > ALL (SELECT w FROM u WHERE t_id < 5)",
+    "SELECT id FROM t WHERE a = ANY (SELECT w FROM u WHERE u.t_id > t.b)",
+    "SELECT id FROM t x WHERE EXISTS (SELECT 1 FROM u WHERE u.w = x.a AND EXISTS (SELECT 1 FROM t y WHERE y.a = u.t_id AND y.b < x.b))",
+    "SELECT t.id, l.n FROM t CROSS JOIN LATERAL (SELECT count(*) AS n FROM u WHERE u.w < t.a) l",
+    "SELECT t.id, l.city FROM t LEFT JOIN LATERAL (SELECT city FROM u WHERE u.w = t.a ORDER BY id DESC LIMIT 2) l ON true",
+    "SELECT t.id, v.x FROM t CROSS JOIN LATERAL (VALUES (t.a), (t.b)) v(x)",
+    // Groups.
+    "SELECT s, flag, count(*) AS n, sum(a) AS x FROM t GROUP BY ROLLUP (s, flag)",
+    "SELECT s, flag, grouping(s) AS g, grouping(s, flag) AS h, max(a) AS m FROM t GROUP BY CUBE (s, flag)",
+    "SELECT s, day, count(*) AS n FROM t GROUP BY GROUPING SETS ((s), (day), (s, day), (s), ())",
+    "SELECT s, stddev(f) AS d, var_pop(a) AS v, variance(d) AS w FROM t GROUP BY s",
+    "SELECT s, bool_and(flag) AS x, bool_or(a > 1) AS y, every(flag) AS z FROM t GROUP BY s",
+    "SELECT flag, string_agg(s, ',' ORDER BY id DESC) AS x, array_to_string(array_agg(a), '-') AS y FROM t GROUP BY flag",
+    "SELECT flag, string_agg(DISTINCT s, ',') AS x, array_to_string(array_agg(DISTINCT a ORDER BY a), '-') AS y FROM t GROUP BY flag",
+    "SELECT s, first_value(a ORDER BY b) AS x, last_value(a ORDER BY b, id) AS y FROM t GROUP BY s",
+    "SELECT flag, median(a) AS m, bit_and(b) AS x, count(DISTINCT s) FILTER (WHERE a > 0) AS n FROM t GROUP BY flag",
+    "SELECT corr(a, b) AS c, covar_pop(a, b) AS p, regr_slope(a, b) AS r FROM t",
+    "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY a) AS p FROM t",
+    // Sets.
+    "SELECT a FROM t INTERSECT SELECT w FROM u",
+    "SELECT a FROM t INTERSECT ALL SELECT w FROM u",
+    "SELECT a FROM t EXCEPT SELECT w FROM u",
+    "SELECT a FROM t EXCEPT ALL SELECT w FROM u",
+    "SELECT a, s FROM t EXCEPT ALL (SELECT w, city FROM u UNION ALL SELECT a, s FROM t WHERE flag)",
+    "SELECT DISTINCT ON (s) s, a, id FROM t ORDER BY s, a DESC",
+    "SELECT DISTINCT ON (s, flag) s, b FROM t",
+    // Orders.
+    "SELECT id, a FROM t ORDER BY a",
+    "SELECT id, a FROM t ORDER BY a LIMIT 5",
+    "SELECT a FROM t ORDER BY b DESC NULLS LAST, a LIMIT 4 OFFSET 2",
+    "SELECT s, sum(a) AS x FROM t GROUP BY s ORDER BY 2 DESC LIMIT 2",
+    "SELECT * FROM (SELECT id, s, row_number() OVER (PARTITION BY s ORDER BY a DESC) AS r FROM t) x WHERE r <= 2",
+    "SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY flag ORDER BY b, id) AS r FROM t) x WHERE r = 1",
+    // Windows.
+    "SELECT id, row_number() OVER (ORDER BY a) AS r, rank() OVER (ORDER BY a) AS k FROM t",
+    "SELECT id, sum(a) OVER (PARTITION BY s ORDER BY id) AS x, avg(f) OVER (PARTITION BY s) AS y FROM t",
+    "SELECT id, lag(a) OVER (PARTITION BY s ORDER BY id) AS x, lead(a, 2, 0) OVER (ORDER BY b, id) AS y FROM t",
+    "SELECT id, count(*) OVER (PARTITION BY flag, s) AS n, first_value(b) OVER (PARTITION BY s ORDER BY a) AS v FROM t",
+    "SELECT id, sum(b) OVER (ORDER BY id ROWS BETWEEN 2 PRECEDING AND CURRENT ROW) AS x, min(f) OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING) AS y FROM t",
+    "SELECT id, sum(f) OVER (ORDER BY id ROWS BETWEEN 3 PRECEDING AND 1 PRECEDING) AS x FROM t",
+    "SELECT s, sum(sum(a)) OVER (ORDER BY s) AS x FROM t GROUP BY s",
+    "SELECT id, ntile(3) OVER (ORDER BY a, id) AS n, dense_rank() OVER (ORDER BY s) AS d, percent_rank() OVER (ORDER BY a) AS p FROM t",
+    // The rest.
+    "SELECT t.id, v.x FROM t JOIN (VALUES (1, 'one'), (2, 'two')) v(n, x) ON t.a = v.n",
+    "WITH RECURSIVE r(id, w) AS (SELECT id, w FROM u WHERE w > 2 UNION SELECT u.id, u.w FROM u JOIN r ON u.t_id = r.id) SELECT * FROM r",
+    "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 5) SELECT t.id, n.x FROM t JOIN n ON t.a = n.x",
+    "SELECT id, unnest(make_array(a, b)) AS x FROM t",
+    "WITH c AS (SELECT s, count(*) AS n FROM t GROUP BY s) SELECT x.s, y.s AS z FROM c x JOIN c y ON x.n = y.n",
 ];
 
 #[test]
 fn views_hold_the_batch_answer() {
+    let mut failed = 0;
     for sql in VIEWS {
-        for seed in 0..12 {
-            check(sql, seed);
-        }
+        let seeds = || (0..12).for_each(|seed| check(sql, seed));
+        failed += usize::from(std::panic::catch_unwind(seeds).is_err());
     }
+    assert_eq!(failed, 0, "of {} views", VIEWS.len());
 }
 
 /// SELECTs of a small grammar.
@@ -322,15 +390,9 @@ fn what_cannot_be_kept_is_named() {
         (error.sqlstate, error.message)
     };
     for (sql, sqlstate, part) in [
-        ("SELECT * FROM t LEFT JOIN u ON t.id = u.t_id", "0A000", "LEFT JOIN"),
-        ("SELECT a FROM t ORDER BY a", "0A000", "ORDER BY"),
-        ("SELECT a FROM t LIMIT 3", "0A000", "LIMIT"),
-        ("SELECT row_number() OVER (ORDER BY a) AS n FROM t", "0A000", "window"),
         ("SELECT now() AS x FROM t", "0A000", "now()"),
         ("SELECT a, random() AS x FROM t", "0A000", "random()"),
         ("SELECT a FROM t WHERE ts > current_timestamp", "0A000", "now()"),
-        ("SELECT id FROM t WHERE id NOT IN (SELECT t_id FROM u)", "0A000", "NOT IN"),
-        ("SELECT s, stddev(a) FROM t GROUP BY s", "0A000", "stddev"),
         ("SELECT 1 AS x", "0A000", "without FROM"),
         ("SELECT a FROM t WHERE a = $1", "0A000", "parameter"),
         ("SELECT id, a AS id FROM t", "42701", "id"),

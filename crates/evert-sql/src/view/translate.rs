@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use arrow::datatypes::{DataType, Field};
-use datafusion::common::{DFSchema, DataFusionError, JoinType};
+use datafusion::catalog::cte_worktable::CteWorkTable;
+use datafusion::common::{DFSchema, DataFusionError};
+use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Distinct, Expr, Filter, LogicalPlan, Projection, TableScan};
 use datafusion::physical_expr::expressions::CastExpr;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
@@ -12,11 +14,12 @@ use evert_model::{Column, ColumnType, RowSchema};
 use evert_view::{Name, PlannedView};
 use std::sync::Arc;
 
-use super::relation::{Builder, Relation, schema_of};
+use super::relation::{Builder, Relation};
 use crate::SqlError;
 use crate::error::{DUPLICATE_COLUMN, INVALID_TABLE_DEFINITION};
 use crate::names::of_reference;
 use crate::output_names::shown_name;
+use crate::rules::SetOperation;
 use crate::types::canonical;
 
 /// Why a SELECT cannot be a view.
@@ -49,10 +52,11 @@ pub(super) fn translate(
     plan: &LogicalPlan,
     keys: &BTreeMap<Name, Vec<usize>>,
 ) -> Result<PlannedView> {
-    let mut translation = Translation { builder: Builder::default(), keys };
+    let mut translation =
+        Translation { builder: Builder::default(), keys, work_tables: Vec::new() };
     let relation = translation.relation(plan)?;
     if translation.builder.inputs.is_empty() {
-        return Err(unsupported("a SELECT without FROM").into_hint(
+        return Err(unsupported("a SELECT without FROM").hinted(
             "A view is computed from relations; put constants into the query that reads it.",
         ));
     }
@@ -60,7 +64,7 @@ pub(super) fn translate(
 }
 
 impl Refusal {
-    fn into_hint(self, hint: &str) -> Self {
+    pub(super) fn hinted(self, hint: &str) -> Self {
         match self {
             Self::Sql(error) => Self::Sql(error.hint(hint)),
             other => other,
@@ -70,7 +74,9 @@ impl Refusal {
 
 pub(super) struct Translation<'a> {
     pub(super) builder: Builder,
-    keys: &'a BTreeMap<Name, Vec<usize>>,
+    pub(super) keys: &'a BTreeMap<Name, Vec<usize>>,
+    /// The recursive queries whose step is being translated, by name.
+    pub(super) work_tables: Vec<String>,
 }
 
 impl Translation<'_> {
@@ -84,32 +90,31 @@ impl Translation<'_> {
             LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input),
-            LogicalPlan::Union(union) => {
-                let fields = fields(&union.schema);
-                let mut inputs = Vec::with_capacity(union.inputs.len());
-                for input in &union.inputs {
-                    let mut relation = self.relation(input)?;
-                    inputs.push(self.builder.place(&mut relation));
-                }
-                let node = Node::Union { inputs, schema: schema_of(&fields) };
-                Ok(Relation::of_node(self.builder.push(node), fields, None))
-            }
-            LogicalPlan::Distinct(Distinct::On(_)) => Err(unsupported("DISTINCT ON")),
-            LogicalPlan::Sort(_) => Err(unsupported("ORDER BY")
-                .into_hint("A view has no order: sort in the query that reads it.")),
-            LogicalPlan::Limit(_) => Err(unsupported("LIMIT")),
-            LogicalPlan::Window(_) => Err(unsupported("a window function")),
-            LogicalPlan::RecursiveQuery(_) => Err(unsupported("WITH RECURSIVE")),
-            LogicalPlan::Values(_) => Err(unsupported("VALUES")),
-            LogicalPlan::EmptyRelation(_) => Err(unsupported("a SELECT without FROM")),
-            LogicalPlan::Unnest(_) => Err(unsupported("UNNEST")),
+            LogicalPlan::Union(union) => self.union(union),
+            // A view has no order of its own.
+            LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.relation(&sort.input),
+            LogicalPlan::Limit(limit) => self.limit(limit),
+            LogicalPlan::Window(window) => self.window(window),
+            LogicalPlan::RecursiveQuery(query) => self.recursive(query),
+            LogicalPlan::Values(values) => self.values(values),
+            LogicalPlan::EmptyRelation(empty) => self.empty(empty),
+            LogicalPlan::Unnest(unnest) => self.unnest(unnest),
             LogicalPlan::Subquery(_) => Err(unsupported("this subquery")),
+            LogicalPlan::Extension(extension) => {
+                match extension.node.as_any().downcast_ref::<SetOperation>() {
+                    Some(operation) => self.set_operation(operation),
+                    None => Err(unsupported(extension.node.name())),
+                }
+            }
             other => Err(unsupported(other.display())),
         }
     }
 
     fn scan(&mut self, scan: &TableScan) -> Result<Relation> {
-        let name = of_reference(&scan.table_name);
+        let name = match self.work_table(scan)? {
+            Some(name) => name,
+            None => of_reference(&scan.table_name),
+        };
         assert!(scan.filters.is_empty() && scan.fetch.is_none(), "tables of views only scan");
         let key = self.keys.get(&name).cloned();
         let relation = self.builder.input(&name, scan.source.schema(), key);
@@ -121,6 +126,16 @@ impl Translation<'_> {
                 Ok(self.builder.project(relation, exprs, fields(&scan.projected_schema))?)
             }
         }
+    }
+
+    /// The name that a recursive query's own rows have as an input of its step.
+    fn work_table(&self, scan: &TableScan) -> Result<Option<Name>> {
+        let provider = source_as_provider(&scan.source)?;
+        let Some(table) = provider.downcast_ref::<CteWorkTable>() else { return Ok(None) };
+        if self.work_tables.last().is_none_or(|innermost| innermost != table.name()) {
+            return Err(unsupported("a recursive query that reads an outer one's rows"));
+        }
+        Ok(Some(Name::new("", table.name())))
     }
 
     fn projection(&mut self, projection: &Projection) -> Result<Relation> {
@@ -140,16 +155,12 @@ impl Translation<'_> {
     }
 
     fn filter(&mut self, filter: &Filter) -> Result<Relation> {
-        let relation = self.relation(&filter.input)?;
+        let relation = match self.bounded_window(filter)? {
+            Some(relation) => relation,
+            None => self.relation(&filter.input)?,
+        };
         let predicate = self.physical(&filter.predicate, filter.input.schema())?;
         Ok(self.builder.filter(relation, predicate)?)
-    }
-
-    fn distinct(&mut self, input: &LogicalPlan) -> Result<Relation> {
-        let mut relation = self.relation(input)?;
-        let input = self.builder.place(&mut relation);
-        let node = self.builder.push(Node::Distinct { input });
-        Ok(Relation::of_node(node, relation.fields, None))
     }
 
     pub(super) fn physical_all(
@@ -246,15 +257,4 @@ pub(super) fn cast(
 /// A planned schema's columns.
 pub(super) fn fields(schema: &DFSchema) -> Vec<Field> {
     schema.fields().iter().map(|field| field.as_ref().clone()).collect()
-}
-
-/// What a join that the fold does not do is called.
-pub(super) fn join_name(join: JoinType) -> &'static str {
-    match join {
-        JoinType::Left => "LEFT JOIN",
-        JoinType::Right => "RIGHT JOIN",
-        JoinType::Full => "FULL JOIN",
-        JoinType::LeftAnti | JoinType::RightAnti => "NOT IN, NOT EXISTS or EXCEPT",
-        _ => "this join",
-    }
 }

@@ -50,10 +50,18 @@ const QUERIES: [Nexmark; 22] = [
     query!("q3"),
     query!("q4"),
     query!("q5", windows),
-    query!("q6", "ORDER BY b.price DESC, b.date_time", "ORDER BY b.price DESC, b.date_time, b.extra"),
+    query!(
+        "q6",
+        "ORDER BY b.price DESC, b.date_time",
+        "ORDER BY b.price DESC, b.date_time, b.extra"
+    ),
     query!("q7", windows),
     query!("q8", windows),
-    query!("q9", "ORDER BY b.price DESC, b.date_time", "ORDER BY b.price DESC, b.date_time, b.extra"),
+    query!(
+        "q9",
+        "ORDER BY b.price DESC, b.date_time",
+        "ORDER BY b.price DESC, b.date_time, b.extra"
+    ),
     query!("q10"),
     query!("q11", windows),
     query!("q13"),

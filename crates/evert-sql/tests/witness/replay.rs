@@ -148,7 +148,12 @@ impl History {
 
     /// Compares a view of `view` with the answers to `batch` after each step; gives the last
     /// number of rows.
-    pub(crate) fn check(&self, view: &str, batch: &str, batches: &[Batch]) -> Result<usize, String> {
+    pub(crate) fn check(
+        &self,
+        view: &str,
+        batch: &str,
+        batches: &[Batch],
+    ) -> Result<usize, String> {
         let (schema, held) = self.fold(view)?;
         let rounded: Vec<bool> =
             schema.fields().iter().map(|field| field.data_type().is_floating()).collect();

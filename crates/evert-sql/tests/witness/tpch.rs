@@ -57,7 +57,12 @@ fn sources() -> Vec<Source> {
         ),
         Source::new(
             "nation",
-            &[("n_nationkey", Int64), ("n_name", Text), ("n_regionkey", Int64), ("n_comment", Text)],
+            &[
+                ("n_nationkey", Int64),
+                ("n_name", Text),
+                ("n_regionkey", Int64),
+                ("n_comment", Text),
+            ],
             vec![0],
             &cells(NationGenerator::new(SCALE, 1, 1).iter()),
         ),
@@ -183,9 +188,8 @@ fn history() -> History {
             let rows = (0..keys.len()).filter(|row| step_of(source, *row) == step);
             changes.push(Change { source, rows: rows.map(|row| row as u32).collect(), weight: 1 });
             if step >= 2 && source >= orders {
-                let gone = |row: &usize| {
-                    step_of(source, *row) == step - 2 && (keys[*row] / 4) % 8 == 3
-                };
+                let gone =
+                    |row: &usize| step_of(source, *row) == step - 2 && (keys[*row] / 4) % 8 == 3;
                 let rows = (0..keys.len()).filter(gone).map(|row| row as u32).collect();
                 changes.push(Change { source, rows, weight: -1 });
             }

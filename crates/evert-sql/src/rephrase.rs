@@ -1,0 +1,260 @@
+//! Postgres's phrases in words that the planner knows.
+//!
+//! Owns: FETCH FIRST as LIMIT, column names of recursive queries, functions that return rows as
+//! subqueries that unnest a list.
+//! Not here: what the words mean.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+    GroupByExpr, Ident, LimitClause, ObjectName, ObjectNamePart, Query, Select, SelectItem,
+    SetExpr, SetOperator, TableAlias, TableAliasColumnDef, TableFactor, VisitMut, VisitorMut, With,
+    visit_expressions,
+};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
+
+use crate::SqlError;
+use crate::names::fold;
+
+/// Rephrases a query, its subqueries and its common table expressions. `in_view`: also functions
+/// of constants in FROM, which ad-hoc reads run row by row.
+pub(crate) fn rephrase(query: &mut Query, in_view: bool) -> Result<(), SqlError> {
+    match query.visit(&mut Rephraser { in_view }) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+struct Rephraser {
+    in_view: bool,
+}
+
+impl VisitorMut for Rephraser {
+    type Break = SqlError;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
+        if let Some(fetch) = query.fetch.take()
+            && let Err(error) = limit(query, fetch)
+        {
+            return ControlFlow::Break(error);
+        }
+        if let Some(with) = &mut query.with {
+            name_recursive(with);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<SqlError> {
+        if let Some(derived) = rows_of_function(factor, self.in_view) {
+            *factor = derived;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
+                && let Some(unnested) = unnested(expr)
+            {
+                let name = match expr {
+                    Expr::Function(function) => function_name(&function.name),
+                    _ => None,
+                };
+                match (item, name) {
+                    (item @ SelectItem::UnnamedExpr(_), Some(name)) => {
+                        let alias = Ident::with_quote('"', name);
+                        *item = SelectItem::ExprWithAlias { expr: unnested, alias };
+                    }
+                    (SelectItem::ExprWithAlias { expr, .. }, _) => *expr = unnested,
+                    _ => {}
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
+fn limit(query: &mut Query, fetch: Fetch) -> Result<(), SqlError> {
+    if fetch.with_ties || fetch.percent {
+        return Err(SqlError::unsupported("FETCH FIRST ... WITH TIES or PERCENT")
+            .hint("Number the rows with rank() OVER (ORDER BY ...) and filter by it."));
+    }
+    let one = || Expr::value(sqlparser::ast::Value::Number("1".into(), false));
+    let quantity = fetch.quantity.unwrap_or_else(one);
+    match &mut query.limit_clause {
+        Some(LimitClause::LimitOffset { limit, .. }) => *limit = Some(quantity),
+        other => {
+            let (offset, limit_by) = (None, Vec::new());
+            *other = Some(LimitClause::LimitOffset { limit: Some(quantity), offset, limit_by });
+        }
+    }
+    Ok(())
+}
+
+/// `WITH RECURSIVE r(x) AS (SELECT 1 UNION ...)`: the first SELECT's column is `x` too.
+fn name_recursive(with: &mut With) {
+    if !with.recursive {
+        return;
+    }
+    for table in &mut with.cte_tables {
+        if table.alias.columns.is_empty() {
+            continue;
+        }
+        if let SetExpr::SetOperation { op: SetOperator::Union, left, .. } =
+            table.query.body.as_mut()
+        {
+            let inner = std::mem::replace(left.as_mut(), SetExpr::Select(select_all()));
+            let mut select = select_all();
+            if let Some(from) = select.from.first_mut() {
+                from.relation = derived(query_of(inner), Some(table.alias.clone()), false);
+            }
+            **left = SetExpr::Select(select);
+        }
+    }
+}
+
+/// A query of a body and nothing else.
+fn query_of(body: SetExpr) -> Query {
+    let mut query = parsed("SELECT 1");
+    *query.body = body;
+    query
+}
+
+/// `SELECT * FROM x`, for its parts.
+fn select_all() -> Box<Select> {
+    match *parsed("SELECT * FROM x").body {
+        SetExpr::Select(select) => select,
+        _ => unreachable!("a SELECT parses as one"),
+    }
+}
+
+fn parsed(text: &str) -> Query {
+    let parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(text);
+    let query = parser.and_then(|mut parser| parser.parse_query());
+    *query.expect("a fixed text parses")
+}
+
+fn derived(query: Query, alias: Option<TableAlias>, lateral: bool) -> TableFactor {
+    TableFactor::Derived { lateral, subquery: Box::new(query), alias, sample: None }
+}
+
+/// How a function that returns rows is had from one that returns a list: the list's function and
+/// the name of the column, `None` for that of the table.
+fn list_function(name: &str) -> Option<(&'static str, Option<&'static str>)> {
+    Some(match name {
+        "unnest" => ("unnest", None),
+        "generate_series" => ("generate_series", None),
+        "string_to_table" => ("string_to_array", None),
+        "json_array_elements" | "jsonb_array_elements" => ("json_elements", Some("value")),
+        "json_array_elements_text" | "jsonb_array_elements_text" => {
+            ("json_elements_text", Some("value"))
+        }
+        "json_object_keys" | "jsonb_object_keys" => ("json_keys", None),
+        _ => return None,
+    })
+}
+
+/// `unnest(list)` in the place of a call that returns rows. `None` for other expressions.
+fn unnested(expr: &Expr) -> Option<Expr> {
+    let Expr::Function(function) = expr else { return None };
+    let name = function_name(&function.name)?;
+    if name == "unnest" {
+        return None;
+    }
+    let (list, _) = list_function(&name)?;
+    let FunctionArguments::List(arguments) = &function.args else { return None };
+    Some(unnest_of(list, arguments.args.clone()))
+}
+
+fn unnest_of(list: &str, args: Vec<FunctionArg>) -> Expr {
+    if list == "unnest" {
+        return call("unnest", args);
+    }
+    call("unnest", vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(call(list, args)))])
+}
+
+fn call(name: &str, args: Vec<FunctionArg>) -> Expr {
+    let list = FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() };
+    Expr::Function(Function {
+        name: ObjectName(vec![ObjectNamePart::Identifier(Ident::new(name))]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(list),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
+
+fn function_name(name: &ObjectName) -> Option<String> {
+    match name.0.last()? {
+        ObjectNamePart::Identifier(ident) => Some(fold(ident)),
+        ObjectNamePart::Function(_) => None,
+    }
+}
+
+/// `FROM ..., unnest(t.list) AS x` as a lateral subquery.
+fn rows_of_function(factor: &TableFactor, in_view: bool) -> Option<TableFactor> {
+    let (name, args, alias) = match factor {
+        TableFactor::Table { name, args: Some(args), alias, with_ordinality: false, .. } => {
+            (function_name(name)?, args.args.clone(), alias)
+        }
+        TableFactor::Function { name, args, alias, with_ordinality: false, .. } => {
+            (function_name(name)?, args.clone(), alias)
+        }
+        TableFactor::UNNEST {
+            array_exprs,
+            alias,
+            with_offset: false,
+            with_ordinality: false,
+            ..
+        } => {
+            let arg = |expr: &Expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr.clone()));
+            ("unnest".to_owned(), array_exprs.iter().map(arg).collect(), alias)
+        }
+        _ => return None,
+    };
+    let (list, column) = list_function(&name)?;
+    let lateral = names_columns(&args);
+    if list == "generate_series" && !lateral && !in_view {
+        return None;
+    }
+    let table = alias.as_ref().map_or_else(|| Ident::new(&name), |alias| alias.name.clone());
+    let columns = alias.as_ref().map(|alias| alias.columns.clone()).unwrap_or_default();
+    let arguments: Vec<Vec<FunctionArg>> = match list {
+        // Lists side by side.
+        "unnest" => args.into_iter().map(|arg| vec![arg]).collect(),
+        _ => vec![args],
+    };
+    let mut select = select_all();
+    select.from.clear();
+    select.group_by = GroupByExpr::Expressions(Vec::new(), Vec::new());
+    select.projection = arguments
+        .into_iter()
+        .enumerate()
+        .map(|(place, args)| {
+            let named = columns.get(place).map(|TableAliasColumnDef { name, .. }| name.clone());
+            let alias = named.unwrap_or_else(|| match (column, place) {
+                (Some(column), _) => Ident::new(column),
+                (None, 0) => table.clone(),
+                (None, place) => Ident::new(format!("{}_{place}", table.value)),
+            });
+            SelectItem::ExprWithAlias { expr: unnest_of(list, args), alias }
+        })
+        .collect();
+    let alias = TableAlias { explicit: true, name: table, columns: Vec::new(), at: None };
+    Some(derived(query_of(SetExpr::Select(select)), Some(alias), lateral))
+}
+
+/// Whether arguments are more than constants.
+fn names_columns(args: &Vec<FunctionArg>) -> bool {
+    let named = visit_expressions(args, |expr| match expr {
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    named.is_break()
+}
