@@ -8,14 +8,15 @@
 //!
 //! Invariant: a recursion that does not end fails, after a bounded number of rounds or rows.
 
+mod anew;
+mod errors;
 mod found;
 mod held;
+mod saved;
 mod step;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::Int64Array;
 use arrow::datatypes::SchemaRef;
 use evert_model::{Delta, LogTime};
 
@@ -25,8 +26,8 @@ use crate::dataflow::{Dataflow, RowError};
 use crate::keys::KeyCodec;
 use crate::plan::Plan;
 use crate::project::filter_delta;
-use crate::state::{StateError, StateSink, Stateful};
-use crate::unsaved::split_number;
+use anew::run_anew;
+use errors::Errors;
 use found::Found;
 use held::HeldRows;
 
@@ -34,11 +35,7 @@ use held::HeldRows;
 const ROWS_MAX: usize = 10_000_000;
 /// Rows that go through the step at once, so that a bound is noticed in time.
 const ROUND_ROWS: usize = 64 * 1024;
-/// The entry of the last tick's time; others are of inputs by number.
-const NOW: u8 = u8::MAX;
-
-/// Inputs a step may have: each has its own prefix in saved state.
-pub(crate) const OTHERS_MAX: usize = NOW as usize - 1;
+pub(crate) use saved::OTHERS_MAX;
 
 #[derive(Debug)]
 pub(crate) struct Recursion {
@@ -68,9 +65,6 @@ enum Way {
     /// From the beginning each time: the rows and errors given so far.
     Anew { distinct: bool, given: Box<HeldRows>, errors: Errors },
 }
-
-/// Errors by reason and row, and how often.
-type Errors = BTreeMap<(String, String), i64>;
 
 impl Recursion {
     pub(crate) fn new(
@@ -193,10 +187,10 @@ impl Recursion {
             }
             Way::Anew { distinct, given, errors: known } => {
                 self.flow = Dataflow::new(self.step.clone()).expect("the plan was valid before");
-                let mut found = Vec::new();
-                let mut rounds = Rounds { errors: &mut found, ..rounds };
+                let mut met = Vec::new();
+                let mut rounds = Rounds { errors: &mut met, ..rounds };
                 let rows = run_anew(&mut self.flow, &self.inputs, *distinct, &mut rounds)?;
-                replace_errors(known, found, errors);
+                known.replace(met, errors);
                 let old = given.select(|_, count| -count);
                 let changes = consolidate(vec![old, rows.contents()], &self.codec, &self.schema);
                 **given = rows;
@@ -215,7 +209,7 @@ impl Way {
             }
             _ => {
                 let given = Box::new(HeldRows::new(Arc::clone(schema), distinct)?);
-                Self::Anew { distinct, given, errors: Errors::new() }
+                Self::Anew { distinct, given, errors: Errors::default() }
             }
         })
     }
@@ -353,106 +347,4 @@ fn check_rows(rows: usize) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("the recursion has more than {ROWS_MAX} rows"))
-}
-
-/// Round by round from the base, as the standard says: a round is what the step makes of the last
-/// one, less what was found before if rows are distinct. Gives all rows found.
-fn run_anew(
-    flow: &mut Dataflow,
-    inputs: &[HeldRows],
-    distinct: bool,
-    rounds: &mut Rounds<'_>,
-) -> Result<HeldRows, String> {
-    let empty = || {
-        let schema = Arc::clone(inputs[0].schema());
-        HeldRows::new(schema, distinct).expect("the schema was valid before")
-    };
-    let (mut given, mut stepped) = (empty(), empty());
-    stepped.apply(&[inputs[0].contents()]);
-    let mut round = stepped.select(|_, count| if distinct { 1 } else { count });
-    stepped = empty();
-    let mut feed: Vec<Vec<Delta>> = inputs.iter().map(|held| vec![held.contents()]).collect();
-    feed[0].clear();
-    let mut rows = 0;
-    // Errors of the round that the step holds; each round counts its own.
-    let mut current = Errors::new();
-    let mut all = Errors::new();
-    while !round.is_empty() {
-        given.apply(std::slice::from_ref(&round));
-        rows = row_count(std::slice::from_ref(&round)).saturating_add(rows);
-        rounds.begin()?;
-        check_rows(rows)?;
-        feed[0].push(round.clone());
-        stepped.apply(&rounds.step(flow, &feed)?);
-        count_errors(&mut current, std::mem::take(rounds.errors));
-        for (error, count) in &current {
-            *all.entry(error.clone()).or_default() += count;
-        }
-        feed = vec![vec![negated(&round)]];
-        round = match distinct {
-            true => stepped.select(|row, _| i64::from(!given.contains(row))),
-            false => stepped.contents(),
-        };
-    }
-    rounds.errors.extend(row_errors(all));
-    Ok(given)
-}
-
-fn negated(delta: &Delta) -> Delta {
-    let weights = delta.weights.values().iter().map(|weight| -weight);
-    Delta::new(delta.rows.clone(), Int64Array::from_iter_values(weights))
-}
-
-fn count_errors(counts: &mut Errors, errors: Vec<RowError>) {
-    for RowError { reason, row, weight } in errors {
-        *counts.entry((reason, row)).or_default() += weight;
-    }
-    counts.retain(|_, count| *count != 0);
-}
-
-fn row_errors(counts: Errors) -> impl Iterator<Item = RowError> {
-    counts.into_iter().map(|((reason, row), weight)| RowError { reason, row, weight })
-}
-
-/// Makes `new` the errors there are, and reports the difference.
-fn replace_errors(known: &mut Errors, new: Vec<RowError>, report: &mut Vec<RowError>) {
-    let mut all = Errors::new();
-    count_errors(&mut all, new.clone());
-    let gone = std::mem::replace(known, all);
-    let gone = gone.into_iter().map(|(error, count)| (error, -count)).collect();
-    report.extend(new.into_iter().chain(row_errors(gone)));
-}
-
-impl Stateful for Recursion {
-    fn track(&mut self) {
-        self.inputs.iter_mut().for_each(HeldRows::track);
-    }
-
-    fn save(&mut self, sink: &mut dyn StateSink) {
-        for (number, held) in self.inputs.iter_mut().enumerate() {
-            let number = u8::try_from(number).expect("the plan was checked for it");
-            held.save(number, sink);
-        }
-        if self.now != self.saved_now
-            && let Some(now) = self.now
-        {
-            sink.put(&[NOW], &now.get().to_le_bytes());
-            self.saved_now = self.now;
-        }
-    }
-
-    fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError> {
-        match key.split_first() {
-            Some((&NOW, _)) => {
-                let now = LogTime::new(split_number(value)?.0);
-                (self.now, self.saved_now, self.is_stale) = (Some(now), Some(now), true);
-                Ok(())
-            }
-            Some((&number, row)) => match self.inputs.get_mut(number as usize) {
-                Some(held) => held.load(row, value),
-                None => Err(StateError(format!("a recursion has no input {number}"))),
-            },
-            None => Err(StateError("an entry of a recursion has no key".into())),
-        }
-    }
 }
