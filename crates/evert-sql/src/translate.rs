@@ -282,6 +282,8 @@ pub(crate) fn pin(error: &PinError) -> SqlError {
             SqlError::new(OBJECT_NOT_READY, format!("view \"{name}\" failed: {why}"))
                 .hint("See SHOW VIEWS; drop the view and create it again.")
         }
+        PinError::Paused { .. } => SqlError::new(OBJECT_NOT_READY, error.to_string())
+            .hint("Read the paused view alone, or RESUME VIEW."),
         PinError::Timeout { .. } => SqlError::new(QUERY_CANCELED, error.to_string())
             .hint("Raise statement_timeout to wait longer; SHOW VIEWS shows how far each view is."),
         PinError::Starting { eta, .. } => {

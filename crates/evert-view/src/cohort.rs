@@ -40,6 +40,19 @@ pub struct Cut {
     /// Views that stopped, and why.
     pub failed: HashMap<Name, Arc<str>>,
     pub(crate) sources: SourceStates,
+    /// Records folded, by topic.
+    pub(crate) done: Arc<HashMap<TopicId, i64>>,
+}
+
+impl Cut {
+    /// The views of these names alone, as they are here.
+    pub(crate) fn of_views(&self, names: &BTreeSet<Name>) -> Self {
+        let mut own = self.clone();
+        own.snapshots.retain(|name, _| names.contains(name));
+        own.failed.retain(|name, _| names.contains(name));
+        own.streams.clear();
+        own
+    }
 }
 
 /// The changes of one tick, by relation or view.
@@ -136,25 +149,20 @@ impl Cohort {
         self.position
     }
 
-    /// The log time at [`Cohort::position`].
-    pub(crate) fn log_time(&self) -> LogTime {
-        self.log_time
-    }
-
     /// The log time at which a view changes without new facts: the next moment at which a time
     /// tick is wanted.
     pub(crate) fn due(&self) -> Option<LogTime> {
         self.views.iter().filter_map(LiveView::due).min()
     }
 
+    /// The log time at [`Cohort::position`].
+    pub(crate) fn log_time(&self) -> LogTime {
+        self.log_time
+    }
+
     /// Bytes of records read and not yet folded.
     pub(crate) fn pending_bytes(&self) -> usize {
         self.pending_bytes
-    }
-
-    /// Whether there is nothing to fold.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.relations.is_empty() && self.views.is_empty()
     }
 
     pub(crate) fn into_relations(self) -> Vec<RelationInput> {
@@ -174,6 +182,26 @@ impl Cohort {
     /// Takes in the errors that another cohort met on the way here.
     pub(crate) fn absorb_errors(&mut self, errors: &Snapshot) {
         self.errors.absorb(errors);
+    }
+
+    /// Lets views go, each after those it reads.
+    pub(crate) fn take_views(&mut self, names: &BTreeSet<Name>) -> Vec<LiveView> {
+        let views = std::mem::take(&mut self.views);
+        let (gone, stay) = views.into_iter().partition(|view| names.contains(&view.def.name));
+        self.views = stay;
+        gone
+    }
+
+    /// Takes in errors that views met elsewhere.
+    pub(crate) fn add_errors(&mut self, errors: Vec<Delta>) {
+        self.errors.add(errors);
+        self.errors.fold();
+    }
+
+    /// Takes in the errors of the named views only.
+    pub(crate) fn add_errors_of(&mut self, names: &BTreeSet<String>, errors: Vec<Delta>) {
+        self.errors.add_of(names, errors);
+        self.errors.fold();
     }
 
     pub(crate) fn remove(&mut self, name: &Name) {
@@ -321,7 +349,18 @@ impl Cohort {
             streams,
             failed,
             sources: self.sources.clone(),
+            done: Arc::new(self.done()),
         }
+    }
+
+    /// The next offset of every partition that had records, by topic.
+    pub(crate) fn next_offsets(&self) -> &HashMap<TopicId, Vec<Offset>> {
+        &self.next_offsets
+    }
+
+    fn done(&self) -> HashMap<TopicId, i64> {
+        let sum = |ends: &Vec<Offset>| ends.iter().map(|end| end.get()).sum();
+        self.next_offsets.iter().map(|(topic, ends)| (*topic, sum(ends))).collect()
     }
 
     fn ends_of(&self, relation: &Relation) -> Vec<Offset> {
@@ -334,11 +373,6 @@ impl Cohort {
             self.relations.iter().map(|input| (input.relation.name.clone(), input.memory_bytes()));
         let views = self.views.iter().map(|view| (view.def.name.clone(), view.memory_bytes()));
         relations.chain(views).collect()
-    }
-
-    /// The next offset of every partition that had records, by topic.
-    pub(crate) fn next_offsets(&self) -> &HashMap<TopicId, Vec<Offset>> {
-        &self.next_offsets
     }
 }
 

@@ -7,6 +7,8 @@ use evert_fold::{Arrangement, RowError, Snapshot};
 use evert_log::CommitPart;
 use evert_model::{Column, ColumnType, Delta, LogTime, Position, RowSchema};
 
+use std::collections::BTreeSet;
+
 use arrow::array::{AsArray, BooleanArray, Int64Array};
 use arrow::compute::filter_record_batch;
 
@@ -45,6 +47,8 @@ pub(crate) struct Errors {
     weights: Vec<i64>,
     /// For checkpoints, if there are any.
     pub(crate) mark: Option<Mark>,
+    /// Changes that were met elsewhere.
+    added: Vec<Delta>,
 }
 
 impl Errors {
@@ -55,6 +59,7 @@ impl Errors {
             pending: Columns::new(&schema),
             weights: Vec::new(),
             mark: None,
+            added: Vec::new(),
         }
     }
 
@@ -107,6 +112,19 @@ impl Errors {
         self.rows.apply(&deltas);
     }
 
+    /// As [`Errors::add`], of the named relations and views only.
+    pub(crate) fn add_of(&mut self, names: &BTreeSet<String>, changes: Vec<Delta>) {
+        let wanted = changes.into_iter().map(|delta| {
+            let relations = delta.rows.column(0).as_string_view();
+            let is_wanted = |name: Option<&str>| name.is_some_and(|name| names.contains(name));
+            let mask: BooleanArray = relations.iter().map(|name| Some(is_wanted(name))).collect();
+            let rows = filter_record_batch(&delta.rows, &mask).expect("one bit a row");
+            let weights = delta.weights.iter().zip(&mask).filter(|(_, keep)| *keep == Some(true));
+            Delta::new(rows, weights.map(|(weight, _)| weight).collect())
+        });
+        self.added.extend(wanted);
+    }
+
     /// Drops the rows of a relation or view that is gone.
     pub(crate) fn forget(&mut self, name: &Name) {
         let name = name.to_string();
@@ -130,11 +148,34 @@ impl Errors {
         }
     }
 
-    pub(crate) fn fold(&mut self) {
-        if self.pending.len() > 0 {
+    /// Takes over changes that were met elsewhere, with those of the next fold.
+    pub(crate) fn add(&mut self, changes: Vec<Delta>) {
+        self.added.extend(changes);
+    }
+
+    /// Takes out everything, to be added elsewhere: what is folded and what is not.
+    pub(crate) fn take_all(&mut self) -> Option<Vec<Delta>> {
+        let mut changes: Vec<Delta> = self.rows.snapshot().as_deltas().collect();
+        changes.append(&mut self.added);
+        changes.extend(self.take_pending());
+        if !self.rows.is_empty() {
+            self.rows = Arrangement::bag(errors_schema().to_arrow());
+        }
+        (!changes.is_empty()).then_some(changes)
+    }
+
+    fn take_pending(&mut self) -> Option<Delta> {
+        (self.pending.len() > 0).then(|| {
             let rows = self.pending.take();
-            let weights = Int64Array::from(std::mem::take(&mut self.weights));
-            self.rows.apply(&[Delta::new(rows, weights)]);
+            Delta::new(rows, Int64Array::from(std::mem::take(&mut self.weights)))
+        })
+    }
+
+    pub(crate) fn fold(&mut self) {
+        let mut changes = std::mem::take(&mut self.added);
+        changes.extend(self.take_pending());
+        if !changes.is_empty() {
+            self.rows.apply(&changes);
         }
     }
 

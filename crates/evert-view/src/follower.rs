@@ -1,33 +1,39 @@
 //! The follower: the thread that reads the log, cuts ticks and drives the live cohort.
 //!
-//! Owns: when a tick is cut, how new relations and views are brought in, what is published.
-//! Not here: what a tick does (`cohort`), how a newcomer catches up (`hydrate`).
+//! Owns: when a tick is cut, what is published.
+//! Not here: what a tick does (`cohort`), who is in the cohort (`company`), how a newcomer catches
+//! up (`hydrate`).
 //!
 //! Invariants
 //! - Published positions never go back.
-//! - Newcomers join between two ticks, with everything up to that cut folded.
+//! - Views join and leave between two ticks, with everything up to that cut folded.
+//! - A cut is published before the lanes hear of its tick: none of them is ahead of it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
-use std::thread;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use evert_fold::Plan;
-use evert_log::{Log, ReadError};
-use evert_model::Position;
+use evert_log::ReadError;
+use evert_model::{Delta, Position};
 use tokio::sync::{mpsc, watch};
 
+use crate::Name;
 use crate::catalog::{Catalog, Relation, ViewDef};
-use crate::checkpoint::{CheckpointConfig, Checkpoints, Restored, Store, StoreError, restore};
-use crate::cohort::Cohort;
-use crate::hydrate::{self, Progress, RelationHydration, STEP_BYTES, Tap, ViewHydration};
-use crate::live_view::LiveView;
+use crate::checkpoint::Checkpoints;
+use crate::cohort::{Cohort, Cut, Folding};
+use crate::face::Face;
+use crate::helm::Helm;
+use crate::hydrate::{RelationHydration, STEP_BYTES};
+use crate::lane::Lane;
+use crate::pace::Pace;
 use crate::planner::Planner;
+use crate::progress::Progress;
 use crate::reader::Reader;
-use crate::relation::RelationInput;
 use crate::shared::Shared;
+use crate::sources::SourceStates;
 use crate::views::ViewsConfig;
-use crate::{Name, sources::SourceStates};
 
 /// Between two ticks lies at least this many times the cost of the last, so that the fixed costs
 /// of a tick stay small under load.
@@ -41,6 +47,10 @@ const TIME_ASKED_EVERY: Duration = Duration::from_secs(10);
 const CHECKPOINT_WAIT_MIN: Duration = Duration::from_millis(20);
 /// How often memory is measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
+/// How long one view's fold of a tick may hold the others up: so long, and so many times what
+/// reading the tick's records took.
+const FOLD_MAX: Duration = Duration::from_millis(400);
+const FOLD_MAX_TIMES: u32 = 20;
 
 /// What others ask of the follower. Each takes effect between two ticks.
 pub(crate) enum Control {
@@ -49,7 +59,12 @@ pub(crate) enum Control {
     /// The sender is dropped when it is done.
     Remove(Name, Sender<()>),
     RelationReady(Arc<Relation>, Box<RelationHydration>, Arc<Progress>),
-    ViewReady(Box<ViewHydration>),
+    /// A lane has caught up and can join.
+    LaneReady(Box<Lane>),
+    /// A lane's tap was cut off: it can go on from the next cut.
+    GoOn(Arc<Face>),
+    /// What a lane's views could not evaluate, or can again.
+    Errors(Arc<Face>, Vec<Delta>),
     Stop,
 }
 
@@ -62,155 +77,174 @@ pub(crate) struct Start {
 }
 
 pub(crate) struct Follower {
-    shared: Arc<Shared>,
-    start: Start,
-    checkpoints: Option<Checkpoints>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) start: Start,
+    pub(crate) checkpoints: Option<Checkpoints>,
     control: mpsc::UnboundedReceiver<Control>,
-    /// For the threads that hydrate.
-    reply: mpsc::UnboundedSender<Control>,
-    cohort: Cohort,
-    reader: Reader,
+    /// For the threads that catch up.
+    pub(crate) reply: mpsc::UnboundedSender<Control>,
+    pub(crate) cohort: Cohort,
+    pub(crate) reader: Reader,
     end: watch::Receiver<Position>,
-    taps: Vec<Arc<Tap>>,
-    /// Views whose inputs have not joined yet.
-    waiting: Vec<(Arc<ViewDef>, Plan)>,
+    pub(crate) lanes: Vec<Arc<Face>>,
+    /// Views whose inputs are not there yet.
+    pub(crate) waiting: Vec<(Arc<ViewDef>, Plan)>,
+    helm: Arc<Helm>,
+    /// Whether the cohort was put together.
+    has_begun: bool,
+    /// A tick on its way through the views.
+    folding: Option<Folding>,
+    /// Whether the last tick ended at the log's end.
+    caught_up: bool,
+    tick: TickCost,
+    /// All that is folded here.
+    pace: Pace,
+    /// The share of its time that the follower folded lately.
+    share: f64,
+    /// Live views that were found too slow in this tick.
+    pub(crate) slow: Vec<Name>,
+    /// How often views were sent away.
+    pub(crate) sent_away: HashMap<Name, u32>,
     measured: Option<Instant>,
     /// Something was published since memory was measured.
     measure_due: bool,
     /// When the follower last asked for a time tick.
     time_ticked: Option<Instant>,
+    /// Lets go of whoever waits for the end.
+    _ended: Sender<()>,
+}
+
+/// What the last tick cost, and this one so far.
+struct TickCost {
+    began: Instant,
+    ended: Instant,
+    cost: Duration,
+    /// How long reading its records took.
+    reading: Duration,
+}
+
+/// Why a thread is the follower no longer.
+enum End {
+    Stopped,
+    Failed(String),
+    /// Another thread is.
+    Replaced,
 }
 
 impl Follower {
+    /// The receiver's channel ends with the follower.
     pub(crate) fn new(
         shared: Arc<Shared>,
         start: Start,
         control: mpsc::UnboundedReceiver<Control>,
         reply: mpsc::UnboundedSender<Control>,
-    ) -> Result<Self, ReadError> {
+    ) -> Result<(Box<Self>, Receiver<()>), ReadError> {
         let cohort = Cohort::empty(SourceStates::new(shared.sources_topic));
         let reader = Reader::new(&shared.log, Position::ZERO)?;
         let end = shared.log.watch_end();
-        let (taps, waiting) = (Vec::new(), Vec::new());
-        let (measured, measure_due) = (None, false);
-        Ok(Self {
+        let now = Instant::now();
+        let (ended, end_of_follower) = std::sync::mpsc::channel();
+        let follower = Self {
             shared,
             start,
             checkpoints: None,
+            has_begun: false,
             control,
             reply,
             cohort,
             reader,
             end,
-            taps,
-            waiting,
-            measured,
-            measure_due,
+            lanes: Vec::new(),
+            waiting: Vec::new(),
+            helm: Helm::new(),
+            folding: None,
+            caught_up: false,
+            tick: TickCost {
+                began: now,
+                ended: now,
+                cost: Duration::ZERO,
+                reading: Duration::ZERO,
+            },
+            pace: Pace::new(),
+            share: 0.0,
+            slow: Vec::new(),
+            sent_away: HashMap::new(),
+            measured: None,
+            measure_due: false,
             time_ticked: None,
-        })
+            _ended: ended,
+        };
+        Ok((Box::new(follower), end_of_follower))
     }
 
-    /// Runs until told to stop, or until the log cannot be read.
-    pub(crate) fn run(mut self) {
+    /// Runs until told to stop, until the log cannot be read, or until another thread goes on.
+    pub(crate) fn run(self: Box<Self>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let result = match runtime {
-            Ok(runtime) => self.begin().and_then(|()| self.follow(&runtime)),
-            Err(error) => Err(format!("the follower cannot start: {error}")),
-        };
-        // A log that has failed may not hold what the views have seen.
-        if let Some(checkpoints) = self.checkpoints.take()
-            && result.is_ok()
-        {
-            checkpoints.finish(&mut self.cohort);
-        }
-        if let Err(why) = result {
-            tracing::error!(%why, "views stopped");
-            self.shared.stop(Some(why));
-        } else {
-            self.shared.stop(None);
-        }
-    }
-
-    /// Puts the cohort together: from the checkpoint, or before the log's first commit.
-    fn begin(&mut self) -> Result<(), String> {
         let shared = Arc::clone(&self.shared);
-        let sources = || SourceStates::new(shared.sources_topic);
-        let store = self.start.config.checkpoints.as_ref().and_then(|config| {
-            let fitting = fitting_store(config, &shared.log);
-            fitting.inspect_err(|error| tracing::warn!(%error, "no checkpoints are kept")).ok()
-        });
-        let catalog = Arc::clone(&self.start.catalog);
-        let planner = self.start.planner.as_ref();
-        let restored =
-            store.as_ref().and_then(|store| restore(store, &catalog, planner, sources()));
-        let rest = match restored {
-            Some(Restored { cohort, names, relations, views }) => {
-                self.reader = Reader::new(&shared.log, cohort.position())
-                    .map_err(|error| error.to_string())?;
-                shared.set_restored(cohort.position(), names);
-                self.cohort = cohort;
-                (relations, views)
-            }
-            None => {
-                self.cohort = Cohort::of_catalog(&catalog, planner, sources());
-                if store.is_some() {
-                    self.cohort.track();
-                }
-                // Aggregates without groups have a row before the first commit already.
-                self.cohort.fold();
-                (Vec::new(), Vec::new())
-            }
+        let end = match runtime {
+            Ok(runtime) => self.follow(&runtime),
+            Err(error) => End::Failed(format!("the follower cannot start: {error}")),
         };
-        if let (Some(store), Some(config)) = (store, &self.start.config.checkpoints) {
-            let checkpoints = Checkpoints::new(store, shared.log.id(), config.every);
-            self.checkpoints = Some(checkpoints.map_err(|error| error.to_string())?);
+        match end {
+            End::Replaced => {}
+            End::Stopped => shared.stop(None),
+            End::Failed(why) => {
+                tracing::error!(%why, "views stopped");
+                shared.stop(Some(why));
+            }
         }
-        // Newcomers catch up to what is published.
-        self.publish();
-        self.add_rest(rest).map_err(|error| error.to_string())
     }
 
-    /// Brings in what was not in the checkpoint.
-    fn add_rest(
-        &mut self,
-        (relations, views): (Vec<Arc<Relation>>, Vec<(Arc<ViewDef>, Plan)>),
-    ) -> Result<(), ReadError> {
-        for relation in relations {
-            let topic = self.shared.log.topic_by_id(relation.topic_id);
-            let created = topic.map_or(Position::ZERO, |topic| topic.created_at);
-            self.add_relation(relation, created)?;
+    fn follow(mut self: Box<Self>, runtime: &tokio::runtime::Runtime) -> End {
+        if !std::mem::replace(&mut self.has_begun, true)
+            && let Err(why) = self.begin()
+        {
+            return End::Failed(why);
         }
-        self.waiting.extend(views);
-        self.start_waiting();
-        Ok(())
-    }
-
-    fn follow(&mut self, runtime: &tokio::runtime::Runtime) -> Result<(), String> {
-        self.publish();
-        let mut last_tick = Instant::now();
-        let mut cost = Duration::ZERO;
         loop {
+            if self.folding.is_some() {
+                match self.fold_views() {
+                    Some(follower) => self = follower,
+                    None => return End::Replaced,
+                }
+                self.end_tick();
+            }
+            self.checkpoint();
             while let Ok(control) = self.control.try_recv() {
                 if matches!(control, Control::Stop) {
-                    return Ok(());
+                    return self.stop();
                 }
-                self.obey(control).map_err(|error| error.to_string())?;
+                if let Err(error) = self.obey(control) {
+                    return End::Failed(error.to_string());
+                }
             }
             self.end.mark_unchanged();
-            let caught_up = self.tick(&mut last_tick, &mut cost)?;
-            self.checkpoint();
-            if !caught_up {
+            if let Err(error) = self.begin_tick() {
+                return End::Failed(error.to_string());
+            }
+            if self.folding.is_some() || !self.caught_up {
                 continue;
             }
-            let due = last_tick + (cost * SPACING).min(SPACING_MAX);
-            let stop = runtime.block_on(self.wait(due));
-            if let Some(control) = stop {
-                if matches!(control, Control::Stop) {
-                    return Ok(());
+            let due = self.tick.ended + (self.tick.cost * SPACING).min(SPACING_MAX);
+            match runtime.block_on(self.wait(due)) {
+                None => {}
+                Some(Control::Stop) => return self.stop(),
+                Some(control) => {
+                    if let Err(error) = self.obey(control) {
+                        return End::Failed(error.to_string());
+                    }
                 }
-                self.obey(control).map_err(|error| error.to_string())?;
             }
         }
+    }
+
+    /// The last checkpoint. After an error none is taken: a log that has failed may not hold what
+    /// the views have seen.
+    fn stop(mut self: Box<Self>) -> End {
+        if let Some(checkpoints) = self.checkpoints.take() {
+            checkpoints.finish(&mut self.cohort);
+        }
+        End::Stopped
     }
 
     fn checkpoint(&mut self) {
@@ -220,7 +254,7 @@ impl Follower {
     }
 
     /// A member has joined or left.
-    fn members_changed(&mut self) {
+    pub(crate) fn members_changed(&mut self) {
         if let Some(checkpoints) = &mut self.checkpoints {
             checkpoints.members_changed();
         }
@@ -255,10 +289,16 @@ impl Follower {
         }
     }
 
+    /// The log time at which a view, here or in a lane, changes without new facts.
+    fn due(&self) -> Option<evert_model::LogTime> {
+        let lanes = self.lanes.iter().filter_map(|face| face.due());
+        self.cohort.due().into_iter().chain(lanes).min()
+    }
+
     /// When to look whether a time tick is wanted, if the log stays idle. `None`: no view changes
     /// by the passing of time.
     fn next_time_tick(&self) -> Option<Instant> {
-        let due = self.cohort.due()?;
+        let due = self.due()?;
         let left = due.get().saturating_sub(self.shared.log.now().get()).max(0) as u64;
         let due = Instant::now() + Duration::from_micros(left).min(TIME_ASKED_EVERY);
         Some(due.max(self.time_ticked.map_or(due, |last| last + TIME_TICK_SPACING)))
@@ -267,7 +307,7 @@ impl Follower {
     /// Lets the log say what time it is, if a view has something to do at that time.
     fn pass_time(&mut self) {
         let log = &self.shared.log;
-        if self.cohort.due().is_none_or(|due| due > log.now()) {
+        if self.due().is_none_or(|due| due > log.now()) {
             return;
         }
         self.time_ticked = Some(Instant::now());
@@ -277,13 +317,12 @@ impl Follower {
         }
     }
 
-    /// Reads a run of commits, folds and publishes it. Returns whether the log's end was reached.
-    fn tick(&mut self, last: &mut Instant, cost: &mut Duration) -> Result<bool, String> {
-        let started = Instant::now();
+    /// Reads a run of commits into the relations. Leaves a tick to fold if there was any.
+    fn begin_tick(&mut self) -> Result<(), ReadError> {
+        self.tick.began = Instant::now();
         let before = self.cohort.position();
-        let caught_up = loop {
-            let commit = self.reader.next_upto(Position::new(i64::MAX as u64));
-            match commit.map_err(|error| error.to_string())? {
+        self.caught_up = loop {
+            match self.reader.next_upto(Position::new(i64::MAX as u64))? {
                 None => break true,
                 Some(commit) => self.cohort.push(&commit),
             }
@@ -292,30 +331,71 @@ impl Follower {
             }
         };
         if self.cohort.position() > before {
-            let tick = self.cohort.fold();
-            for tap in &self.taps {
-                tap.push(self.cohort.log_time(), &tick);
-            }
-            self.publish();
-            *last = Instant::now();
-            *cost = started.elapsed();
+            self.folding = Some(self.cohort.begin_fold());
+            self.tick.reading = self.tick.began.elapsed();
         }
-        Ok(caught_up)
+        Ok(())
     }
 
-    fn publish(&mut self) {
+    /// Takes the tick through the views. Nothing is left to this thread if another one has gone
+    /// on as the follower, because a view took too long.
+    fn fold_views(mut self: Box<Self>) -> Option<Box<Self>> {
+        let patience = FOLD_MAX + self.tick.reading * FOLD_MAX_TIMES;
+        let mut folding = self.folding.take().expect("a tick was begun");
+        while let Some(mut job) = self.cohort.next_job(&mut folding) {
+            let (helm, def) = (Arc::clone(&self.helm), Arc::clone(&job.view.def));
+            self.folding = Some(folding);
+            let turn = helm.leave(self, def, patience);
+            let started = Instant::now();
+            let folded = job.run();
+            match helm.take_back(turn) {
+                Ok(follower) => self = follower,
+                Err(lane) => {
+                    // The lane is gone if the view was dropped meanwhile.
+                    drop(lane.send((job.view, folded)));
+                    return None;
+                }
+            }
+            self.note_cost(&mut job.view, started.elapsed());
+            folding = self.folding.take().expect("it was put there for the fold");
+            self.cohort.finish_job(&mut folding, job, folded);
+        }
+        self.folding = Some(folding);
+        Some(self)
+    }
+
+    fn end_tick(&mut self) {
+        let folding = self.folding.take().expect("a tick was begun");
+        let tick = self.cohort.end_fold(folding);
+        let cut = self.publish();
+        for face in &self.lanes {
+            face.tap.push(&tick, &cut);
+        }
+        self.tick.ended = Instant::now();
+        self.tick.cost = self.tick.began.elapsed();
+        if let Some(stretch) = self.pace.spent(self.tick.cost) {
+            self.share = stretch.share;
+        }
+        self.send_slow_away();
+    }
+
+    pub(crate) fn publish(&mut self) -> Arc<Cut> {
         self.measure_due = true;
         if self.measured.is_none_or(|at| at.elapsed() >= MEASURE_EVERY) {
             self.measure();
         }
-        self.shared.set_done(self.cohort.next_offsets());
-        self.shared.publish(self.cohort.cut());
+        self.shared.publish(self.cohort.cut())
     }
 
     fn measure(&mut self) {
         self.shared.set_memory(self.cohort.memory());
         self.measured = Some(Instant::now());
         self.measure_due = false;
+    }
+
+    /// The share of its time that the follower folded lately.
+    pub(crate) fn share(&self) -> f64 {
+        self.share
     }
 
     fn obey(&mut self, control: Control) -> Result<(), ReadError> {
@@ -333,125 +413,22 @@ impl Follower {
                     self.join_relation(relation, *hydration, &progress)?;
                 }
             }
-            Control::ViewReady(hydration) => self.join_view(*hydration),
+            Control::LaneReady(lane) => self.join_lane(lane),
+            Control::GoOn(face) => face.tap.go_on(&self.shared.cut()),
+            Control::Errors(face, errors) => self.add_errors(&face, errors),
             Control::Stop => {}
         }
         Ok(())
     }
+}
 
-    fn add_relation(
-        &mut self,
-        relation: Arc<Relation>,
-        topic_created: Position,
-    ) -> Result<(), ReadError> {
-        let mut input = RelationInput::new(Arc::clone(&relation));
-        if self.checkpoints.is_some() {
-            input.track();
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.helm.stop();
+        self.lanes.iter().for_each(|face| face.close());
+        if std::thread::panicking() {
+            self.shared.stop(Some("internal error: the follower ended in a panic".into()));
         }
-        // Without records so far there is nothing to catch up with.
-        if self.cohort.position() <= topic_created || self.shared.is_empty_topic(&relation) {
-            self.cohort.add_relation(input);
-            self.members_changed();
-            self.publish();
-            self.start_waiting();
-            return Ok(());
-        }
-        let progress = self.shared.hydrating(&relation.name);
-        let empty = Cohort::empty(SourceStates::new(self.shared.sources_topic));
-        let mut hydration =
-            Box::new(RelationHydration::new(&self.shared.log, topic_created, input, empty)?);
-        let (shared, reply) = (Arc::clone(&self.shared), self.reply.clone());
-        spawn(&relation.name.clone(), move || {
-            match hydration.catch_up(|| shared.cut().position, &progress) {
-                // The follower is gone only when the server stops.
-                Ok(()) => drop(reply.send(Control::RelationReady(relation, hydration, progress))),
-                Err(error) => shared.stop(Some(error.to_string())),
-            }
-        });
-        Ok(())
-    }
-
-    fn join_relation(
-        &mut self,
-        relation: Arc<Relation>,
-        mut hydration: RelationHydration,
-        progress: &Progress,
-    ) -> Result<(), ReadError> {
-        hydration.advance(self.cohort.position(), progress)?;
-        hydration.join(&mut self.cohort);
-        self.members_changed();
-        self.shared.hydrated(&relation.name);
-        self.publish();
-        self.start_waiting();
-        Ok(())
-    }
-
-    /// Starts the views whose inputs are all live.
-    fn start_waiting(&mut self) {
-        let ready = |cohort: &Cohort, def: &ViewDef| def.inputs.iter().all(|i| cohort.contains(i));
-        let waiting = std::mem::take(&mut self.waiting);
-        let (go, stay): (Vec<_>, Vec<_>) =
-            waiting.into_iter().partition(|(def, _)| ready(&self.cohort, def));
-        self.waiting = stay;
-        for (def, plan) in go {
-            self.start_view(def, plan);
-        }
-    }
-
-    fn start_view(&mut self, def: Arc<ViewDef>, plan: Plan) {
-        let is_kept = self.checkpoints.is_some();
-        let view = match LiveView::new(Arc::clone(&def), plan) {
-            Ok(mut view) => {
-                if is_kept {
-                    view.track();
-                }
-                view
-            }
-            Err(error) => {
-                let why = error.to_string();
-                tracing::error!(view = %def.name, %why, "view failed");
-                self.cohort.add_view(LiveView::broken(def, &why));
-                return self.publish();
-            }
-        };
-        let tap = Arc::new(Tap::new(def.inputs.clone()));
-        self.taps.push(Arc::clone(&tap));
-        let progress = self.shared.hydrating(&def.name);
-        let start = self.cohort.cut();
-        let (shared, reply) = (Arc::clone(&self.shared), self.reply.clone());
-        spawn(&def.name, move || {
-            let mut hydration = Box::new(ViewHydration::new(view, tap));
-            let catalog = shared.catalog();
-            let empty = Cohort::empty(SourceStates::new(shared.sources_topic));
-            let streams = hydrate::streams_of(&catalog, &hydration.def().inputs, empty);
-            if let Err(error) = hydration.load(&shared.log, &start, streams, &progress) {
-                return shared.stop(Some(error.to_string()));
-            }
-            while !progress.is_cancelled() && !hydration.catch_up() {}
-            // The follower is gone only when the server stops.
-            drop(reply.send(Control::ViewReady(hydration)));
-        });
-    }
-
-    fn join_view(&mut self, hydration: ViewHydration) {
-        self.taps.retain(|tap| !Arc::ptr_eq(tap, hydration.tap()));
-        let def = Arc::clone(hydration.def());
-        if !self.shared.is_current_view(&def) {
-            return;
-        }
-        hydration.join(&mut self.cohort);
-        self.members_changed();
-        self.shared.hydrated(&def.name);
-        self.publish();
-        self.start_waiting();
-    }
-
-    fn remove(&mut self, name: &Name) {
-        self.waiting.retain(|(def, _)| def.name != *name);
-        self.shared.cancel(name);
-        self.cohort.remove(name);
-        self.members_changed();
-        self.publish();
     }
 }
 
@@ -460,25 +437,5 @@ async fn sleep_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// The store of checkpoints; what it holds is discarded if it is not of this log.
-fn fitting_store(config: &CheckpointConfig, log: &Log) -> Result<Store, StoreError> {
-    let store = Store::open_or_discard(config)?;
-    match store.manifest().and_then(|manifest| manifest.misfit(log.id(), log.end())) {
-        None => Ok(store),
-        Some(why) => {
-            tracing::warn!(%why, "the checkpoint is discarded");
-            drop(store);
-            Store::anew(config)
-        }
-    }
-}
-
-fn spawn(name: &Name, work: impl FnOnce() + Send + 'static) {
-    let thread = thread::Builder::new().name(format!("hydrate {name}"));
-    if let Err(error) = thread.spawn(work) {
-        tracing::error!(%name, %error, "no thread to hydrate with: restart to try again");
     }
 }

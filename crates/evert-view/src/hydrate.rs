@@ -1,83 +1,28 @@
 //! Hydration: a new relation or view catches up on its own before it joins the live cohort.
 //!
-//! A relation replays its topic. A view starts from the live cohort's snapshots of what it reads
-//! (streams: from their records) and then from the changes that a [`Tap`] has kept since. Both
-//! hold nobody up: the live cohort only waits for the last few ticks, at the cut of joining.
+//! A relation replays its topic. A view starts from a cut's snapshots of what it reads (streams:
+//! from their records) and then from the changes that its lane's tap has kept since. Both hold
+//! nobody up: the live cohort only waits for the last few ticks, at the cut of joining.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
 
 use evert_log::{Log, ReadError};
-use evert_model::{Delta, LogTime, Position};
+use evert_model::Position;
 
+use crate::Name;
 use crate::cohort::{Cohort, Cut, TickDeltas};
-use crate::errors::Errors;
-use crate::live_view::LiveView;
+use crate::group::Group;
+use crate::pass::streams_among;
+use crate::progress::{Progress, Stage};
 use crate::reader::Reader;
 use crate::relation::RelationInput;
-use crate::{Catalog, Name};
+use crate::shared::Shared;
+use crate::sources::SourceStates;
 
 /// Bytes of records folded at a time.
 pub(crate) const STEP_BYTES: usize = 8 << 20;
 /// Commits that may be left for the cut of joining.
 const COMMITS_LEFT: u64 = 1000;
-/// Ticks that may be left for the cut of joining.
-const TICKS_LEFT: usize = 4;
-
-/// How far a hydration has come; shared with whoever shows it.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    done: AtomicU64,
-    total: AtomicU64,
-    cancelled: AtomicBool,
-}
-
-impl Progress {
-    pub(crate) fn percent(&self) -> u8 {
-        let total = self.total.load(Ordering::Relaxed).max(1);
-        (self.done.load(Ordering::Relaxed).saturating_mul(100) / total).min(99) as u8
-    }
-
-    pub(crate) fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
-    }
-
-    fn add_done(&self, count: u64) {
-        self.done.fetch_add(count, Ordering::Relaxed);
-    }
-}
-
-/// Keeps the changes of some relations and views, tick by tick, for a view that hydrates.
-pub(crate) struct Tap {
-    inputs: Vec<Name>,
-    ticks: Mutex<VecDeque<KeptTick>>,
-}
-
-/// The log time at which a tick ended, and the changes of each input.
-type KeptTick = (LogTime, Vec<Vec<Delta>>);
-
-impl Tap {
-    pub(crate) fn new(inputs: Vec<Name>) -> Self {
-        Self { inputs, ticks: Mutex::default() }
-    }
-
-    pub(crate) fn push(&self, now: LogTime, tick: &TickDeltas) {
-        let inputs = self.inputs.iter().map(|input| tick.get(input).cloned().unwrap_or_default());
-        let inputs: Vec<_> = inputs.collect();
-        if inputs.iter().any(|deltas| !deltas.is_empty()) {
-            self.lock().push_back((now, inputs));
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<KeptTick>> {
-        self.ticks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// A relation on its way into the live cohort.
 pub(crate) struct RelationHydration {
@@ -114,14 +59,15 @@ impl RelationHydration {
 
     /// Folds up to `end`, which the live cohort has reached.
     pub(crate) fn advance(&mut self, end: Position, progress: &Progress) -> Result<(), ReadError> {
-        progress.total.store(end.get(), Ordering::Relaxed);
+        progress.begin(Stage::Replaying, end.get() - self.cohort.position().get());
+        let from = self.cohort.position().get();
         while !progress.is_cancelled()
             && let Some(commit) = self.reader.next_upto(end)?
         {
             self.cohort.push(&commit);
             if self.cohort.pending_bytes() >= STEP_BYTES {
                 self.cohort.fold();
-                progress.done.store(commit.position.get(), Ordering::Relaxed);
+                progress.set_done(commit.position.get() - from, end.get() - from);
             }
         }
         self.cohort.fold();
@@ -140,128 +86,101 @@ impl RelationHydration {
     }
 }
 
-/// A view on its way into the live cohort.
-pub(crate) struct ViewHydration {
-    view: LiveView,
-    tap: Arc<Tap>,
-    errors: Errors,
-}
-
-impl ViewHydration {
-    pub(crate) fn new(view: LiveView, tap: Arc<Tap>) -> Self {
-        Self { view, tap, errors: Errors::new() }
-    }
-
-    /// The view's definition.
-    pub(crate) fn def(&self) -> &Arc<crate::ViewDef> {
-        &self.view.def
-    }
-
-    /// Where the live cohort leaves the changes that the view has yet to fold.
-    pub(crate) fn tap(&self) -> &Arc<Tap> {
-        &self.tap
-    }
-
-    /// Folds what the view's inputs held at `start`, the cut at which the tap was set.
-    pub(crate) fn load(
-        &mut self,
-        log: &Log,
-        start: &Cut,
-        streams: Cohort,
-        progress: &Progress,
-    ) -> Result<(), ReadError> {
-        let inputs = self.view.def.inputs.clone();
-        let rows: usize =
-            inputs.iter().filter_map(|n| start.snapshots.get(n)).map(|s| s.len()).sum();
-        let records = inputs.iter().filter_map(|n| start.streams.get(n)).flatten();
-        let records: i64 = records.map(|end| end.get()).sum();
-        progress.total.store(rows as u64 + records as u64, Ordering::Relaxed);
-
-        for (index, input) in inputs.iter().enumerate() {
-            let Some(snapshot) = start.snapshots.get(input) else { continue };
-            for delta in snapshot.as_deltas() {
-                if progress.is_cancelled() {
-                    return Ok(());
-                }
-                progress.add_done(delta.len() as u64);
-                let mut tick = vec![Vec::new(); inputs.len()];
-                tick[index].push(delta);
-                self.fold_inputs(start.log_time, &tick);
-            }
-        }
-        self.load_streams(log, start, streams, progress)
-    }
-
-    fn load_streams(
-        &mut self,
-        log: &Log,
-        start: &Cut,
-        mut streams: Cohort,
-        progress: &Progress,
-    ) -> Result<(), ReadError> {
-        if streams.is_empty() {
-            return Ok(());
-        }
-        let mut reader = Reader::new(log, Position::ZERO)?;
-        loop {
-            let commit = reader.next_upto(start.position)?;
-            let last = commit.is_none() || progress.is_cancelled();
-            if let Some(commit) = &commit {
-                streams.push(commit);
-            }
-            if last || streams.pending_bytes() >= STEP_BYTES {
-                let tick = streams.fold();
-                let count: usize = tick.values().flatten().map(Delta::len).sum();
-                progress.add_done(count as u64);
-                self.fold(start.log_time, &tick);
-            }
-            if last {
+/// Folds into new views what their inputs hold at `start`: rows from its snapshots, streams from
+/// the log. Ends early when cancelled.
+pub(crate) fn load(
+    group: &mut Group,
+    shared: &Shared,
+    start: &Cut,
+    progress: &Progress,
+) -> Result<(), String> {
+    let inputs = group.inputs();
+    let snapshots = || inputs.iter().filter_map(|name| Some((name, start.snapshots.get(name)?)));
+    let rows: usize = snapshots().map(|(_, snapshot)| snapshot.len()).sum();
+    progress.begin(Stage::Loading, rows as u64);
+    for (name, snapshot) in snapshots() {
+        for delta in snapshot.as_deltas() {
+            if progress.is_cancelled() {
                 return Ok(());
             }
+            progress.add_done(delta.len() as u64);
+            let tick = TickDeltas::from([(name.clone(), vec![delta])]);
+            group.fold(start.log_time, tick, &start.failed);
+            group.errors.fold();
         }
     }
-
-    fn fold(&mut self, now: LogTime, tick: &TickDeltas) {
-        let inputs = self.view.inputs_of(tick);
-        self.fold_inputs(now, &inputs);
-    }
-
-    fn fold_inputs(&mut self, now: LogTime, inputs: &[Vec<Delta>]) {
-        let folded = self.view.fold(now, inputs);
-        let name = &self.view.def.name;
-        folded.errors.iter().for_each(|error| self.errors.row(name, error));
-        self.errors.fold();
-    }
-
-    /// Folds what the tap has kept, until little is left. Returns whether little is left.
-    pub(crate) fn catch_up(&mut self) -> bool {
-        let kept = std::mem::take(&mut *self.tap.lock());
-        for (now, tick) in kept {
-            self.fold_inputs(now, &tick);
-        }
-        self.tap.lock().len() <= TICKS_LEFT
-    }
-
-    /// The view, moved into the live cohort at a cut.
-    pub(crate) fn join(mut self, live: &mut Cohort) {
-        while let Some((now, tick)) = { self.tap.lock().pop_front() } {
-            self.fold_inputs(now, &tick);
-        }
-        // A view over nothing, or over empty inputs, has its first tick now; and ticks that had
-        // nothing for it but their time were not kept.
-        let none = vec![Vec::new(); self.view.def.inputs.len()];
-        self.fold_inputs(live.log_time(), &none);
-        live.absorb_errors(&self.errors.snapshot());
-        live.add_view(self.view);
-    }
+    load_streams(group, shared, &inputs, start, progress)?;
+    // Views over nothing, or over empty inputs, have their first tick now.
+    group.fold(start.log_time, TickDeltas::new(), &start.failed);
+    group.errors.fold();
+    Ok(())
 }
 
-/// The streams that a view reads, as a cohort that decodes their records.
-pub(crate) fn streams_of(catalog: &Catalog, inputs: &[Name], mut cohort: Cohort) -> Cohort {
-    for relation in inputs.iter().filter_map(|input| catalog.relations.get(input)) {
-        if relation.kind == crate::RelationKind::Stream {
-            cohort.add_relation(RelationInput::new(Arc::clone(relation)));
+fn load_streams(
+    group: &mut Group,
+    shared: &Shared,
+    inputs: &BTreeSet<Name>,
+    start: &Cut,
+    progress: &Progress,
+) -> Result<(), String> {
+    let catalog = shared.catalog();
+    let streams = streams_among(inputs.iter().filter_map(|input| catalog.relations.get(input)));
+    if streams.is_empty() {
+        return Ok(());
+    }
+    let records = inputs.iter().filter_map(|input| start.streams.get(input)).flatten();
+    let records: i64 = records.map(|end| end.get()).sum();
+    progress.begin(Stage::Replaying, records as u64);
+    let ride = shared.passes.ride(streams, start.position);
+    while let Some(chunk) = ride.next()? {
+        if progress.is_cancelled() {
+            return Ok(());
+        }
+        // Only what is read here: others may ride along for other streams.
+        let wanted = chunk.iter().filter(|(name, _)| inputs.contains(*name));
+        let tick: TickDeltas = wanted.map(|(name, rows)| (name.clone(), rows.clone())).collect();
+        progress.add_done(tick.values().flatten().map(|delta| delta.len() as u64).sum());
+        group.fold(start.log_time, tick, &start.failed);
+        group.errors.fold();
+    }
+    Ok(())
+}
+
+/// What has changed in `inputs` from one cut to a later one: rows by comparing snapshots, streams
+/// from the log. Each chunk is handed to `fold`.
+pub(crate) fn changes_between(
+    shared: &Shared,
+    inputs: &BTreeSet<Name>,
+    from: &Cut,
+    to: &Cut,
+    progress: &Progress,
+    mut fold: impl FnMut(TickDeltas),
+) -> Result<(), String> {
+    for name in inputs {
+        let (Some(before), Some(after)) = (from.snapshots.get(name), to.snapshots.get(name)) else {
+            continue;
+        };
+        fold(TickDeltas::from([(name.clone(), after.changes_since(before))]));
+    }
+    let catalog = shared.catalog();
+    let streams = streams_among(inputs.iter().filter_map(|input| catalog.relations.get(input)));
+    if streams.is_empty() {
+        return Ok(());
+    }
+    let mut cohort = Cohort::empty(SourceStates::new(shared.sources_topic));
+    for stream in streams {
+        cohort.add_relation(RelationInput::new(stream));
+    }
+    let mut reader = Reader::new(&shared.log, from.position).map_err(|error| error.to_string())?;
+    while let Some(commit) = reader.next_upto(to.position).map_err(|error| error.to_string())? {
+        if progress.is_cancelled() {
+            return Ok(());
+        }
+        cohort.push(&commit);
+        if cohort.pending_bytes() >= STEP_BYTES {
+            fold(cohort.fold());
         }
     }
-    cohort
+    fold(cohort.fold());
+    Ok(())
 }

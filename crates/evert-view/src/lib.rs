@@ -13,20 +13,31 @@
 mod catalog;
 mod checkpoint;
 mod cohort;
+mod company;
 mod decode;
 mod encode;
 mod errors;
+mod face;
 mod follower;
+mod group;
+mod helm;
 mod hydrate;
+mod lane;
 mod live_view;
 mod name;
+mod pace;
+mod pass;
+mod pin;
 mod planner;
+mod progress;
 mod reader;
 mod relation;
 mod scan;
 mod shared;
 mod sources;
+mod start;
 mod status;
+mod tap;
 mod views;
 
 pub use catalog::{
@@ -40,11 +51,13 @@ pub use cohort::Cut;
 pub use encode::RowChange;
 pub use errors::errors_schema;
 pub use name::Name;
+pub use pin::PinError;
 pub use planner::{PlannedView, Planner};
+pub use progress::{Stage, StageProgress};
 pub use scan::StreamScan;
 pub use sources::SourceState;
 pub use status::{VerifyReport, ViewState, ViewStatus};
-pub use views::{PinError, Views, ViewsConfig, errors_name};
+pub use views::{Views, ViewsConfig, errors_name};
 
 /// Of what relations and views keep in checkpoints: state of another version is not read.
 const STATE_FORMAT: &str = concat!(env!("CARGO_PKG_VERSION"), "/1");

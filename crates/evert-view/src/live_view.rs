@@ -18,6 +18,7 @@ use evert_model::{Delta, LogTime};
 use crate::catalog::ViewDef;
 use crate::checkpoint::Mark;
 use crate::cohort::TickDeltas;
+use crate::pace::Pace;
 
 /// A view with its state.
 pub(crate) struct LiveView {
@@ -32,6 +33,8 @@ pub(crate) struct LiveView {
     /// `None`: it is not kept.
     mark: Option<Mark>,
     started_saved: bool,
+    /// What its folds cost.
+    pub(crate) pace: Pace,
 }
 
 /// What one tick changed.
@@ -69,6 +72,7 @@ impl LiveView {
             definition,
             mark: None,
             started_saved: false,
+            pace: Pace::new(),
         }
     }
 

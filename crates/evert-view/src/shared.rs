@@ -1,6 +1,7 @@
 //! What the follower, its helpers and the readers share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use evert_log::Log;
@@ -10,24 +11,31 @@ use tokio::sync::watch;
 use crate::Name;
 use crate::catalog::{Catalog, Relation, ViewDef};
 use crate::cohort::Cut;
-use crate::hydrate::Progress;
+use crate::face::Face;
+use crate::pass::Passes;
+use crate::progress::Progress;
 
 pub(crate) struct Shared {
     pub(crate) log: Log,
     pub(crate) sources_topic: TopicId,
     /// The log's end when the views were opened: no answer is older.
     pub(crate) floor: Position,
+    /// For views that catch up.
+    pub(crate) passes: Arc<Passes>,
     cut: watch::Sender<Arc<Cut>>,
+    replacing_count: AtomicUsize,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     catalog: Arc<Catalog>,
+    /// Relations that catch up.
     hydrating: HashMap<Name, Arc<Progress>>,
+    /// Views that fold apart from the live cohort.
+    lanes: BTreeMap<Name, Arc<Face>>,
+    replacing: BTreeSet<Name>,
     memory: HashMap<Name, usize>,
-    /// Records folded, by topic.
-    done: HashMap<TopicId, i64>,
     restored: Option<(Position, Vec<Name>)>,
     /// Set when the follower has ended.
     stopped: Option<Option<String>>,
@@ -38,7 +46,16 @@ impl Shared {
         let floor = log.end();
         let state = State { catalog: Arc::new(catalog), ..State::default() };
         let (cut, _) = watch::channel(Arc::new(cut));
-        Self { log, sources_topic, floor, cut, state: Mutex::new(state) }
+        let passes = Passes::new(log.clone(), sources_topic);
+        Self {
+            log,
+            sources_topic,
+            floor,
+            passes,
+            cut,
+            replacing_count: AtomicUsize::new(0),
+            state: Mutex::new(state),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -79,9 +96,33 @@ impl Shared {
         self.cut.subscribe()
     }
 
-    pub(crate) fn publish(&self, cut: Cut) {
+    pub(crate) fn publish(&self, cut: Cut) -> Arc<Cut> {
         assert!(cut.position >= self.cut().position, "published positions never go back");
-        self.cut.send_replace(Arc::new(cut));
+        let cut = Arc::new(cut);
+        self.cut.send_replace(Arc::clone(&cut));
+        cut
+    }
+
+    /// Where a view folds, if not in the live cohort.
+    pub(crate) fn lane_of(&self, name: &Name) -> Option<Arc<Face>> {
+        self.lock().lanes.get(name).map(Arc::clone)
+    }
+
+    /// The views in a lane.
+    pub(crate) fn members_of(&self, face: &Arc<Face>) -> BTreeSet<Name> {
+        let state = self.lock();
+        let members = state.lanes.iter().filter(|(_, other)| Arc::ptr_eq(other, face));
+        members.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Readers look for these views in the lane, unless the live cut has them.
+    pub(crate) fn set_lane(&self, names: impl IntoIterator<Item = Name>, face: &Arc<Face>) {
+        let names = names.into_iter().map(|name| (name, Arc::clone(face)));
+        self.lock().lanes.extend(names);
+    }
+
+    pub(crate) fn leave_lane(&self, names: &BTreeSet<Name>) {
+        self.lock().lanes.retain(|name, _| !names.contains(name));
     }
 
     pub(crate) fn hydrating(&self, name: &Name) -> Arc<Progress> {
@@ -100,8 +141,34 @@ impl Shared {
         }
     }
 
-    pub(crate) fn progress(&self, name: &Name) -> Option<Arc<Progress>> {
-        self.lock().hydrating.get(name).cloned()
+    /// The progress of a relation or view that has not been published yet.
+    pub(crate) fn newcomer(&self, name: &Name) -> Option<Arc<Progress>> {
+        let state = self.lock();
+        if let Some(progress) = state.hydrating.get(name) {
+            return Some(Arc::clone(progress));
+        }
+        let face = state.lanes.get(name).filter(|face| face.cut().is_none());
+        face.map(|face| Arc::clone(&face.progress))
+    }
+
+    /// Whether readers of these have to wait until a new definition takes the place of the old.
+    pub(crate) fn is_replacing(&self, names: &[Name]) -> bool {
+        // Most of the time nothing is replaced, and no lock is taken.
+        self.replacing_count.load(Ordering::Acquire) > 0 && {
+            let state = self.lock();
+            names.iter().any(|name| state.replacing.contains(name))
+        }
+    }
+
+    /// From now on the catalog has new definitions of these views, and the cuts have the old.
+    pub(crate) fn begin_replacing(&self, names: &BTreeSet<Name>) {
+        self.replacing_count.fetch_add(1, Ordering::AcqRel);
+        self.lock().replacing.extend(names.iter().cloned());
+    }
+
+    pub(crate) fn end_replacing(&self, names: &BTreeSet<Name>) {
+        self.lock().replacing.retain(|name| !names.contains(name));
+        self.replacing_count.fetch_sub(1, Ordering::AcqRel);
     }
 
     pub(crate) fn set_restored(&self, position: Position, names: Vec<Name>) {
@@ -120,26 +187,30 @@ impl Shared {
         self.lock().memory.get(name).copied().unwrap_or_default()
     }
 
-    pub(crate) fn set_done(&self, offsets: &HashMap<TopicId, Vec<Offset>>) {
-        let sums = offsets.iter().map(|(topic, ends)| (*topic, ends.iter().map(|o| o.get()).sum()));
-        self.lock().done = sums.collect();
-    }
-
-    /// Records of a relation's topic that are in the log and not folded yet.
-    pub(crate) fn lag_records(&self, relation: &Relation) -> u64 {
-        let Some(topic) = self.log.topic_by_id(relation.topic_id) else { return 0 };
-        let ends = (0..topic.partitions).map(|partition| {
-            let ends = self.log.partition_ends(topic.id, PartitionId::new(partition));
-            ends.map_or(0, |ends| ends.high_watermark.get())
+    /// Records of a view's or relation's topics that are in the log and not folded at a cut.
+    pub(crate) fn lag_records(&self, catalog: &Catalog, name: &Name, cut: Option<&Cut>) -> u64 {
+        let closure = catalog.closure(std::slice::from_ref(name));
+        let relations = closure.iter().filter_map(|name| catalog.relations.get(name));
+        let lag = relations.filter_map(|relation| {
+            let topic = self.log.topic_by_id(relation.topic_id)?;
+            let ends = (0..topic.partitions).map(|partition| {
+                let ends = self.log.partition_ends(topic.id, PartitionId::new(partition));
+                ends.map_or(0, |ends| ends.high_watermark.get())
+            });
+            let end: i64 = ends.sum();
+            let done = cut.and_then(|cut| cut.done.get(&topic.id)).copied().unwrap_or_default();
+            Some(end.saturating_sub(done).max(0) as u64)
         });
-        let end: i64 = ends.sum();
-        let done = self.lock().done.get(&topic.id).copied().unwrap_or_default();
-        end.saturating_sub(done).max(0) as u64
+        lag.sum()
     }
 
     /// Notes that the follower has ended, and wakes all who wait for a cut.
     pub(crate) fn stop(&self, why: Option<String>) {
         self.lock().stopped.get_or_insert(why);
+        // Whoever waits for a lane looks again, and learns of it.
+        for face in std::mem::take(&mut self.lock().lanes).into_values() {
+            face.close();
+        }
         self.cut.send_modify(|_| {});
     }
 

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use evert_model::Position;
 
-use crate::Name;
+use crate::catalog::{Catalog, ViewDef};
+use crate::cohort::Cut;
+use crate::progress::StageProgress;
+use crate::{Name, Views};
 
 /// The state of a view.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +21,10 @@ pub enum ViewState {
     },
     /// Following the log.
     Live,
+    /// Following the log apart from the others, and behind them.
+    Behind,
+    /// Standing still on request: it is read as it was then.
+    Paused,
     /// Stopped, and why.
     Failed(String),
 }
@@ -30,6 +37,8 @@ impl std::fmt::Display for ViewState {
                 write!(f, "rebuilding {percent}% eta {}s", eta.as_secs())
             }
             Self::Live => f.write_str("live"),
+            Self::Behind => f.write_str("behind"),
+            Self::Paused => f.write_str("paused"),
             Self::Failed(why) => write!(f, "failed: {why}"),
         }
     }
@@ -42,6 +51,8 @@ pub struct ViewStatus {
     pub name: Name,
     /// Whether it can be read.
     pub state: ViewState,
+    /// How it catches up, while it is new.
+    pub progress: Option<StageProgress>,
     /// The position it has reached.
     pub position: Position,
     /// Records of its relations that it has not folded yet.
@@ -52,6 +63,51 @@ pub struct ViewStatus {
     pub rows: usize,
     /// Its state and its rows in memory.
     pub memory_bytes: usize,
+}
+
+/// A lane that is less than this behind is as good as live.
+const BEHIND_MS: u64 = 1000;
+
+/// The status of one view; `live` is what the live cohort has published.
+pub(crate) fn of(views: &Views, catalog: &Catalog, def: &ViewDef, live: &Cut) -> ViewStatus {
+    let shared = views.shared();
+    let name = &def.name;
+    let in_live = live.snapshots.contains_key(name) || live.failed.contains_key(name);
+    let face = shared.lane_of(name).filter(|_| !in_live);
+    let own = face.as_ref().and_then(|face| face.cut());
+    let cut = if in_live { Some(live) } else { own.as_deref() };
+    let behind = cut.map_or(live.position, |cut| cut.position) < live.position;
+    let lag_records = shared.lag_records(catalog, name, cut);
+    let log_time = cut.map_or(0, |cut| cut.log_time.get());
+    let lag = shared.log.now().get().saturating_sub(log_time).max(0) as u64 / 1000;
+    let lag_ms = if lag_records == 0 && !behind { 0 } else { lag };
+    let progress = shared.newcomer(name).map(|progress| progress.now());
+    let paused = face.as_ref().is_some_and(|face| face.tap.paused_at().is_some());
+    let state = match (cut, shared.stopped()) {
+        (Some(cut), _) if cut.failed.contains_key(name) => {
+            ViewState::Failed(cut.failed[name].to_string())
+        }
+        (_, Some(Some(why))) => ViewState::Failed(why),
+        _ if paused => ViewState::Paused,
+        (Some(_), _) if in_live => views.replay_state(),
+        (Some(_), _) if behind && lag_ms > BEHIND_MS => ViewState::Behind,
+        (Some(_), _) => ViewState::Live,
+        (None, _) => {
+            let now = progress.unwrap_or_default();
+            ViewState::Rebuilding { percent: now.percent, eta: now.eta }
+        }
+    };
+    let snapshot = cut.and_then(|cut| cut.snapshots.get(name));
+    ViewStatus {
+        name: name.clone(),
+        state,
+        progress,
+        position: cut.map_or(Position::ZERO, |cut| cut.position),
+        lag_records,
+        lag_ms,
+        rows: snapshot.map_or(0, |snapshot| snapshot.len()),
+        memory_bytes: face.map_or_else(|| shared.memory_of(name), |face| face.memory_of(name)),
+    }
 }
 
 /// A private replay of a view compared with the live one.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use evert_env::Env;
@@ -11,7 +12,6 @@ use evert_log::{Log, NewCommit, NewPart, NewTopic, Topic};
 use evert_model::{
     BatchBuilder, Compression, Offset, PartitionId, Position, PositionToken, RowSchema, TimestampMs,
 };
-use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
 use crate::catalog::{
@@ -26,48 +26,13 @@ use crate::planner::Planner;
 use crate::reader::Reader;
 use crate::shared::Shared;
 use crate::sources::{SourceState, SourceStates};
-use crate::status::{VerifyReport, ViewState, ViewStatus};
+use crate::status::{self, VerifyReport, ViewState, ViewStatus};
 use crate::{Name, errors};
 
 const CATALOG_TOPIC: &str = "__evert_catalog";
 const SOURCES_TOPIC: &str = "__evert_sources";
 /// Schemas that belong to the server.
 const RESERVED_SCHEMAS: [&str; 3] = ["evert", "information_schema", "pg_catalog"];
-
-/// Why relations and views cannot be read together.
-#[derive(Debug, Error)]
-pub enum PinError {
-    /// There is nothing of this name.
-    #[error("\"{0}\" does not exist")]
-    Unknown(Name),
-    /// The view stopped.
-    #[error("view \"{name}\" failed: {why}")]
-    Failed {
-        /// The view.
-        name: Name,
-        /// Why it stopped.
-        why: String,
-    },
-    /// The log, or the follower, did not get that far in time.
-    #[error("position {wanted} was not reached in time: the views are at {reached}")]
-    Timeout {
-        /// What was asked for.
-        wanted: Position,
-        /// How far the views are.
-        reached: Position,
-    },
-    /// The views are being replayed after a start, or one of them is new.
-    #[error("not ready yet: {percent}% replayed")]
-    Starting {
-        /// How much is done.
-        percent: u8,
-        /// What is left at the pace so far.
-        eta: Option<Duration>,
-    },
-    /// The follower ended.
-    #[error("the server is stopping")]
-    Stopping,
-}
 
 /// How views run.
 #[derive(Clone, Debug, Default)]
@@ -88,7 +53,8 @@ struct Inner {
     /// Held while the catalog changes, so that checks and changes are one step.
     ddl: Mutex<()>,
     control: mpsc::UnboundedSender<Control>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Ends when the follower has ended.
+    ended: Mutex<Option<Receiver<()>>>,
     keyless: AtomicU32,
     catalog_topic: Arc<Topic>,
 }
@@ -122,9 +88,10 @@ impl Views {
         let shared = Arc::new(Shared::new(log, sources_topic.id, catalog, nothing));
         let (control, requests) = mpsc::unbounded_channel();
         let start = Start { planner: Arc::clone(&planner), config, catalog: shared.catalog() };
-        let follower = Follower::new(Arc::clone(&shared), start, requests, control.clone())?;
+        let (follower, ended) =
+            Follower::new(Arc::clone(&shared), start, requests, control.clone())?;
         let thread = thread::Builder::new().name("follower".into()).spawn(|| follower.run());
-        let thread = thread.map_err(|e| CatalogError::Invalid(format!("no thread: {e}")))?;
+        thread.map_err(|e| CatalogError::Invalid(format!("no thread: {e}")))?;
         Ok(Self(Arc::new(Inner {
             shared,
             planner,
@@ -132,7 +99,7 @@ impl Views {
             opened: Instant::now(),
             ddl: Mutex::new(()),
             control,
-            thread: Mutex::new(Some(thread)),
+            ended: Mutex::new(Some(ended)),
             keyless: AtomicU32::new(0),
             catalog_topic,
         })))
@@ -283,76 +250,8 @@ impl Views {
         Ok(position)
     }
 
-    /// Waits until all of `names` can be read at one position at or after `at_least`. An empty
-    /// `names` waits for the live cohort.
-    ///
-    /// # Errors
-    /// See [`PinError`].
-    pub async fn pin(
-        &self,
-        names: &[Name],
-        at_least: Position,
-        timeout: Duration,
-    ) -> Result<Arc<Cut>, PinError> {
-        let mut cuts = self.0.shared.watch_cut();
-        let wait = async {
-            loop {
-                let cut = Arc::clone(&cuts.borrow_and_update());
-                if let Some(cut) = self.check_cut(cut, names, at_least)? {
-                    return Ok(cut);
-                }
-                if cuts.changed().await.is_err() {
-                    return Err(PinError::Stopping);
-                }
-            }
-        };
-        match tokio::time::timeout(timeout, wait).await {
-            Ok(result) => result,
-            Err(_) => Err(self.why_late(names, at_least)),
-        }
-    }
-
-    /// The cut if it will do, nothing if waiting will help.
-    fn check_cut(
-        &self,
-        cut: Arc<Cut>,
-        names: &[Name],
-        at_least: Position,
-    ) -> Result<Option<Arc<Cut>>, PinError> {
-        let shared = &self.0.shared;
-        if let Some(why) = shared.stopped() {
-            return Err(match why {
-                Some(why) => PinError::Failed { name: Name::new("evert", "log"), why },
-                None => PinError::Stopping,
-            });
-        }
-        let mut ready = cut.position >= at_least.max(shared.floor);
-        let catalog = shared.catalog();
-        for name in names {
-            if let Some(why) = cut.failed.get(name) {
-                return Err(PinError::Failed { name: name.clone(), why: why.to_string() });
-            }
-            if cut.snapshots.contains_key(name) || cut.streams.contains_key(name) {
-                continue;
-            }
-            if !catalog.contains(name) {
-                return Err(PinError::Unknown(name.clone()));
-            }
-            ready = false;
-        }
-        Ok(ready.then_some(cut))
-    }
-
-    fn why_late(&self, names: &[Name], wanted: Position) -> PinError {
-        let reached = self.position();
-        let hydrating = names.iter().find_map(|name| self.0.shared.progress(name));
-        match self.replay_state() {
-            ViewState::Rebuilding { percent, eta } => PinError::Starting { percent, eta },
-            _ => match hydrating {
-                Some(progress) => PinError::Starting { percent: progress.percent(), eta: None },
-                None => PinError::Timeout { wanted, reached },
-            },
-        }
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
     }
 
     /// The position that the live cohort has published.
@@ -388,35 +287,7 @@ impl Views {
     pub fn status(&self) -> Vec<ViewStatus> {
         let catalog = self.catalog();
         let cut = self.0.shared.cut();
-        catalog.views.values().map(|def| self.status_of(&catalog, def, &cut)).collect()
-    }
-
-    fn status_of(&self, catalog: &Catalog, def: &ViewDef, cut: &Cut) -> ViewStatus {
-        let shared = &self.0.shared;
-        let closure = catalog.closure(std::slice::from_ref(&def.name));
-        let relations = closure.iter().filter_map(|name| catalog.relations.get(name));
-        let lag_records = relations.map(|relation| shared.lag_records(relation)).sum();
-        let lag_micros = shared.log.now().get().saturating_sub(cut.log_time.get()).max(0) as u64;
-        let snapshot = cut.snapshots.get(&def.name);
-        let state = match (cut.failed.get(&def.name), snapshot, shared.stopped()) {
-            (Some(why), _, _) => ViewState::Failed(why.to_string()),
-            (_, _, Some(Some(why))) => ViewState::Failed(why),
-            (_, Some(_), _) => self.replay_state(),
-            (_, None, _) => {
-                let progress = shared.progress(&def.name);
-                let percent = progress.map_or(0, |progress| progress.percent());
-                ViewState::Rebuilding { percent, eta: None }
-            }
-        };
-        ViewStatus {
-            name: def.name.clone(),
-            state,
-            position: if snapshot.is_some() { cut.position } else { Position::ZERO },
-            lag_records,
-            lag_ms: if lag_records == 0 { 0 } else { lag_micros / 1000 },
-            rows: snapshot.map_or(0, |snapshot| snapshot.len()),
-            memory_bytes: shared.memory_of(&def.name),
-        }
+        catalog.views.values().map(|def| status::of(self, &catalog, def, &cut)).collect()
     }
 
     /// How far a source has come, as of the published cut; `None` until its first commit. To see
@@ -495,7 +366,9 @@ impl Views {
     /// # Errors
     /// When there is nothing of the name to compare, or the log cannot be read.
     pub fn verify(&self, name: &Name) -> Result<VerifyReport, CatalogError> {
-        let (live, catalog) = (self.0.shared.cut(), self.catalog());
+        let catalog = self.catalog();
+        let lane = self.0.shared.lane_of(name).and_then(|face| face.cut());
+        let live = lane.unwrap_or_else(|| self.0.shared.cut());
         let Some(rows) = live.snapshots.get(name) else {
             return Err(CatalogError::Unknown(name.clone()));
         };
@@ -528,11 +401,10 @@ impl Views {
     /// Stops the follower and waits for it; it takes a last checkpoint.
     pub fn close(&self) {
         self.tell(Control::Stop);
-        let thread = self.0.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && thread.join().is_err()
-        {
-            tracing::error!("the follower ended in a panic");
+        let ended = self.0.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(ended) = ended {
+            // Nothing is ever sent: the follower drops its end.
+            let _ = ended.recv();
         }
     }
 

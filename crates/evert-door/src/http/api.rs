@@ -68,7 +68,9 @@ fn replay(state: &ViewState) -> Value {
         ViewState::Rebuilding { percent, eta } => {
             json!({ "percent": percent, "eta_seconds": eta.map(|eta| eta.as_secs()) })
         }
-        ViewState::Live => json!({ "percent": 100, "eta_seconds": 0 }),
+        ViewState::Live | ViewState::Behind | ViewState::Paused => {
+            json!({ "percent": 100, "eta_seconds": 0 })
+        }
         ViewState::Failed(why) => json!({ "failed": why }),
     }
 }

@@ -115,6 +115,8 @@ fn views(page: &mut Page, server: &dyn Observed) {
         let states = [
             ("rebuilding", matches!(status.state, ViewState::Rebuilding { .. })),
             ("live", status.state == ViewState::Live),
+            ("behind", status.state == ViewState::Behind),
+            ("paused", status.state == ViewState::Paused),
             ("failed", matches!(status.state, ViewState::Failed(_))),
         ];
         for (state, is) in states {

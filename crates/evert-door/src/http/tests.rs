@@ -38,6 +38,7 @@ impl Observed for MadeUp {
         vec![ViewStatus {
             name: Name::public("to\"tals"),
             state: self.replay_state(),
+            progress: None,
             position: Position::new(40),
             lag_records: 7,
             lag_ms: 250,

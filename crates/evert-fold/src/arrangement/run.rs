@@ -128,6 +128,12 @@ impl LiveRun {
         Self { run: Arc::new(run), dead: Dead::default() }
     }
 
+    /// Whether this is the same run at a moment when the same rows were alive.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        // Rows of a run only die.
+        Arc::ptr_eq(&self.run, &other.run) && self.dead.count == other.dead.count
+    }
+
     /// A row's key bytes.
     ///
     /// # Panics

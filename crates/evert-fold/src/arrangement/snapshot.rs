@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use evert_model::Delta;
 
 use super::run::LiveRun;
+use crate::consolidate::consolidate;
 use crate::keys::KeyCodec;
 use crate::rows::{same_values, take_rows};
 
@@ -116,6 +117,28 @@ impl Snapshot {
             let at = live.run.keys.as_ref()?.search(bytes)?;
             live.is_live(at).then(|| live.run.rows.slice(at, 1))
         })
+    }
+
+    /// What turns the rows of `before` into these, consolidated. Runs that both hold cost nothing.
+    ///
+    /// # Panics
+    /// If the rows have other columns.
+    pub fn changes_since(&self, before: &Self) -> Vec<Delta> {
+        let (old, new) = (&before.inner.runs, &self.inner.runs);
+        let without = |runs: &[LiveRun], others: &[LiveRun]| -> Vec<Delta> {
+            let apart = runs.iter().filter(|run| !others.iter().any(|other| other.is_same(run)));
+            apart.map(LiveRun::live_rows_all).filter(|delta| !delta.is_empty()).collect()
+        };
+        let gone = without(old, new).into_iter().map(|delta| {
+            let weights = delta.weights.unary(|weight| -weight);
+            Delta::new(delta.rows, weights)
+        });
+        let changes: Vec<Delta> = gone.chain(without(new, old)).collect();
+        if changes.is_empty() {
+            return changes;
+        }
+        let codec = KeyCodec::of_schema(&self.inner.schema).expect("it has been arranged");
+        consolidate(changes, &codec, &self.inner.schema)
     }
 
     /// Order-independent digest of the rows: two snapshots with equal rows have equal digests.

@@ -22,6 +22,13 @@ impl LiveView {
     }
 }
 
+impl LiveView {
+    /// It folds on where no checkpoints are taken: what it noted since the last says too little.
+    pub(crate) fn untrack(&mut self) {
+        self.mark = None;
+    }
+}
+
 impl Kept for LiveView {
     fn label(&self) -> String {
         format!("view {}", self.def.name)

@@ -1,0 +1,132 @@
+//! A lane's face: what others see of it and ask of it while it folds.
+//!
+//! Owns: the cut it has published, who waits for which position.
+//! Not here: the folding (`lane`), what it has yet to fold (`tap`).
+//!
+//! Invariants
+//! - Published positions never go back, and never lie beyond the live cohort's.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use evert_model::{LogTime, Position};
+use tokio::sync::oneshot;
+
+use crate::Name;
+use crate::cohort::Cut;
+use crate::progress::Progress;
+use crate::tap::Tap;
+
+/// What others see of a lane.
+pub(crate) struct Face {
+    pub(crate) tap: Tap,
+    pub(crate) progress: Arc<Progress>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The lane's views only.
+    cut: Option<Arc<Cut>>,
+    waiters: Vec<(Position, oneshot::Sender<Arc<Cut>>)>,
+    memory: HashMap<Name, usize>,
+    due: Option<LogTime>,
+}
+
+/// A snapshot that is there, or is to come.
+pub(crate) enum Awaited {
+    Now(Arc<Cut>),
+    /// Ends without a snapshot if the lane has none of that position.
+    Later(oneshot::Receiver<Arc<Cut>>),
+    /// The lane is past the position.
+    Passed,
+}
+
+impl Face {
+    /// `cut` is what its views have published so far; `None` while they are new.
+    pub(crate) fn new(inputs: BTreeSet<Name>, cut: Option<Arc<Cut>>) -> Arc<Self> {
+        Arc::new(Self {
+            tap: Tap::new(inputs),
+            progress: Arc::default(),
+            state: Mutex::new(State { cut, ..State::default() }),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it has published.
+    pub(crate) fn cut(&self) -> Option<Arc<Cut>> {
+        self.lock().cut.clone()
+    }
+
+    /// Whether it is paused at this position and has the view, failed or not.
+    pub(crate) fn holds(&self, name: &Name, position: Position) -> bool {
+        let paused = self.tap.paused_at().is_some_and(|cut| cut.position == position);
+        let cut = self.cut();
+        paused
+            && cut
+                .is_none_or(|cut| cut.snapshots.contains_key(name) || cut.failed.contains_key(name))
+    }
+
+    /// Its snapshot at exactly this position.
+    pub(crate) fn at(&self, position: Position) -> Awaited {
+        let mut state = self.lock();
+        if let Some(cut) = &state.cut {
+            if cut.position == position {
+                return Awaited::Now(Arc::clone(cut));
+            }
+            if cut.position > position {
+                return Awaited::Passed;
+            }
+        }
+        let (waiter, later) = oneshot::channel();
+        state.waiters.retain(|(_, waiter)| !waiter.is_closed());
+        state.waiters.push((position, waiter));
+        self.tap.want(position);
+        Awaited::Later(later)
+    }
+
+    /// Shows a later cut, and when its views change without new facts.
+    pub(crate) fn publish(
+        &self,
+        cut: Cut,
+        due: Option<LogTime>,
+        memory: Option<HashMap<Name, usize>>,
+    ) {
+        let mut state = self.lock();
+        let before = state.cut.as_ref().map_or(Position::ZERO, |before| before.position);
+        assert!(cut.position >= before, "published positions never go back");
+        let cut = Arc::new(cut);
+        let answered = state.waiters.extract_if(.., |(position, _)| *position <= cut.position);
+        for (position, waiter) in answered {
+            if position == cut.position {
+                // Whoever has gone needs no answer.
+                drop(waiter.send(Arc::clone(&cut)));
+            }
+        }
+        state.cut = Some(cut);
+        state.due = due;
+        if let Some(memory) = memory {
+            state.memory = memory;
+        }
+    }
+
+    /// The log time at which one of its views changes without new facts.
+    pub(crate) fn due(&self) -> Option<LogTime> {
+        let due = self.lock().due;
+        due.filter(|_| self.tap.paused_at().is_none())
+    }
+
+    pub(crate) fn memory_of(&self, name: &Name) -> usize {
+        self.lock().memory.get(name).copied().unwrap_or_default()
+    }
+
+    /// Nothing comes any more: those who wait look elsewhere.
+    pub(crate) fn close(&self) {
+        self.progress.cancel();
+        self.tap.close();
+        self.lock().waiters.clear();
+    }
+}

@@ -1,0 +1,268 @@
+//! Taps: what the live cohort leaves for views that fold apart from it.
+//!
+//! Owns: the ticks and errands kept for one lane, in order, and their bound.
+//! Not here: what is done with them (`lane`), who leaves them (`follower`).
+//!
+//! Invariants
+//! - Ticks come out in order, none left out and none twice. Past the bound the tap is cut off: it
+//!   keeps the cut of the last tick it took, and the next thing that comes out after that tick is
+//!   the jump to a later cut.
+//! - An errand is done between the ticks around it.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use evert_model::{Delta, LogTime, Position, TopicId};
+
+use crate::Name;
+use crate::cohort::{Cut, TickDeltas};
+use crate::lane::Lane;
+
+/// Rows kept for one lane at most, in bytes; what is behind by more reads on from a later cut.
+const KEPT_BYTES_MAX: usize = 64 << 20;
+/// Rows folded at a time by a lane that is behind, in bytes.
+const TAKEN_BYTES: usize = 16 << 20;
+
+/// What the live cohort changed in one tick.
+#[derive(Default)]
+pub(crate) struct Tick {
+    pub(crate) position: Position,
+    pub(crate) log_time: LogTime,
+    pub(crate) deltas: TickDeltas,
+    /// Live views that have failed by now.
+    pub(crate) failed: HashMap<Name, Arc<str>>,
+    /// Records that the live cohort had folded, by topic.
+    pub(crate) done: Arc<HashMap<TopicId, i64>>,
+    bytes: usize,
+}
+
+/// Something that a lane does between two ticks.
+pub(crate) type Errand = Box<dyn FnOnce(&mut Lane) + Send>;
+
+/// What a lane does next.
+pub(crate) enum Next {
+    /// One tick, or several that nobody wants apart, as one.
+    Tick(Tick),
+    Errand(Errand),
+    /// Ticks were not kept: what changed from the one cut to the other is to be found out.
+    Jump(Arc<Cut>, Arc<Cut>),
+    /// Nothing more comes before somebody asks the follower to go on.
+    CutOff,
+    /// Paused: nothing comes before it is resumed.
+    Nothing,
+    Closed,
+}
+
+enum Item {
+    Tick(Tick),
+    Errand(Errand),
+    Jump(Arc<Cut>, Arc<Cut>),
+}
+
+#[derive(Default)]
+struct State {
+    items: VecDeque<Item>,
+    bytes: usize,
+    inputs: BTreeSet<Name>,
+    /// Positions at which somebody waits for a snapshot.
+    wanted: BTreeSet<Position>,
+    cut_off: Option<Arc<Cut>>,
+    paused: bool,
+    closed: bool,
+}
+
+/// The ticks that one lane has yet to fold.
+#[derive(Default)]
+pub(crate) struct Tap {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Tap {
+    /// Keeps the changes of `inputs`.
+    pub(crate) fn new(inputs: BTreeSet<Name>) -> Self {
+        Self { state: Mutex::new(State { inputs, ..State::default() }), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves one tick, of which `cut` is the outcome.
+    pub(crate) fn push(&self, deltas: &TickDeltas, cut: &Arc<Cut>) {
+        let mut state = self.lock();
+        if state.cut_off.is_some() || state.closed {
+            return;
+        }
+        let tick = Tick::new(deltas, &state.inputs, cut);
+        state.bytes += tick.bytes;
+        let State { items, wanted, .. } = &mut *state;
+        match items.back_mut() {
+            // A tick without changes only moves the one before.
+            Some(Item::Tick(last)) if tick.bytes == 0 && !wanted.contains(&last.position) => {
+                last.append(tick);
+            }
+            _ => items.push_back(Item::Tick(tick)),
+        }
+        if state.bytes > KEPT_BYTES_MAX {
+            state.cut_off = Some(Arc::clone(cut));
+        }
+        self.changed.notify_all();
+    }
+
+    /// Leaves an errand, to be done at `now`, the cut that was pushed last.
+    pub(crate) fn errand(&self, now: &Arc<Cut>, errand: Errand) {
+        let mut state = self.lock();
+        if !state.paused {
+            state.go_on(now);
+        }
+        state.items.push_back(Item::Errand(errand));
+        self.changed.notify_all();
+    }
+
+    /// Keeps the changes of other inputs from the next tick on.
+    pub(crate) fn set_inputs(&self, inputs: BTreeSet<Name>) {
+        self.lock().inputs = inputs;
+    }
+
+    /// After [`Next::CutOff`]: goes on from `now`, the cut that was pushed last.
+    pub(crate) fn go_on(&self, now: &Arc<Cut>) {
+        let mut state = self.lock();
+        if !state.paused {
+            state.go_on(now);
+        }
+        self.changed.notify_all();
+    }
+
+    /// Keeps nothing after `cut`, the cut that was pushed last, until resumed.
+    pub(crate) fn pause(&self, cut: &Arc<Cut>) {
+        let mut state = self.lock();
+        state.go_on(cut);
+        state.cut_off = Some(Arc::clone(cut));
+        state.paused = true;
+        self.changed.notify_all();
+    }
+
+    /// The end of a pause.
+    pub(crate) fn resume(&self, now: &Arc<Cut>) {
+        let mut state = self.lock();
+        state.paused = false;
+        state.go_on(now);
+        self.changed.notify_all();
+    }
+
+    /// The cut at which it is paused.
+    pub(crate) fn paused_at(&self) -> Option<Arc<Cut>> {
+        let state = self.lock();
+        state.cut_off.as_ref().filter(|_| state.paused).map(Arc::clone)
+    }
+
+    /// Nothing comes out any more.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.items.clear();
+        state.cut_off = None;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Asks that the tick of this position is folded apart from those after it.
+    pub(crate) fn want(&self, position: Position) {
+        self.lock().wanted.insert(position);
+    }
+
+    /// How many ticks wait, if there is nothing else in the tap.
+    pub(crate) fn ticks_left(&self) -> Option<usize> {
+        let state = self.lock();
+        let only_ticks = state.items.iter().all(|item| matches!(item, Item::Tick(_)));
+        (only_ticks && state.cut_off.is_none() && !state.closed).then_some(state.items.len())
+    }
+
+    /// What waits, in bytes of rows.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// What is next; waits up to `patience` for it.
+    pub(crate) fn next(&self, patience: Duration) -> Next {
+        let state = self.lock();
+        let nothing = |state: &mut State| {
+            state.items.is_empty() && !state.closed && (state.cut_off.is_none() || state.paused)
+        };
+        let (mut state, _) = self
+            .changed
+            .wait_timeout_while(state, patience, nothing)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.take()
+    }
+}
+
+impl State {
+    fn go_on(&mut self, now: &Arc<Cut>) {
+        if let Some(from) = self.cut_off.take() {
+            self.items.push_back(Item::Jump(from, Arc::clone(now)));
+        }
+    }
+
+    fn take(&mut self) -> Next {
+        if self.closed {
+            return Next::Closed;
+        }
+        match self.items.pop_front() {
+            None if self.paused || self.cut_off.is_none() => Next::Nothing,
+            None => Next::CutOff,
+            Some(Item::Errand(errand)) => Next::Errand(errand),
+            Some(Item::Jump(from, to)) => Next::Jump(from, to),
+            Some(Item::Tick(mut tick)) => {
+                while tick.bytes < TAKEN_BYTES
+                    && !self.wanted.contains(&tick.position)
+                    && let Some(Item::Tick(_)) = self.items.front()
+                {
+                    let Some(Item::Tick(more)) = self.items.pop_front() else { break };
+                    tick.append(more);
+                }
+                self.bytes -= tick.bytes;
+                self.wanted.retain(|position| *position > tick.position);
+                Next::Tick(tick)
+            }
+        }
+    }
+}
+
+impl Tick {
+    fn new(deltas: &TickDeltas, inputs: &BTreeSet<Name>, cut: &Cut) -> Self {
+        let of_input = |name: &Name| deltas.get(name).map(|found| (name.clone(), found.clone()));
+        let deltas: TickDeltas = inputs.iter().filter_map(of_input).collect();
+        let bytes = deltas.values().flatten().map(delta_bytes).sum();
+        let (position, log_time) = (cut.position, cut.log_time);
+        Self {
+            position,
+            log_time,
+            deltas,
+            failed: cut.failed.clone(),
+            done: Arc::clone(&cut.done),
+            bytes,
+        }
+    }
+
+    fn append(&mut self, later: Self) {
+        self.position = later.position;
+        self.log_time = later.log_time;
+        self.failed = later.failed;
+        self.done = later.done;
+        self.bytes += later.bytes;
+        for (name, deltas) in later.deltas {
+            self.deltas.entry(name).or_default().extend(deltas);
+        }
+    }
+}
+
+/// Never zero, so that a tick of zero bytes has no rows.
+fn delta_bytes(delta: &Delta) -> usize {
+    delta.rows.get_array_memory_size() + size_of::<i64>() * delta.len() + 1
+}
