@@ -1,17 +1,46 @@
-//! Byte strings in numbered slots, packed into pages.
+//! Byte strings in numbered slots: short ones in the slot itself, others packed into pages.
 //!
 //! Invariants
 //! - A slot's number does not change while it is in use; a freed number is used again.
-//! - Bytes of freed slots are at most about half of what is held.
+//! - Bytes of freed slots are at most about half of what the pages hold.
 
 /// Bytes of a page, unless one string alone is longer.
 const PAGE_BYTES: usize = 256 * 1024;
 
+/// Strings up to this long lie in their slots: the key of an integer does.
+const INLINE_BYTES: usize = 12;
+
+/// A string, or where it is.
 #[derive(Clone, Copy, Debug, Default)]
 struct Span {
-    page: u32,
-    start: u32,
     len: u32,
+    /// The string, if it is short; otherwise its page and where in it the string starts.
+    inline: [u8; INLINE_BYTES],
+}
+
+impl Span {
+    fn of_short(bytes: &[u8]) -> Option<Self> {
+        let mut inline = [0; INLINE_BYTES];
+        inline.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(Self { len: bytes.len() as u32, inline })
+    }
+
+    fn in_page(len: u32, page: u32, start: u32) -> Self {
+        let mut inline = [0; INLINE_BYTES];
+        inline[..4].copy_from_slice(&page.to_le_bytes());
+        inline[4..8].copy_from_slice(&start.to_le_bytes());
+        Self { len, inline }
+    }
+
+    /// The page and the place in it, if the string is long.
+    fn place(&self) -> Option<(usize, usize)> {
+        if self.len as usize <= INLINE_BYTES {
+            return None;
+        }
+        let [a, b, c, d, e, f, g, h, ..] = self.inline;
+        let (page, start) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+        Some((page as usize, start as usize))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -44,8 +73,12 @@ impl ByteSlots {
     }
 
     pub(crate) fn get(&self, slot: u32) -> &[u8] {
-        let Span { page, start, len } = self.spans[slot as usize];
-        &self.pages[page as usize].data[start as usize..start as usize + len as usize]
+        let span = &self.spans[slot as usize];
+        let len = span.len as usize;
+        match span.place() {
+            None => &span.inline[..len],
+            Some((page, start)) => &self.pages[page].data[start..start + len],
+        }
     }
 
     pub(crate) fn insert(&mut self, bytes: &[u8]) -> u32 {
@@ -65,13 +98,14 @@ impl ByteSlots {
     pub(crate) fn remove(&mut self, slot: u32) {
         let span = std::mem::take(&mut self.spans[slot as usize]);
         self.free.push(slot);
+        let Some((number, _)) = span.place() else { return };
         self.live_bytes -= span.len as usize;
-        let page = &mut self.pages[span.page as usize];
+        let page = &mut self.pages[number];
         page.live_bytes -= span.len as usize;
-        if page.live_bytes == 0 && span.page != self.open_page && span.len > 0 {
+        if page.live_bytes == 0 && number != self.open_page as usize {
             self.held_bytes -= page.data.capacity();
             page.data = Vec::new();
-            self.free_pages.push(span.page);
+            self.free_pages.push(number as u32);
         }
         if self.held_bytes > 2 * self.live_bytes + 4 * PAGE_BYTES {
             self.compact();
@@ -85,13 +119,10 @@ impl ByteSlots {
     }
 
     fn store(&mut self, bytes: &[u8]) -> Span {
-        let len = u32::try_from(bytes.len()).expect("a row is shorter than 4 GiB");
-        if bytes.is_empty() {
-            if self.pages.is_empty() {
-                self.open_page(0);
-            }
-            return Span { page: self.open_page, start: 0, len };
+        if let Some(span) = Span::of_short(bytes) {
+            return span;
         }
+        let len = u32::try_from(bytes.len()).expect("a row is shorter than 4 GiB");
         let fits = self
             .pages
             .get(self.open_page as usize)
@@ -104,7 +135,7 @@ impl ByteSlots {
         page.data.extend_from_slice(bytes);
         page.live_bytes += bytes.len();
         self.live_bytes += bytes.len();
-        Span { page: self.open_page, start, len }
+        Span::in_page(len, self.open_page, start)
     }
 
     fn open_page(&mut self, bytes_min: usize) {
@@ -141,16 +172,9 @@ impl ByteSlots {
         (self.open_page, self.live_bytes, self.held_bytes) = (0, 0, 0);
         let mut spans = std::mem::take(&mut self.spans);
         for span in &mut spans {
-            if span.len == 0 {
-                continue;
-            }
-            let start = span.start as usize;
-            let bytes = &old[span.page as usize].data[start..start + span.len as usize];
+            let Some((page, start)) = span.place() else { continue };
+            let bytes = &old[page].data[start..start + span.len as usize];
             *span = self.store(bytes);
-        }
-        // Empty strings and free slots must still name a page that exists.
-        for span in spans.iter_mut().filter(|span| span.len == 0) {
-            *span = self.store(&[]);
         }
         self.spans = spans;
     }
@@ -173,7 +197,11 @@ mod tests {
                 assert_eq!(slots.get(slot), model.remove(&slot).unwrap());
                 slots.remove(slot);
             } else {
-                let len = if rng.u8(..) == 0 { rng.usize(0..400_000) } else { rng.usize(0..100) };
+                let len = match rng.u8(..) {
+                    0 => rng.usize(0..400_000),
+                    1..100 => rng.usize(0..INLINE_BYTES + 2),
+                    _ => rng.usize(0..100),
+                };
                 let bytes = vec![rng.u8(..); len];
                 let slot = slots.insert(&bytes);
                 assert!(model.insert(slot, bytes).is_none(), "a slot in use was given out");
