@@ -33,6 +33,7 @@ mod source;
 mod statement;
 mod system;
 mod text;
+mod time_windows;
 mod transaction;
 mod translate;
 mod types;

@@ -31,6 +31,7 @@ use crate::names::unknown_relation;
 use crate::output_names::{name_outputs, shown_name};
 use crate::rephrase::rephrase;
 use crate::scan::{Rows, Table, bind};
+use crate::time_windows::replace_windows;
 use crate::types::{canonical, parameter_type};
 use crate::{SqlError, rules, system, translate};
 
@@ -96,6 +97,7 @@ pub(crate) fn plan(
     hints: &[Option<DataType>],
 ) -> Result<Planned, SqlError> {
     let mut query = query.clone();
+    replace_windows(&mut query)?;
     name_outputs(&mut query);
     rephrase(&mut query, false)?;
     let translated = |error: DataFusionError| translate::planning(&error, text);

@@ -7,6 +7,7 @@ use sqlparser::tokenizer::{Location, Tokenizer};
 
 use crate::SqlError;
 use crate::error::SYNTAX_ERROR;
+use crate::time_windows::plain_tables;
 use crate::translate;
 
 /// The dialect of everything that is parsed here.
@@ -21,6 +22,7 @@ pub(crate) fn parser(text: &str) -> Result<Parser<'static>, SqlError> {
         SqlError::new(SYNTAX_ERROR, error.message.clone())
             .at(translate::character(text, error.location))
     })?;
+    let tokens = plain_tables(tokens);
     Ok(Parser::new(&DIALECT).with_recursion_limit(NESTING_MAX).with_tokens_with_locations(tokens))
 }
 

@@ -2,18 +2,24 @@
 
 mod arithmetic;
 mod catalog;
+mod clock;
 mod exact;
 mod extremes;
+mod sessions;
 mod single;
 mod sorted;
 mod spread;
 mod sums;
+mod tumble;
 mod windows;
 
 pub(crate) use arithmetic::CheckedArithmetic;
 pub(crate) use catalog::{SERVER_VERSION, SessionFacts, catalog_functions};
+pub(crate) use clock::{CURRENT_DATE, LOCALTIMESTAMP, NOW, clock_functions};
+pub(crate) use sessions::{SESSION_END, SESSION_START, session_functions};
 pub(crate) use single::single_row;
 pub(crate) use sums::{AVG, SUM};
+pub(crate) use tumble::tumble_functions;
 pub(crate) use windows::{row_number, window_functions};
 
 use std::sync::Arc;

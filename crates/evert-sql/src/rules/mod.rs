@@ -1,13 +1,15 @@
 //! Rules that give a statement its meaning, before anything is optimised: views and ad-hoc reads
 //! share them, so that they agree.
 //!
-//! Owns: set operations with multiplicities, subqueries as joins, orders without ties.
+//! Owns: set operations with multiplicities, subqueries as joins, orders without ties,
+//! intervals that compare.
 //! Not here: what makes a plan fast.
 
 mod decorrelate;
 mod guarded;
 mod order;
 mod set_operation;
+mod spans;
 
 pub(crate) use guarded::{join_keys, joins_in_order};
 pub(crate) use set_operation::{SetOperation, SetOperator};
@@ -19,7 +21,7 @@ use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 
 /// What must be seen before types are settled.
 pub(crate) fn before_types(plan: LogicalPlan) -> Result<LogicalPlan> {
-    set_operation::recognise(plan)
+    set_operation::recognise(spans::compare(plan)?)
 }
 
 /// The rest, over a plan whose types are settled.

@@ -23,7 +23,8 @@ pub(super) fn refuse_volatile(plan: &LogicalPlan) -> Result<(), SqlError> {
     refusal.map_or(Ok(()), Err)
 }
 
-fn stop_if(stop: bool) -> TreeNodeRecursion {
+/// Whether a walk goes on.
+pub(super) fn stop_if(stop: bool) -> TreeNodeRecursion {
     if stop { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue }
 }
 

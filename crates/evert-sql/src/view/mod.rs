@@ -4,8 +4,8 @@
 //! Not here: running the plan, storing the view.
 //!
 //! Invariants
-//! - A plan's result at a position depends on the rows there and on nothing else: no clock, no
-//!   randomness, no order of rows.
+//! - A plan's result at a position depends on the rows there, on log time there, and on nothing
+//!   else: no clock, no randomness, no order of rows.
 //! - The output's columns have canonical types (`ColumnType::arrow_type`).
 
 mod aggregate;
@@ -16,6 +16,7 @@ mod order;
 mod recursive;
 mod relation;
 mod sets;
+mod time;
 mod translate;
 mod window;
 
@@ -45,6 +46,7 @@ use crate::names::unknown_relation;
 use crate::output_names::name_outputs;
 use crate::rephrase::rephrase;
 use crate::scan::Table;
+use crate::time_windows::replace_windows;
 use crate::{SqlError, rules, text, translate as errors};
 
 /// Turns a view's SELECT into a plan for `evert-fold`.
@@ -101,6 +103,7 @@ pub(crate) fn plan_query(
     sql: &str,
     catalog: &Catalog,
 ) -> Result<PlannedView, SqlError> {
+    replace_windows(&mut query)?;
     name_outputs(&mut query);
     rephrase(&mut query, true)?;
     let tables = CatalogTables(catalog);
@@ -108,10 +111,12 @@ pub(crate) fn plan_query(
     let plan = SqlToRel::new_with_options(&context, parser_options())
         .sql_statement_to_plan(Statement::Query(Box::new(query)))
         .map_err(|error| errors::planning(&error, sql))?;
+    let plan = time::name_now(plan).map_err(|error| errors::planning(&error, sql))?;
     check::refuse_volatile(&plan)?;
     let plan = rules::before_types(plan)
         .and_then(optimize)
         .map_err(|error| errors::planning(&error, sql))?;
+    time::refuse_rest(&plan)?;
     translate::translate(&plan, &keys(catalog)).map_err(|error| match error {
         translate::Refusal::Sql(error) => error,
         translate::Refusal::Planning(error) => errors::planning(&error, sql),
@@ -123,7 +128,7 @@ fn optimize(plan: LogicalPlan) -> datafusion::common::Result<LogicalPlan> {
     let plan = STATE.analyzer().execute_and_check(plan, options, |_, _| {})?;
     let plan = rules::after_types(plan)?;
     let context = OptimizerContext::new_with_config_options(Arc::clone(STATE.config_options()));
-    OPTIMIZER.optimize(plan, &context, |_, _| {})
+    OPTIMIZER.optimize(plan, &context, |_, _| {}).and_then(time::lift_now).and_then(time::mark_now)
 }
 
 /// The columns that identify a row, for the inputs that have such.

@@ -15,6 +15,7 @@ use evert_view::{Name, PlannedView};
 use std::sync::Arc;
 
 use super::relation::{Builder, Relation};
+use super::time::{is_marking, is_session, mentions_now};
 use crate::SqlError;
 use crate::error::{DUPLICATE_COLUMN, INVALID_TABLE_DEFINITION};
 use crate::names::of_reference;
@@ -85,6 +86,7 @@ impl Translation<'_> {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::SubqueryAlias(alias) => self.relation(&alias.input),
+            LogicalPlan::Projection(marks) if is_marking(marks) => self.marking(marks),
             LogicalPlan::Projection(projection) => self.projection(projection),
             LogicalPlan::Filter(filter) => self.filter(filter),
             LogicalPlan::Join(join) => self.join(join),
@@ -94,6 +96,7 @@ impl Translation<'_> {
             // A view has no order of its own.
             LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.relation(&sort.input),
             LogicalPlan::Limit(limit) => self.limit(limit),
+            LogicalPlan::Window(window) if is_session(window) => self.session(window),
             LogicalPlan::Window(window) => self.window(window),
             LogicalPlan::RecursiveQuery(query) => self.recursive(query),
             LogicalPlan::Values(values) => self.values(values),
@@ -159,6 +162,9 @@ impl Translation<'_> {
             Some(relation) => relation,
             None => self.relation(&filter.input)?,
         };
+        if mentions_now(&filter.predicate) {
+            return self.filter_by_time(relation, &filter.predicate, filter.input.schema());
+        }
         let predicate = self.physical(&filter.predicate, filter.input.schema())?;
         Ok(self.builder.filter(relation, predicate)?)
     }

@@ -1,0 +1,202 @@
+//! The path from log time to what a comparison sees of it: `date_trunc('day', now()) - INTERVAL
+//! '7 days'` is two steps. Each step never decreases, so that "has it come so far?" has one
+//! answer: the first moment at which it has.
+//!
+//! Owns: the steps and their inverse, exact to the microsecond. Not here: SQL (`solve`), rows
+//! (`bound`).
+
+use chrono::{Datelike, NaiveDate};
+
+pub(super) const DAY_MICROS: i64 = 86_400_000_000;
+/// Day 0 of dates, as chrono counts days from the first of January of the year 1.
+const EPOCH_DAY: i64 = 719_163;
+
+/// One step. Values are microseconds since the epoch unless it says otherwise; calendars are
+/// UTC's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Step {
+    /// A constant is added, in the unit of the value.
+    Add(i64),
+    /// Days: so many months later, the last day of a shorter month standing for those it lacks.
+    AddMonths(i32),
+    /// The beginning of the unit.
+    Truncate(Unit),
+    /// From microseconds to days.
+    ToDays,
+    /// From days to microseconds.
+    ToMicros,
+    /// To a finer unit.
+    Times(i64),
+    /// To a coarser unit, rounded down.
+    Per(i64),
+}
+
+/// What `date_trunc` cuts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Unit {
+    /// So many microseconds, a divisor of a day.
+    Micros(i64),
+    /// From Monday on.
+    Week,
+    /// So many months, a divisor of a year.
+    Months(i64),
+}
+
+impl Unit {
+    /// The unit of this name.
+    pub(super) fn of_name(name: &str) -> Option<Self> {
+        Some(match name.to_ascii_lowercase().as_str() {
+            "microsecond" => Self::Micros(1),
+            "millisecond" => Self::Micros(1_000),
+            "second" => Self::Micros(1_000_000),
+            "minute" => Self::Micros(60_000_000),
+            "hour" => Self::Micros(3_600_000_000),
+            "day" => Self::Micros(DAY_MICROS),
+            "week" => Self::Week,
+            "month" => Self::Months(1),
+            "quarter" => Self::Months(3),
+            "year" => Self::Months(12),
+            _ => return None,
+        })
+    }
+
+    /// Whether it begins at midnight, always.
+    pub(super) fn is_days(self) -> bool {
+        self == Self::Micros(DAY_MICROS) || !matches!(self, Self::Micros(_))
+    }
+
+    /// The first beginning of a unit at or after `time`.
+    fn ceil(self, time: i64) -> Option<i64> {
+        match self {
+            Self::Micros(micros) => ceil_div(time, micros)?.checked_mul(micros),
+            Self::Week => {
+                // Day 0 was a Thursday: weeks begin at day 4, 11, ...
+                let day = ceil_div(time, DAY_MICROS)?;
+                let monday = ceil_div(day.checked_sub(4)?, 7)?.checked_mul(7)?.checked_add(4)?;
+                monday.checked_mul(DAY_MICROS)
+            }
+            Self::Months(months) => {
+                let day = ceil_div(time, DAY_MICROS)?;
+                let date = date_of(day)?;
+                let month = month_number(date) + i64::from(date.day() > 1);
+                first_of(ceil_div(month, months)?.checked_mul(months)?)?.checked_mul(DAY_MICROS)
+            }
+        }
+    }
+}
+
+impl Step {
+    /// The least value from which the step leads to `goal` or beyond. `None`: out of range.
+    fn least(self, goal: i64) -> Option<i64> {
+        match self {
+            Self::Add(constant) => goal.checked_sub(constant),
+            Self::AddMonths(months) => least_day(goal, months),
+            Self::Truncate(unit) => unit.ceil(goal),
+            Self::ToDays => goal.checked_mul(DAY_MICROS),
+            Self::ToMicros => ceil_div(goal, DAY_MICROS),
+            Self::Times(factor) => ceil_div(goal, factor),
+            Self::Per(divisor) => goal.checked_mul(divisor),
+        }
+    }
+}
+
+/// The first moment at which the path has led to `goal` or beyond. `None`: out of range.
+pub(super) fn first_moment(path: &[Step], goal: i64) -> Option<i64> {
+    path.iter().rev().try_fold(goal, |goal, step| step.least(goal))
+}
+
+fn ceil_div(value: i64, divisor: i64) -> Option<i64> {
+    value.div_euclid(divisor).checked_add(i64::from(value.rem_euclid(divisor) > 0))
+}
+
+/// The first day that comes to `goal` or beyond when months are added.
+fn least_day(goal: i64, months: i32) -> Option<i64> {
+    let date = date_of(goal)?;
+    let month = month_number(date) - i64::from(months);
+    let (first, next) = (first_of(month)?, first_of(month + 1)?);
+    // A shorter month has no such day: none of its days comes so far.
+    Some((first + i64::from(date.day0())).min(next))
+}
+
+fn date_of(day: i64) -> Option<NaiveDate> {
+    NaiveDate::from_num_days_from_ce_opt(i32::try_from(day.checked_add(EPOCH_DAY)?).ok()?)
+}
+
+fn month_number(date: NaiveDate) -> i64 {
+    i64::from(date.year()) * 12 + i64::from(date.month0())
+}
+
+fn first_of(month: i64) -> Option<i64> {
+    let year = i32::try_from(month.div_euclid(12)).ok()?;
+    let date = NaiveDate::from_ymd_opt(year, month.rem_euclid(12) as u32 + 1, 1)?;
+    Some(i64::from(date.num_days_from_ce()) - EPOCH_DAY)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::Months;
+
+    use super::*;
+
+    /// What a path makes of a time.
+    fn follow(path: &[Step], time: i64) -> i64 {
+        path.iter().fold(time, |value, step| match step {
+            Step::Add(constant) => value + constant,
+            Step::AddMonths(months) => {
+                let date = date_of(value).unwrap();
+                let by = Months::new(months.unsigned_abs());
+                let date = if *months < 0 { date - by } else { date + by };
+                i64::from(date.num_days_from_ce()) - EPOCH_DAY
+            }
+            Step::Truncate(Unit::Micros(micros)) => value.div_euclid(*micros) * micros,
+            Step::Truncate(Unit::Week) => {
+                let date = date_of(value.div_euclid(DAY_MICROS)).unwrap();
+                let back = i64::from(date.weekday().num_days_from_monday());
+                (value.div_euclid(DAY_MICROS) - back) * DAY_MICROS
+            }
+            Step::Truncate(Unit::Months(months)) => {
+                let date = date_of(value.div_euclid(DAY_MICROS)).unwrap();
+                first_of(month_number(date).div_euclid(*months) * months).unwrap() * DAY_MICROS
+            }
+            Step::ToDays => value.div_euclid(DAY_MICROS),
+            Step::ToMicros => value * DAY_MICROS,
+            Step::Times(factor) => value * factor,
+            Step::Per(divisor) => value.div_euclid(*divisor),
+        })
+    }
+
+    #[test]
+    fn the_first_moment_is_the_first() {
+        let months = |months| [Step::ToDays, Step::AddMonths(months), Step::ToMicros];
+        let mut paths: Vec<Vec<Step>> = vec![
+            vec![],
+            vec![Step::Add(-60_000_000)],
+            vec![Step::Times(1000), Step::Add(17)],
+            vec![Step::Per(1000)],
+            vec![Step::ToDays, Step::Add(-7)],
+            vec![Step::ToDays, Step::Add(3), Step::ToMicros, Step::Add(1)],
+        ];
+        paths.extend([-13, -1, 1, 12].map(|n| months(n).to_vec()));
+        for unit in ["millisecond", "minute", "hour", "day", "week", "month", "quarter", "year"] {
+            let cut = Step::Truncate(Unit::of_name(unit).unwrap());
+            paths.push(vec![Step::Add(-1_500), cut, Step::Add(7)]);
+        }
+        let mut rng = fastrand::Rng::with_seed(5);
+        for path in paths {
+            for round in 0..400 {
+                // Around ends of months and leap days, and anywhere.
+                let day = match round % 4 {
+                    0 => first_of(rng.i64(23_000..24_600)).unwrap() + rng.i64(-3..3),
+                    _ => rng.i64(-40_000..40_000),
+                };
+                let time = day * DAY_MICROS + rng.i64(-2_000..2_000);
+                let goal = follow(&path, time) + rng.i64(-1..2);
+                let first = first_moment(&path, goal).unwrap();
+                assert!(follow(&path, first) >= goal, "{path:?} {time}");
+                assert!(follow(&path, first - 1) < goal, "{path:?} {time}: not the first");
+            }
+        }
+        assert_eq!(first_moment(&[Step::Add(-1)], i64::MAX), None);
+        assert_eq!(first_moment(&[Step::ToDays], i64::MAX / 2), None);
+    }
+}
