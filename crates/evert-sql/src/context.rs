@@ -82,11 +82,12 @@ pub(crate) fn state(runtime: Arc<RuntimeEnv>, facts: &SessionFacts) -> SessionSt
     state
 }
 
-/// DataFusion's rules, those that mistake joins in which NULL equals NULL guarded.
+/// DataFusion's rules, guarded those that mistake joins in which NULL equals NULL, or recursion.
 fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let guarded = |rule: Arc<dyn OptimizerRule + Send + Sync>| match rule.name() {
         "extract_equijoin_predicate" => Arc::new(rules::join_keys()) as _,
         "eliminate_cross_join" => Arc::new(rules::joins_in_order()) as _,
+        "optimize_projections" => Arc::new(rules::needed_columns()) as _,
         _ => rule,
     };
     Optimizer::new().rules.into_iter().map(guarded).collect()

@@ -5,12 +5,14 @@
 //! intervals that compare.
 //! Not here: what makes a plan fast.
 
+mod columns;
 mod decorrelate;
 mod guarded;
 mod order;
 mod set_operation;
 mod spans;
 
+pub(crate) use columns::needed_columns;
 pub(crate) use guarded::{join_keys, joins_in_order};
 pub(crate) use set_operation::{SetOperation, SetOperator};
 

@@ -201,6 +201,41 @@ fn random_delta(rng: &mut fastrand::Rng, pool: &RecordBatch, live: &mut [bool]) 
     Delta::new(rows, Int64Array::from(weights))
 }
 
+/// A recursion is the same whatever its reader reads of it.
+#[test]
+fn a_recursion_keeps_the_columns_that_it_needs_itself() {
+    let paths = "WITH RECURSIVE r(n, d) AS (SELECT a, 0 FROM t WHERE a > 2 \
+                 UNION SELECT u.w, d + 1 FROM r JOIN u ON r.n = u.t_id WHERE d < 3)";
+    let all = format!("{paths} SELECT n, d FROM r");
+    for (read, of_all) in [
+        ("SELECT n FROM r", "SELECT n FROM ({all}) x"),
+        ("SELECT d FROM r", "SELECT d FROM ({all}) x"),
+        ("SELECT count(*) FROM r", "SELECT count(*) FROM ({all}) x"),
+        ("SELECT max(d) FROM r WHERE n > 0", "SELECT max(d) FROM ({all}) x WHERE n > 0"),
+    ] {
+        let sql = format!("{paths} {read}");
+        for seed in 0..4 {
+            let catalog = catalog();
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let tables: BTreeMap<Name, RecordBatch> = ["t", "u"]
+                .map(|name| {
+                    let schema = &catalog.relations[&Name::public(name)].schema;
+                    (Name::public(name), random_rows(&mut rng, schema, 30))
+                })
+                .into();
+            // OFFSET 0 stands between the recursion and its reader.
+            let whole = of_all.replace("{all}", &format!("{all} OFFSET 0"));
+            let answer = |sql: &str| {
+                shown(
+                    &batch_answer(sql, &catalog, &tables).unwrap_or_else(|e| panic!("{sql}: {e}")),
+                )
+            };
+            assert_eq!(answer(&sql), answer(&whole), "seed {seed}: {sql}");
+            check(&sql, seed);
+        }
+    }
+}
+
 const VIEWS: &[&str] = &[
     "SELECT * FROM t",
     "SELECT a AS x, a AS y, b FROM t WHERE a > 0 AND s LIKE '%u%'",
