@@ -270,6 +270,12 @@ impl Log {
         self.inner().position_of(topic, partition, offset)
     }
 
+    /// The last durable commit whose log time is at or before `time`; `None` if there is none.
+    /// May block.
+    pub fn position_at(&self, time: LogTime) -> Result<Option<Position>, ReadError> {
+        self.inner().position_at(time)
+    }
+
     /// Commits after `from`, in order. Position 0 is from the beginning.
     pub fn replay(&self, from: Position) -> Result<Replay, ReadError> {
         Ok(Replay::new(Arc::clone(&self.handle.inner), from))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use evert_model::{EncodedBatch, Offset, PartitionId, Position, TimestampMs, TopicId};
+use evert_model::{EncodedBatch, LogTime, Offset, PartitionId, Position, TimestampMs, TopicId};
 
 use crate::ReadError;
 use crate::core::{Core, Partition};
@@ -176,6 +176,20 @@ impl Inner {
                 return Ok(Some(entry.position));
             }
         }
+    }
+
+    /// The last durable commit whose log time is at or before `time`.
+    pub(crate) fn position_at(&self, time: LogTime) -> Result<Option<Position>, ReadError> {
+        // Log time never goes back, so the order can be searched like a sorted list.
+        let (mut low, mut high) = (Position::ZERO, self.lock().end);
+        while low < high {
+            let middle = Position::new(low.get() + (high.get() - low.get()) / 2);
+            match self.entries_after(middle, 1)?.first() {
+                Some(entry) if entry.log_time <= time => low = entry.position.min(high),
+                _ => high = middle,
+            }
+        }
+        Ok((low > Position::ZERO).then_some(low))
     }
 
     /// Some of the durable entries after `after`, in order; none at the durable end.

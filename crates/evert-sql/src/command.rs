@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use evert_model::{PositionToken, RowSchema};
 use evert_view::{Name, RelationKind};
-use sqlparser::ast::{Delete, Insert, Query, Update};
+use sqlparser::ast::{Delete, Expr, Insert, Query, Update};
 
 use crate::NewSource;
 
@@ -13,6 +13,15 @@ use crate::NewSource;
 pub(crate) enum Command {
     Empty,
     Query(Box<Query>),
+    QueryAsOf {
+        query: Box<Query>,
+        as_of: AsOf,
+    },
+    Subscribe(Box<Subscribe>),
+    Declare(Declare),
+    Fetch(Fetch),
+    /// CLOSE; `None` is ALL.
+    CloseCursor(Option<String>),
     Explain(Box<Query>),
     Insert(Box<Insert>),
     Update(Box<Update>),
@@ -105,4 +114,45 @@ impl DropKind {
             Self::Source => "SOURCE",
         }
     }
+}
+
+/// A moment of the log.
+#[derive(Clone, Debug)]
+pub(crate) enum AsOf {
+    Position(PositionToken),
+    /// A constant expression that is a timestamp.
+    Time(Box<Expr>),
+}
+
+/// SUBSCRIBE.
+#[derive(Clone, Debug)]
+pub(crate) struct Subscribe {
+    pub(crate) name: Name,
+    /// It begins with the rows there are.
+    pub(crate) snapshot: bool,
+    /// Rows tell how far it has come.
+    pub(crate) progress: bool,
+    pub(crate) after: Option<AsOf>,
+    pub(crate) upto: Option<PositionToken>,
+}
+
+/// DECLARE.
+#[derive(Clone, Debug)]
+pub(crate) struct Declare {
+    pub(crate) name: String,
+    /// It outlives its transaction.
+    pub(crate) hold: bool,
+    /// A query or SUBSCRIBE.
+    pub(crate) command: Box<Command>,
+}
+
+/// FETCH, and MOVE, which shows no rows.
+#[derive(Clone, Debug)]
+pub(crate) struct Fetch {
+    pub(crate) name: String,
+    /// `None` is ALL.
+    pub(crate) count: Option<u64>,
+    /// How long to wait for changes.
+    pub(crate) timeout_ms: Option<u64>,
+    pub(crate) discard: bool,
 }

@@ -18,6 +18,13 @@ pub enum Response {
         /// The tag without the count of rows that follows it: `SELECT`, `INSERT 0`, `SHOW`.
         tag: &'static str,
     },
+    /// Rows that are sent as COPY TO STDOUT does, each as soon as it is there.
+    CopyOut {
+        /// The columns.
+        schema: SchemaRef,
+        /// The rows as they come.
+        batches: BoxStream<'static, Result<RecordBatch, SqlError>>,
+    },
     /// A command's tag: `INSERT 0 3`, `CREATE TABLE`, `BEGIN`, `SET`.
     Done {
         /// The whole tag.

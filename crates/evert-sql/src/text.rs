@@ -14,7 +14,7 @@ use crate::translate;
 pub(crate) static DIALECT: PostgreSqlDialect = PostgreSqlDialect {};
 
 /// How deep expressions may nest: the parser and planner recurse.
-const NESTING_MAX: usize = 50;
+pub(crate) const NESTING_MAX: usize = 50;
 
 /// A parser over a text's tokens, whose places are those in the text.
 pub(crate) fn parser(text: &str) -> Result<Parser<'static>, SqlError> {

@@ -67,6 +67,11 @@ pub(crate) enum Check {
 }
 
 impl Transaction {
+    /// One that reads this cut.
+    pub(crate) fn at(cut: Arc<Cut>) -> Self {
+        Self { cut: Some(cut), ..Self::default() }
+    }
+
     /// The cut that this transaction reads, pinned at its first read.
     pub(crate) async fn pin(
         &mut self,

@@ -3,7 +3,7 @@
 use arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, SchemaError};
 use evert_log::{AppendError, ReadError, TopicError};
-use evert_view::{CatalogError, PinError, PlanError};
+use evert_view::{CatalogError, PastError, PinError, PlanError};
 use sqlparser::parser::ParserError;
 use sqlparser::tokenizer::Location;
 
@@ -294,6 +294,21 @@ pub(crate) fn pin(error: &PinError) -> SqlError {
             SqlError::new(CANNOT_CONNECT_NOW, error.to_string()).hint(hint)
         }
         PinError::Stopping => SqlError::new(ADMIN_SHUTDOWN, "the server is stopping"),
+    }
+}
+
+/// Why the past, or changes since then, could not be had.
+pub(crate) fn past(error: &PastError) -> SqlError {
+    match error {
+        PastError::Future { .. } => SqlError::new(INVALID_PARAMETER_VALUE, error.to_string())
+            .hint("WAIT FOR POSITION waits for one that is to come."),
+        PastError::BeforeBeginning => SqlError::new(INVALID_PARAMETER_VALUE, error.to_string()),
+        PastError::Forgotten { .. } => SqlError::new(OBJECT_NOT_READY, error.to_string())
+            .hint("Only what the log still holds from its beginning can be read AS OF the past."),
+        PastError::Replaced(_) => SqlError::new(OBJECT_NOT_READY, error.to_string())
+            .hint("Subscribe again, with a snapshot."),
+        PastError::Pin(error) => pin(error),
+        PastError::Read(error) => read(error),
     }
 }
 

@@ -214,6 +214,12 @@ impl Cohort {
         self.errors.forget(name);
     }
 
+    /// The relations and views in it.
+    pub(crate) fn members(&self) -> BTreeSet<Name> {
+        let relations = self.relations.iter().map(|input| input.relation.name.clone());
+        relations.chain(self.views.iter().map(|view| view.def.name.clone())).collect()
+    }
+
     pub(crate) fn contains(&self, name: &Name) -> bool {
         self.views.iter().any(|view| view.def.name == *name)
             || self.relations.iter().any(|input| input.relation.name == *name)

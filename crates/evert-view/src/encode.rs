@@ -147,13 +147,17 @@ fn murmur2(data: &[u8]) -> u32 {
 }
 
 /// Writes chosen columns of rows as JSON objects.
-pub(crate) struct RowWriter {
+pub struct RowWriter {
     /// (column, type, `"name":` as JSON)
     columns: Vec<(usize, ColumnType, String)>,
 }
 
 impl RowWriter {
-    pub(crate) fn new(schema: &RowSchema, columns: &[usize]) -> Self {
+    /// Writes these columns of rows of `schema`.
+    ///
+    /// # Panics
+    /// If there is no such column.
+    pub fn new(schema: &RowSchema, columns: &[usize]) -> Self {
         let columns = columns.iter().map(|&index| {
             let column = &schema.columns[index];
             let mut label = String::new();
@@ -164,10 +168,23 @@ impl RowWriter {
         Self { columns: columns.collect() }
     }
 
-    pub(crate) fn write(&self, rows: &RecordBatch, row: usize, out: &mut String) {
+    /// Appends one row of a batch.
+    ///
+    /// # Panics
+    /// If the rows are not of the schema, or there is no such row.
+    pub fn write(&self, rows: &RecordBatch, row: usize, out: &mut String) {
+        self.write_after("", rows, row, out);
+    }
+
+    /// The same with members before the columns: `"name":value`, with commas between.
+    ///
+    /// # Panics
+    /// As [`RowWriter::write`].
+    pub fn write_after(&self, first: &str, rows: &RecordBatch, row: usize, out: &mut String) {
         out.push('{');
+        out.push_str(first);
         for (i, (index, ty, label)) in self.columns.iter().enumerate() {
-            if i > 0 {
+            if i > 0 || !first.is_empty() {
                 out.push(',');
             }
             out.push_str(label);

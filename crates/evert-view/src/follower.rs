@@ -367,6 +367,7 @@ impl Follower {
     fn end_tick(&mut self) {
         let folding = self.folding.take().expect("a tick was begun");
         let tick = self.cohort.end_fold(folding);
+        self.shared.history.record(&self.cohort, &tick);
         let cut = self.publish();
         for face in &self.lanes {
             face.tap.push(&tick, &cut);

@@ -21,6 +21,7 @@ mod face;
 mod follower;
 mod group;
 mod helm;
+mod history;
 mod hydrate;
 mod lane;
 mod live_view;
@@ -28,6 +29,7 @@ mod name;
 mod pace;
 mod pass;
 mod pin;
+mod past;
 mod planner;
 mod progress;
 mod reader;
@@ -38,6 +40,7 @@ mod sources;
 mod start;
 mod status;
 mod tap;
+mod subscribe;
 mod views;
 
 pub use catalog::{
@@ -48,15 +51,17 @@ pub use checkpoint::CheckpointConfig;
 #[cfg(feature = "planted-faults")]
 pub use checkpoint::PlantedCheckpointFaults;
 pub use cohort::Cut;
-pub use encode::RowChange;
+pub use encode::{RowChange, RowWriter};
 pub use errors::errors_schema;
 pub use name::Name;
 pub use pin::PinError;
+pub use past::PastError;
 pub use planner::{PlannedView, Planner};
 pub use progress::{Stage, StageProgress};
 pub use scan::StreamScan;
 pub use sources::SourceState;
 pub use status::{VerifyReport, ViewState, ViewStatus};
+pub use subscribe::{Changes, SubscribeFrom, Subscription};
 pub use views::{Views, ViewsConfig, errors_name};
 
 /// Of what relations and views keep in checkpoints: state of another version is not read.

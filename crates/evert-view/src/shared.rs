@@ -14,6 +14,7 @@ use crate::cohort::Cut;
 use crate::face::Face;
 use crate::pass::Passes;
 use crate::progress::Progress;
+use crate::history::History;
 
 pub(crate) struct Shared {
     pub(crate) log: Log,
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) floor: Position,
     /// For views that catch up.
     pub(crate) passes: Arc<Passes>,
+    /// What changed lately.
+    pub(crate) history: History,
     cut: watch::Sender<Arc<Cut>>,
     replacing_count: AtomicUsize,
     state: Mutex<State>,
@@ -45,6 +48,7 @@ impl Shared {
     pub(crate) fn new(log: Log, sources_topic: TopicId, catalog: Catalog, cut: Cut) -> Self {
         let floor = log.end();
         let state = State { catalog: Arc::new(catalog), ..State::default() };
+        let history = History::new(cut.position);
         let (cut, _) = watch::channel(Arc::new(cut));
         let passes = Passes::new(log.clone(), sources_topic);
         Self {
@@ -52,6 +56,7 @@ impl Shared {
             sources_topic,
             floor,
             passes,
+            history,
             cut,
             replacing_count: AtomicUsize::new(0),
             state: Mutex::new(state),
@@ -99,6 +104,7 @@ impl Shared {
     pub(crate) fn publish(&self, cut: Cut) -> Arc<Cut> {
         assert!(cut.position >= self.cut().position, "published positions never go back");
         let cut = Arc::new(cut);
+        self.history.keep_cut(&cut);
         self.cut.send_replace(Arc::clone(&cut));
         cut
     }

@@ -48,6 +48,7 @@ impl Follower {
             let checkpoints = Checkpoints::new(store, shared.log.id(), config.every);
             self.checkpoints = Some(checkpoints.map_err(|error| error.to_string())?);
         }
+        shared.history.begin(self.cohort.position());
         // Newcomers catch up to what is published.
         self.publish();
         self.add_rest(rest).map_err(|error| error.to_string())

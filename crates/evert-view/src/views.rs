@@ -12,7 +12,7 @@ use evert_log::{Log, NewCommit, NewPart, NewTopic, Topic};
 use evert_model::{
     BatchBuilder, Compression, Offset, PartitionId, Position, PositionToken, RowSchema, TimestampMs,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::catalog::{
     Catalog, CatalogError, Entry, EntryKey, NewRelation, Relation, RelationKind, SourceDef, ViewDef,
@@ -22,6 +22,7 @@ use crate::cohort::{Cohort, Cut};
 use crate::encode::{self, RowChange};
 use crate::follower::{Control, Follower, Start};
 use crate::hydrate::STEP_BYTES;
+use crate::past::REPLAYS_MAX;
 use crate::planner::Planner;
 use crate::reader::Reader;
 use crate::shared::Shared;
@@ -57,6 +58,8 @@ struct Inner {
     ended: Mutex<Option<Receiver<()>>>,
     keyless: AtomicU32,
     catalog_topic: Arc<Topic>,
+    /// Places for private folds of the log.
+    replays: Arc<Semaphore>,
 }
 
 impl Views {
@@ -102,12 +105,27 @@ impl Views {
             ended: Mutex::new(Some(ended)),
             keyless: AtomicU32::new(0),
             catalog_topic,
+            replays: Arc::new(Semaphore::new(REPLAYS_MAX)),
         })))
     }
 
     /// The log under the views.
     pub fn log(&self) -> &Log {
         &self.0.shared.log
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
+    }
+
+    pub(crate) fn planner(&self) -> &Arc<dyn Planner> {
+        &self.0.planner
+    }
+
+    /// A place among those who fold the log privately, once there is one.
+    pub(crate) async fn replay_permit(&self) -> Result<OwnedSemaphorePermit, PinError> {
+        let permit = Arc::clone(&self.0.replays).acquire_owned().await;
+        permit.map_err(|_| PinError::Stopping)
     }
 
     /// The catalog as it is.

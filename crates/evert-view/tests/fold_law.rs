@@ -3,7 +3,9 @@
 //! Random facts go in (upserts, deletions, commits over several topics, bad records); time passes;
 //! relations and views come, go and hydrate at random moments; the views are closed and opened
 //! again. At each look every readable view must equal what a plain evaluation of the facts up to
-//! the cut's position gives, at the cut's log time. `EVERT_SEED=n` runs one seed, `EVERT_SEEDS=n` that many.
+//! the cut's position gives, at the cut's log time; and so must what followers have gathered from
+//! its changes, across starts, and what it was at some position of the past. `EVERT_SEED=n` runs
+//! one seed, `EVERT_SEEDS=n` that many.
 
 mod world;
 
@@ -47,6 +49,7 @@ fn live(world: &mut World) {
             60..70 => world.create_something(),
             70..73 => world.drop_something(),
             73..77 => world.reopen(),
+            77..80 => world.follow_something(),
             _ => world.look(),
         }
     }

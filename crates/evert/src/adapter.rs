@@ -74,6 +74,10 @@ impl pg::Session for PgSession {
                 let batches = batches.map(|batch| batch.map_err(sql_error)).boxed();
                 pg::Response::Rows { schema, batches, tag }
             }
+            evert_sql::Response::CopyOut { schema, batches } => {
+                let batches = batches.map(|batch| batch.map_err(sql_error)).boxed();
+                pg::Response::CopyOut { schema, batches }
+            }
             evert_sql::Response::Done { tag } => pg::Response::Done { tag },
             evert_sql::Response::Empty => pg::Response::Empty,
         })

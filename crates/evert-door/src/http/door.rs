@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue};
@@ -15,7 +16,7 @@ use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio::sync::watch;
 
 use super::observed::Observed;
-use super::{api, metrics};
+use super::{api, changes, metrics};
 
 /// How long requests under way may take once the server was told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
@@ -54,7 +55,7 @@ impl HttpDoor {
     /// Serves clients until `stopping` turns true (or its sender is gone).
     pub async fn serve(self, stopping: watch::Receiver<bool>) {
         let mut overdue = stopping.clone();
-        let serve = axum::serve(self.listener, routes(self.server))
+        let serve = axum::serve(self.listener, routes(self.server, stopping.clone()))
             .with_graceful_shutdown(told(stopping))
             .into_future();
         tokio::select! {
@@ -76,7 +77,7 @@ async fn told(mut stopping: watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
-fn routes(server: Arc<dyn Observed>) -> Router {
+fn routes(server: Arc<dyn Observed>, stopping: watch::Receiver<bool>) -> Router {
     Router::new()
         .route("/", get(api::root))
         .route("/healthz", get(api::health))
@@ -84,9 +85,11 @@ fn routes(server: Arc<dyn Observed>) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/api/topics", get(api::topics))
         .route("/api/views", get(api::views))
+        .route("/api/views/{name}/changes", get(changes::changes))
         .fallback(api::not_found)
         .method_not_allowed_fallback(api::method_not_allowed)
         .layer(middleware::from_fn_with_state(server.clone(), with_position))
+        .layer(Extension(stopping))
         .with_state(server)
 }
 

@@ -1,14 +1,15 @@
 //! The HTTP door: is the server alive, is it ready, how far is it.
 //!
-//! Owns: `/healthz`, `/readyz`, `/metrics`, `/api/topics`, `/api/views` and `/`.
+//! Owns: `/healthz`, `/readyz`, `/metrics`, `/api/topics`, `/api/views`, the changes of a view and `/`.
 //! Not here: facts and queries; they go by the Kafka door and the SQL door.
 //!
 //! Invariants
 //! - Every answer carries `Evert-Position`: what it shows is at or after that position.
 //! - Every error is JSON: `{"error": "..."}`.
-//! - No answer waits for the log or for a view.
+//! - No answer but that of changes waits for the log or for a view.
 
 mod api;
+mod changes;
 mod door;
 mod metrics;
 mod observed;

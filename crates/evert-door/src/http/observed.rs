@@ -1,9 +1,11 @@
 //! What the door shows of the server.
 
+use async_trait::async_trait;
 use evert_model::{Offset, PartitionId, Position};
-use evert_view::{ViewState, ViewStatus, Views};
+use evert_view::{Name, PastError, SubscribeFrom, Subscription, ViewState, ViewStatus, Views};
 
 /// A server as its HTTP door sees it. No method blocks.
+#[async_trait]
 pub trait Observed: Send + Sync {
     /// The position that the live views have reached.
     fn position(&self) -> Position;
@@ -15,6 +17,8 @@ pub trait Observed: Send + Sync {
     fn views(&self) -> Vec<ViewStatus>;
     /// Every topic, internal ones among them.
     fn topics(&self) -> Vec<TopicFacts>;
+    /// Begins to follow a relation or view.
+    async fn subscribe(&self, name: Name, from: SubscribeFrom) -> Result<Subscription, PastError>;
 }
 
 /// A topic and what its partitions hold.
@@ -37,7 +41,12 @@ pub struct PartitionFacts {
     pub high_watermark: Offset,
 }
 
+#[async_trait]
 impl Observed for Views {
+    async fn subscribe(&self, name: Name, from: SubscribeFrom) -> Result<Subscription, PastError> {
+        Views::subscribe(self, &name, from).await
+    }
+
     fn position(&self) -> Position {
         Views::position(self)
     }

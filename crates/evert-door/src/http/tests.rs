@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use evert_model::{Offset, PartitionId, Position};
-use evert_view::{Name, ViewState, ViewStatus};
+use evert_view::{Name, PastError, PinError, SubscribeFrom, Subscription, ViewState, ViewStatus};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,7 +19,12 @@ struct MadeUp {
     replayed: Arc<AtomicBool>,
 }
 
+#[async_trait]
 impl Observed for MadeUp {
+    async fn subscribe(&self, name: Name, _: SubscribeFrom) -> Result<Subscription, PastError> {
+        Err(PinError::Unknown(name).into())
+    }
+
     fn position(&self) -> Position {
         Position::new(41)
     }
@@ -119,6 +125,17 @@ async fn lists_and_errors_are_json() {
     let (head, body) = door.ask("DELETE", "/api/views").await;
     assert!(head.starts_with("HTTP/1.1 405"), "{head}");
     assert!(body.contains("DELETE is not for /api/views"), "{body}");
+}
+
+#[tokio::test]
+async fn changes_that_cannot_be_followed_are_refused_in_json() {
+    let door = open().await;
+    let (head, body) = door.ask("GET", "/api/views/shop.nothing/changes").await;
+    assert!(head.starts_with("HTTP/1.1 404"), "{head}");
+    assert_eq!(body, "{\"error\":\"\\\"shop.nothing\\\" does not exist\"}");
+    let (head, body) = door.ask("GET", "/api/views/v/changes?before=1").await;
+    assert!(head.starts_with("HTTP/1.1 400"), "{head}");
+    assert!(body.contains("before"), "{body}");
 }
 
 #[tokio::test]

@@ -38,6 +38,13 @@ pub enum Response {
         /// The command's tag without the count: "SELECT", "SHOW", "INSERT 0".
         tag: &'static str,
     },
+    /// Rows that are sent as COPY TO STDOUT does, each as soon as it is there.
+    CopyOut {
+        /// The columns.
+        schema: SchemaRef,
+        /// The rows as they come. Dropping the stream ends them.
+        batches: BoxStream<'static, Result<RecordBatch, SqlError>>,
+    },
     /// A command's tag: "INSERT 0 3", "CREATE TABLE", "BEGIN", "SET".
     Done {
         /// The whole tag.

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use futures::stream::BoxStream;
 use tokio::sync::watch;
 
 use super::backend::{Response, Session, SqlError, Statement, TransactionStatus};
@@ -59,7 +61,7 @@ impl Client {
                 self.parse(wire, name, &sql, &param_oids).await
             }
             Message::Bind(bind) => self.bind(wire, bind),
-            Message::Describe { target, name } => self.describe(wire, target, &name),
+            Message::Describe { target, name } => self.describe(wire, target, &name).await,
             Message::Execute { portal, rows_max } => self.execute(wire, &portal, rows_max).await,
             Message::Close { target, name } => {
                 match target {
@@ -140,10 +142,28 @@ impl Client {
                 self.send_notices(wire);
                 reply::command_complete(&mut wire.out, &cursor.tag());
             }
+            Response::CopyOut { schema, batches } => self.copy_out(wire, &schema, batches).await?,
             Response::Done { tag } => self.done(wire, &tag),
             Response::Empty => reply::bare(&mut wire.out, Bare::EmptyQuery),
         }
         Ok(wire.flush_if_full().await?)
+    }
+
+    /// Sends rows as COPY TO STDOUT does.
+    async fn copy_out(
+        &mut self,
+        wire: &mut Wire,
+        schema: &SchemaRef,
+        batches: BoxStream<'static, Result<RecordBatch, SqlError>>,
+    ) -> Result<(), Failure> {
+        reply::copy_out(&mut wire.out, schema.fields().len());
+        let forms = vec![Form::Text; schema.fields().len()];
+        let mut cursor = Cursor::new(batches, forms, "COPY");
+        cursor.copy_out(wire, &mut self.cancelled).await?;
+        reply::bare(&mut wire.out, Bare::CopyDone);
+        self.send_notices(wire);
+        reply::command_complete(&mut wire.out, &cursor.tag());
+        Ok(())
     }
 
     /// Starts a statement. A client that leaves meanwhile cancels it.
@@ -254,7 +274,12 @@ impl Client {
         self.statements.get(name).cloned().ok_or_else(|| no_statement(name))
     }
 
-    fn describe(&mut self, wire: &mut Wire, target: Target, name: &str) -> Result<(), Failure> {
+    async fn describe(
+        &mut self,
+        wire: &mut Wire,
+        target: Target,
+        name: &str,
+    ) -> Result<(), Failure> {
         let (prepared, forms) = match target {
             Target::Statement => {
                 let prepared = self.statement(name)?;
@@ -262,7 +287,9 @@ impl Client {
                 (prepared, None)
             }
             Target::Portal => {
-                let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
+                let Some(portal) = self.portals.get(name) else {
+                    return self.describe_cursor(wire, name).await;
+                };
                 (portal.prepared.clone(), Some(&portal.forms))
             }
         };
@@ -272,6 +299,15 @@ impl Client {
             }),
             None => reply::bare(&mut wire.out, Bare::NoData),
         }
+        Ok(())
+    }
+
+    /// A cursor that DECLARE made is a portal too.
+    async fn describe_cursor(&mut self, wire: &mut Wire, name: &str) -> Result<(), Failure> {
+        let fetch = format!("FETCH \"{}\"", name.replace('"', "\"\""));
+        let found = Prepared::new(self.session.as_mut(), &fetch, &[]).await;
+        let columns = found.ok().and_then(|found| found.columns).ok_or_else(|| no_portal(name))?;
+        reply::row_description(&mut wire.out, &columns, |_| Form::Text.code());
         Ok(())
     }
 
@@ -334,6 +370,10 @@ impl Client {
                     return Err(SqlError::new("0A000", message).into());
                 }
                 Ok(Some(PortalState::Rows(Cursor::new(batches, forms.to_vec(), tag))))
+            }
+            Response::CopyOut { schema, batches } => {
+                self.copy_out(wire, &schema, batches).await?;
+                Ok(None)
             }
             Response::Done { tag } => {
                 self.done(wire, &tag);

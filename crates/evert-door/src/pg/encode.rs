@@ -106,6 +106,35 @@ impl Rows {
         written
     }
 
+    /// Appends a CopyData message with a line of COPY's text format. After an error the output is
+    /// as it was.
+    pub(super) fn write_copy(&self, row: usize, out: &mut BytesMut) -> Result<(), SqlError> {
+        let begin = out.len();
+        out.put_u8(b'd');
+        let start = out.len();
+        out.put_i32(0);
+        let mut text = BytesMut::new();
+        for (index, (column, _)) in self.columns.iter().enumerate() {
+            if index > 0 {
+                out.put_u8(b'\t');
+            }
+            if column.is_null(row) {
+                out.put_slice(b"\\N");
+                continue;
+            }
+            text.clear();
+            column.write_text(row, &mut text);
+            put_copy_text(&text, out);
+            if out.len() - start > ROW_BYTES_MAX {
+                out.truncate(begin);
+                return Err(SqlError::new("54000", "a row of the result is larger than 1 GiB"));
+            }
+        }
+        out.put_u8(b'\n');
+        set_length(out, start, out.len() - start);
+        Ok(())
+    }
+
     fn write_message(&self, row: usize, out: &mut BytesMut) -> Result<(), SqlError> {
         out.put_u8(b'D');
         let start = out.len();
@@ -119,6 +148,26 @@ impl Rows {
         }
         set_length(out, start, out.len() - start);
         Ok(())
+    }
+}
+
+/// A value in COPY's text format: what would end a field or a line is escaped.
+fn put_copy_text(text: &[u8], out: &mut BytesMut) {
+    for &byte in text {
+        let escaped = match byte {
+            b'\\' => b'\\',
+            b'\t' => b't',
+            b'\n' => b'n',
+            b'\r' => b'r',
+            0x08 => b'b',
+            0x0b => b'v',
+            0x0c => b'f',
+            _ => {
+                out.put_u8(byte);
+                continue;
+            }
+        };
+        out.put_slice(&[b'\\', escaped]);
     }
 }
 

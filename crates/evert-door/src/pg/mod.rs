@@ -18,7 +18,7 @@
 //!   read them holds up only itself.
 //!
 //! Not supported: TLS (SSLRequest is answered `N`), passwords (a door on loopback trusts its
-//! clients), COPY, the function-call message. The statements of one simple query each commit on
+//! clients), COPY but of SUBSCRIBE, the function-call message. The statements of one simple query each commit on
 //! their own; the first error ends the query.
 
 mod backend;

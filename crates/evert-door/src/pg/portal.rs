@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
 
 use super::backend::SqlError;
@@ -141,6 +141,35 @@ impl Cursor {
             self.current = None;
             if left == 0 {
                 return Ok(false);
+            }
+        }
+    }
+
+    /// Sends all rows as COPY TO STDOUT does, none later than it is there.
+    pub(super) async fn copy_out(
+        &mut self,
+        wire: &mut Wire,
+        cancelled: &mut watch::Receiver<()>,
+    ) -> Result<(), Failure> {
+        loop {
+            let batch = match self.batches.next().now_or_never() {
+                Some(batch) => batch.transpose()?,
+                None => {
+                    wire.flush().await?;
+                    tokio::select! {
+                        biased;
+                        _ = cancelled.changed() => return Err(canceled().into()),
+                        batch = self.batches.next() => batch.transpose()?,
+                        () = wire.left() => return Err(canceled().into()),
+                    }
+                }
+            };
+            let Some(batch) = batch else { return Ok(()) };
+            let rows = Rows::new(&batch, &self.forms)?;
+            for row in 0..rows.len() {
+                rows.write_copy(row, &mut wire.out)?;
+                self.sent += 1;
+                wire.flush_if_full().await?;
             }
         }
     }

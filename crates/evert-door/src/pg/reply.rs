@@ -103,7 +103,17 @@ pub(super) enum Bare {
     CloseComplete = b'3',
     NoData = b'n',
     PortalSuspended = b's',
+    CopyDone = b'c',
     EmptyQuery = b'I',
+}
+
+/// COPY TO STDOUT begins: text, of so many columns.
+pub(super) fn copy_out(out: &mut BytesMut, columns: usize) {
+    message(out, b'H', |out| {
+        out.put_u8(0);
+        out.put_u16(columns as u16);
+        (0..columns).for_each(|_| out.put_i16(0));
+    });
 }
 
 pub(super) fn command_complete(out: &mut BytesMut, tag: &str) {

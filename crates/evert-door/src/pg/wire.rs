@@ -165,6 +165,21 @@ impl Wire {
         let _ = timeout(Duration::from_secs(1), goodbye).await;
     }
 
+    /// Resolves when the client has left, or has said that it does. For answers without an end:
+    /// nothing that is sent after the goodbye is waited for.
+    pub(super) async fn left(&self) {
+        /// The end of a series of extended messages, which usually comes with it.
+        const SYNC: &[u8] = b"S\0\0\0\x04";
+        let mut next = [0];
+        if self.inbox.is_empty() || &self.inbox[..] == SYNC {
+            let peeked = self.socket.peek(&mut next).await;
+            if !matches!(peeked, Ok(1)) || next == [b'X'] {
+                return;
+            }
+        }
+        std::future::pending().await
+    }
+
     /// Resolves when the client has left. Looks only after a while, and stops looking when more
     /// messages are waiting: whether a client left after them cannot be seen.
     pub(super) async fn gone(&self) {

@@ -1,5 +1,7 @@
 //! Fetch, replay, finding by time and position: memory and disk give the same.
 
+use evert_model::LogTime;
+
 use super::*;
 
 /// A log of several topics, commits over partitions, and large commits.
@@ -255,4 +257,27 @@ fn a_time_tick_is_a_commit_with_a_time_and_no_facts() {
     assert_eq!(replayed(&log), ticks, "after a restart");
     assert!(log.now() >= ticks[199].1);
     assert_eq!(fetched(&log, topic.id, 0, 0, 300).len(), 200);
+}
+
+#[test]
+fn a_time_names_the_last_commit_up_to_it() {
+    let world = World::new();
+    for filled in [false, true] {
+        let log = world.open(small());
+        if !filled {
+            fill(&log);
+        }
+        let mut commits = Vec::new();
+        let mut replay = log.replay(Position::ZERO).unwrap();
+        while let Some(commit) = replay.next().unwrap() {
+            commits.push((commit.log_time, commit.position));
+        }
+        let first = commits[0].0;
+        assert_eq!(log.position_at(LogTime::new(first.get() - 1)).unwrap(), None);
+        for (time, _) in &commits {
+            let last = commits.iter().rfind(|(other, _)| other <= time).unwrap().1;
+            assert_eq!(log.position_at(*time).unwrap(), Some(last));
+        }
+        assert_eq!(log.position_at(LogTime::new(i64::MAX)).unwrap(), Some(log.end()));
+    }
 }

@@ -37,7 +37,6 @@ pub(super) fn command(statement: Statement, text: &str) -> Result<Command, SqlEr
         Statement::Set(set) => return self::set(set),
         Statement::Discard { .. } => Command::DiscardAll,
         Statement::Deallocate { .. } => Command::Nothing { tag: "DEALLOCATE" },
-        Statement::Close { .. } => Command::Nothing { tag: "CLOSE CURSOR" },
         Statement::Analyze(_) => Command::Nothing { tag: "ANALYZE" },
         Statement::Vacuum(_) => Command::Nothing { tag: "VACUUM" },
         other => return Err(SqlError::unsupported(words(&other))),

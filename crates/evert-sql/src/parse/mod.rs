@@ -6,6 +6,7 @@
 mod create;
 mod dialect;
 mod own;
+mod reading;
 
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
@@ -52,15 +53,23 @@ fn command(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
         "WAIT" => own::wait(parser, text),
         "VERIFY" => own::verify(parser, text),
         "REFRESH" => own::refresh(parser, text),
+        "SUBSCRIBE" => reading::subscribe(parser, text),
+        "COPY" if reading::is_copy_of_subscribe(parser) => reading::copy_of_subscribe(parser, text),
+        "DECLARE" => reading::declare(parser, text),
+        "FETCH" | "MOVE" => reading::fetch(parser, text),
+        "CLOSE" => reading::close(parser, text),
         "UNLISTEN" => {
             parser.next_token();
             parser.next_token();
             Ok(Command::Nothing { tag: "UNLISTEN" })
         }
-        "SUBSCRIBE" | "REBUILD" | "PAUSE" => {
-            Err(SqlError::unsupported(first).at(place(parser, text)))
-        }
+        "REBUILD" | "PAUSE" => Err(SqlError::unsupported(first).at(place(parser, text))),
         _ => {
+            if reading::may_be_as_of(text)
+                && let Some(command) = reading::query_as_of(parser, text)?
+            {
+                return Ok(command);
+            }
             let at = place(parser, text);
             let statement = at_text(parser.parse_statement(), text)?;
             dialect::command(statement, text).map_err(|error| {

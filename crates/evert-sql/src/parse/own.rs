@@ -114,7 +114,7 @@ pub(super) fn wait(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlEr
     Ok(Command::WaitForPosition { token, timeout_ms })
 }
 
-fn position(parser: &mut Parser<'_>, text: &str) -> Result<PositionToken, SqlError> {
+pub(super) fn position(parser: &mut Parser<'_>, text: &str) -> Result<PositionToken, SqlError> {
     let at = place(parser, text);
     literal(parser, text)?
         .parse()

@@ -7,8 +7,10 @@
 //! - A read is at or after the session's last write and `evert.after`.
 //! - After an error in a transaction nothing but its end is executed.
 
+mod cursor;
 mod read;
 mod show;
+mod subscribe;
 mod write;
 
 use std::sync::Arc;
@@ -57,6 +59,7 @@ pub struct Session {
     settings: Settings,
     /// BEGIN ... COMMIT, and the settings to go back to at ROLLBACK and to keep at COMMIT.
     open: Option<Open>,
+    cursors: cursor::Cursors,
     /// Whether the open transaction has met an error; results that are still being read set it.
     failed: Arc<AtomicBool>,
     /// The position of the last read or write.
@@ -83,6 +86,7 @@ impl Session {
             state,
             settings,
             open: None,
+            cursors: cursor::Cursors::new(),
             failed: Arc::new(AtomicBool::new(false)),
             last: Position::ZERO,
             floor: Position::ZERO,
@@ -196,13 +200,17 @@ impl Session {
     ) -> Result<Description, SqlError> {
         let rows = |columns| Ok(Description { params: Vec::new(), columns });
         match &parsed.command {
-            Command::Query(query) => {
+            Command::Query(query) | Command::QueryAsOf { query, .. } => {
                 let planned = self.planned(parsed, query, hints)?;
                 let columns = Some(Arc::clone(&planned.schema));
                 Ok(Description { params: planned.params.clone(), columns })
             }
             Command::Insert(_) | Command::Update(_) | Command::Delete(_) => {
                 crate::dml::describe(&self.state, parsed, &self.scope(), hints)
+            }
+            Command::Fetch(fetch) => {
+                let columns = self.fetch_schema(fetch)?;
+                Ok(Description { params: Vec::new(), columns })
             }
             Command::Show(name) => match crate::system::show(name) {
                 Some(sql) => {
@@ -235,6 +243,13 @@ impl Session {
         match &parsed.command {
             Command::Empty => Ok(Response::Empty),
             Command::Query(query) => self.query(parsed, query, params).await,
+            Command::QueryAsOf { query, as_of } => {
+                self.query_as_of(parsed, query, as_of, params).await
+            }
+            Command::Subscribe(subscribe) => self.copy_changes(subscribe).await,
+            Command::Declare(declare) => self.declare(parsed, declare, params).await,
+            Command::Fetch(fetch) => self.fetch(fetch).await,
+            Command::CloseCursor(name) => self.close_cursor(name.as_deref()),
             Command::Explain(query) => self.explain(parsed, query),
             Command::Insert(_) | Command::Update(_) | Command::Delete(_) => {
                 self.change(parsed, params).await
@@ -300,6 +315,7 @@ impl Session {
             self.notices.push("there is no transaction in progress".into());
             return Ok(done("COMMIT"));
         };
+        self.end_cursors();
         self.settings = open.at_rollback;
         let timeout = self.guard().left();
         if let Some(position) = open.transaction.commit(&self.engine, timeout).await? {
@@ -310,6 +326,7 @@ impl Session {
     }
 
     fn rollback(&mut self) -> Response {
+        self.end_cursors();
         match self.open.take() {
             Some(open) => self.settings = open.at_rollback,
             None => self.notices.push("there is no transaction in progress".into()),
@@ -373,6 +390,7 @@ impl Session {
             ));
         }
         self.settings.reset_all();
+        self.cursors.clear();
         Ok(done("DISCARD ALL"))
     }
 

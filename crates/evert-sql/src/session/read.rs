@@ -1,22 +1,54 @@
-//! Reading statements: SELECT, EXPLAIN, WAIT FOR POSITION, REFRESH.
+//! Reading statements: SELECT now and AS OF a moment, EXPLAIN, WAIT FOR POSITION, REFRESH.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
-use evert_model::{Position, PositionToken};
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{DataType, TimestampMicrosecondType};
+use datafusion::execution::session_state::SessionState;
+use evert_model::{LogTime, Position, PositionToken};
 use evert_view::Name;
 use sqlparser::ast::Query;
 
 use super::{Session, show};
+use crate::command::{AsOf, Command};
 use crate::engine::Inner;
+use crate::error::{INTERNAL_ERROR, INVALID_PARAMETER_VALUE};
+use crate::guard::{FOREVER, Guard};
 use crate::names::unknown_relation;
 use crate::query::{Planned, plan};
 use crate::scan::Rows;
 use crate::statement::{Parsed, done};
 use crate::transaction::Transaction;
-use crate::{Response, SqlError, system};
+use crate::{Response, SqlError, system, translate};
+
+/// How a SELECT's rows are taken.
+pub(super) struct Reading {
+    /// The tag without its count.
+    pub(super) tag: &'static str,
+    /// The rows may be taken after the statement's time.
+    pub(super) lasting: bool,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self { tag: "SELECT", lasting: false }
+    }
+}
+
+/// A plan about to run.
+struct Run<'a> {
+    planned: Arc<Planned>,
+    state: &'a SessionState,
+    parsed: &'a Parsed,
+    params: &'a [ArrayRef],
+    reading: Reading,
+}
+
+/// The relations that a plan reads at a position.
+fn pinned(planned: &Planned) -> Vec<Name> {
+    planned.relations.iter().filter(|name| system::is_pinned(name)).cloned().collect()
+}
 
 impl Session {
     /// The statement's plan, made now or before.
@@ -43,7 +75,18 @@ impl Session {
         query: &Query,
         params: &[ArrayRef],
     ) -> Result<Response, SqlError> {
-        self.select(parsed, query, params, "SELECT").await
+        self.select(parsed, query, params, Reading::default()).await
+    }
+
+    /// A SELECT whose rows are taken by a cursor, whenever it likes.
+    pub(super) async fn for_cursor(
+        &mut self,
+        parsed: &Parsed,
+        query: &Query,
+        params: &[ArrayRef],
+    ) -> Result<Response, SqlError> {
+        let reading = Reading { lasting: true, ..Reading::default() };
+        self.select(parsed, query, params, reading).await
     }
 
     pub(super) async fn select(
@@ -51,17 +94,15 @@ impl Session {
         parsed: &Parsed,
         query: &Query,
         params: &[ArrayRef],
-        tag: &'static str,
+        reading: Reading,
     ) -> Result<Response, SqlError> {
         let guard = self.guard();
         let hints: Vec<_> = params.iter().map(|param| Some(param.data_type().clone())).collect();
         let planned = self.planned(parsed, query, &hints)?;
-        let pinned: Vec<_> =
-            planned.relations.iter().filter(|name| system::is_pinned(name)).cloned().collect();
+        let pinned = pinned(&planned);
         let engine = Arc::clone(&self.engine);
         let at_least = self.at_least(&guard).await?;
         let mut own = Transaction::default();
-        let in_transaction = self.open.is_some();
         let transaction = match &mut self.open {
             Some(open) => &mut open.transaction,
             None => &mut own,
@@ -73,18 +114,117 @@ impl Session {
                 Some(guard.run(pin).await?.position)
             }
         };
+        let transaction = self.open.as_ref().map_or(&own, |open| &open.transaction);
         let rows = |name: &Name| rows(&engine, transaction, name);
-        let schema = Arc::clone(&planned.schema);
-        if let Some(found) = planned.evaluate(&self.state, params, &rows, &parsed.text)? {
-            self.last = position.unwrap_or(self.last);
+        let run = Run { planned, state: &self.state, parsed, params, reading };
+        let response = self.run_plan(run, &rows, guard).await?;
+        self.last = position.unwrap_or(self.last);
+        Ok(response)
+    }
+
+    /// A SELECT over everything as it was at a moment; `now()` is the log's time then.
+    pub(super) async fn query_as_of(
+        &mut self,
+        parsed: &Parsed,
+        query: &Query,
+        as_of: &AsOf,
+        params: &[ArrayRef],
+    ) -> Result<Response, SqlError> {
+        let guard = self.guard();
+        let position = self.moment(as_of, &guard).await?;
+        let hints: Vec<_> = params.iter().map(|param| Some(param.data_type().clone())).collect();
+        let mut planned = self.planned(parsed, query, &hints)?;
+        let engine = Arc::clone(&self.engine);
+        let names = pinned(&planned);
+        let past = async {
+            let cut = engine.views.cut_at(&names, position).await;
+            cut.map_err(|error| translate::past(&error))
+        };
+        let cut = guard.run(past).await?;
+        let mut state = self.state.clone();
+        state.execution_props_mut().query_execution_start_time =
+            chrono::DateTime::from_timestamp_micros(cut.log_time.get());
+        if !planned.reusable {
+            planned = Arc::new(plan(&state, query, &parsed.text, &self.scope(), &hints)?);
+        }
+        let then = Transaction::at(cut);
+        let rows = |name: &Name| rows(&engine, &then, name);
+        let reading = Reading::default();
+        let run = Run { planned, state: &state, parsed, params, reading };
+        let response = self.run_plan(run, &rows, guard).await?;
+        self.last = position;
+        Ok(response)
+    }
+
+    async fn run_plan(
+        &self,
+        run: Run<'_>,
+        rows: &(dyn Fn(&Name) -> Result<Rows, SqlError> + Sync),
+        guard: Guard,
+    ) -> Result<Response, SqlError> {
+        let Run { planned, state, parsed, params, reading } = run;
+        let (schema, tag) = (Arc::clone(&planned.schema), reading.tag);
+        if let Some(found) = planned.evaluate(state, params, rows, &parsed.text)? {
             return Ok(Response::rows(schema, vec![found], tag));
         }
-        let stream = guard.run(planned.execute(&self.state, params, &rows)).await?;
-        self.last = position.unwrap_or(self.last);
-        let failed = in_transaction.then(|| Arc::clone(&self.failed));
+        let stream = guard.run(planned.execute(state, params, rows)).await?;
+        let failed = self.open.is_some().then(|| Arc::clone(&self.failed));
         let text = Arc::clone(&parsed.text);
+        let guard = match reading.lasting {
+            true => Guard::new(FOREVER, &self.cancel),
+            false => guard,
+        };
         let batches = guard.stream(stream, Arc::clone(&schema), text, failed);
         Ok(Response::Rows { schema, batches, tag })
+    }
+
+    /// The position that a moment is.
+    pub(super) async fn moment(
+        &mut self,
+        as_of: &AsOf,
+        guard: &Guard,
+    ) -> Result<Position, SqlError> {
+        let expr = match as_of {
+            AsOf::Position(token) => return self.resolve(token, guard).await,
+            AsOf::Time(expr) => expr,
+        };
+        let time = self.instant(expr)?;
+        if time > self.engine.log.now() {
+            return Err(SqlError::new(INVALID_PARAMETER_VALUE, "that time is in the future"));
+        }
+        let engine = Arc::clone(&self.engine);
+        let find = tokio::task::spawn_blocking(move || engine.views.position_at(time));
+        let found = async {
+            match find.await {
+                Ok(found) => found.map_err(|error| translate::past(&error)),
+                Err(error) => Err(SqlError::new(INTERNAL_ERROR, error.to_string())),
+            }
+        };
+        guard.run(found).await
+    }
+
+    /// The value of a constant expression that is a time.
+    fn instant(&self, expr: &sqlparser::ast::Expr) -> Result<LogTime, SqlError> {
+        let sql = format!("SELECT CAST({expr} AS TIMESTAMP WITH TIME ZONE)");
+        let statement = self.own_statement(&sql)?;
+        let Command::Query(query) = &statement.0.command else {
+            return Err(SqlError::new(INTERNAL_ERROR, "a SELECT is a query"));
+        };
+        let planned = plan(&self.state, query, &sql, &self.scope(), &[])?;
+        let none = |_: &Name| -> Result<Rows, SqlError> {
+            Err(SqlError::new(INVALID_PARAMETER_VALUE, "AS OF takes a constant"))
+        };
+        let row = match planned.relations.is_empty() {
+            true => planned.evaluate(&self.state, &[], &none, &sql)?,
+            false => None,
+        };
+        let constant =
+            row.ok_or_else(|| SqlError::new(INVALID_PARAMETER_VALUE, "AS OF takes a constant"))?;
+        let time = constant.column(0).as_primitive::<TimestampMicrosecondType>();
+        match time.is_valid(0) {
+            true => Ok(LogTime::new(time.value(0))),
+            false => Err(SqlError::new(INVALID_PARAMETER_VALUE, "AS OF takes a time, not NULL")),
+        }
     }
 
     pub(super) fn explain(&self, parsed: &Parsed, query: &Query) -> Result<Response, SqlError> {
@@ -98,7 +238,7 @@ impl Session {
         timeout: Option<Duration>,
     ) -> Result<Response, SqlError> {
         let guard = match timeout {
-            Some(timeout) => crate::guard::Guard::new(timeout, &self.cancel),
+            Some(timeout) => Guard::new(timeout, &self.cancel),
             None => self.guard(),
         };
         let position = self.resolve(token, &guard).await?;
@@ -124,7 +264,7 @@ impl Session {
         engine: &Inner,
         names: &[Name],
         position: Position,
-        guard: &crate::guard::Guard,
+        guard: &Guard,
     ) -> Result<(), SqlError> {
         let cut = guard.run(engine.pin(names, position, guard.left())).await?;
         self.last = cut.position;

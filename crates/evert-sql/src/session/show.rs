@@ -8,6 +8,7 @@ use evert_model::Position;
 use evert_view::Name;
 
 use super::Session;
+use super::read::Reading;
 use crate::command::Command;
 use crate::ddl::blocking;
 use crate::error::INTERNAL_ERROR;
@@ -76,7 +77,8 @@ impl Session {
             let Command::Query(query) = &statement.0.command else {
                 return Err(SqlError::new(INTERNAL_ERROR, "SHOW is not a SELECT"));
             };
-            return self.select(&statement.0, query, &[], "SHOW").await;
+            let reading = Reading { tag: "SHOW", ..Reading::default() };
+            return self.select(&statement.0, query, &[], reading).await;
         }
         if name == "all" {
             let (names, values): (Vec<_>, Vec<_>) = self.settings.all().into_iter().unzip();

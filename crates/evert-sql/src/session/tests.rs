@@ -51,6 +51,7 @@ async fn shown(response: Response) -> Result<String, SqlError> {
     match response {
         Response::Empty => Ok("empty".into()),
         Response::Done { tag } => Ok(tag),
+        Response::CopyOut { .. } => panic!("changes are read one by one"),
         Response::Rows { batches, tag, schema } => {
             let batches: Vec<RecordBatch> = batches.try_collect().await?;
             let mut lines = Vec::new();

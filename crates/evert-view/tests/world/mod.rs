@@ -1,5 +1,6 @@
 //! A log, views over it, and a plain evaluation of the same facts.
 
+mod followers;
 mod plans;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use evert_view::{
     CheckpointConfig, Cut, Format, Name, NewRelation, PlantedCheckpointFaults, RelationKind, Views,
     ViewsConfig, errors_name,
 };
+use followers::Followers;
 use plans::Plans;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -126,6 +128,7 @@ pub(crate) struct World {
     pub(crate) restored: usize,
     /// Views that came back from one.
     pub(crate) restored_views: usize,
+    followers: Followers,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -147,6 +150,7 @@ impl World {
             position_first,
             restored: 0,
             restored_views: 0,
+            followers: Followers::default(),
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_time()
                 .build()
@@ -165,7 +169,11 @@ impl World {
     fn open(&mut self) {
         let env = Env::real();
         let dir = self.dir.path().join("data");
-        let log = Log::open(env.clone(), dir, LogConfig::default()).expect("opens");
+        let open = || Log::open(env.clone(), dir.clone(), LogConfig::default());
+        // A replay that nobody reads any more may hold the directory for a moment.
+        let log = (0..100)
+            .find_map(|_| open().map_err(|_| std::thread::sleep(Duration::from_millis(20))).ok());
+        let log = log.expect("opens");
         let views = Views::open_with(env, log.clone(), Arc::new(Plans), self.config());
         self.views = Some(views.expect("opens"));
         self.log = Some(log);
@@ -194,6 +202,7 @@ impl World {
 
     pub(crate) fn reopen(&mut self) {
         self.note_restored();
+        self.followers.let_go();
         self.views.take().expect("open").close();
         self.log.take().expect("open").close();
         self.open();
@@ -253,6 +262,7 @@ impl World {
             self.views().drop(&name, true).expect("with all that read it");
         }
         for gone in dependents.iter().chain([&name]) {
+            self.followers.forget(gone);
             self.live.retain(|view| *view != gone.name);
             self.relations.retain(|relation| *relation != gone.name);
         }
@@ -364,6 +374,53 @@ impl World {
         let end = self.facts.last().map_or(Position::ZERO, |(position, _)| *position);
         let pinned = self.runtime.block_on(self.views().pin(&names, end, TIMEOUT));
         self.compare(&pinned.expect("reaches the end"), true);
+        self.follow_upto(end);
+        self.look_back();
+    }
+
+    /// Begins to follow some view: from now, or from some position of the past.
+    pub(crate) fn follow_something(&mut self) {
+        let live: Vec<_> = self.live.iter().copied().collect();
+        if live.is_empty() {
+            return;
+        }
+        let view = live[self.random.usize(..live.len())];
+        let after = self.random.bool().then(|| self.some_position());
+        let views = self.views.as_ref().expect("open");
+        self.runtime.block_on(self.followers.begin(views, view, after));
+    }
+
+    fn some_position(&mut self) -> Position {
+        if self.facts.is_empty() {
+            return Position::ZERO;
+        }
+        self.facts[self.random.usize(..self.facts.len())].0
+    }
+
+    /// What followers have gathered is what the views hold.
+    fn follow_upto(&mut self, end: Position) {
+        let views = self.views.as_ref().expect("open");
+        self.runtime.block_on(self.followers.advance(views, end));
+        for (view, (at, log_time), rows) in self.followers.rows() {
+            let oracle = Oracle::new(&self.facts, at, log_time);
+            assert_eq!(rows, oracle.view(view), "{view}, followed to {at}");
+        }
+    }
+
+    /// A view as it was at some position of the past.
+    fn look_back(&mut self) {
+        let live: Vec<_> = self.live.iter().copied().collect();
+        if live.is_empty() {
+            return;
+        }
+        let (position, view) = (self.some_position(), live[self.random.usize(..live.len())]);
+        let names = [Name::public(view)];
+        let cut = self.runtime.block_on(self.views().cut_at(&names, position));
+        let cut = cut.expect("the log holds all");
+        assert_eq!(cut.position, position);
+        let rows = rows(cut.snapshots[&names[0]].scan(None));
+        let oracle = Oracle::new(&self.facts, position, cut.log_time);
+        assert_eq!(rows, oracle.view(view), "{view} at {position}");
     }
 
     fn compare(&self, cut: &Cut, all: bool) {
@@ -533,13 +590,15 @@ fn rows(batches: impl Iterator<Item = RecordBatch>) -> Vec<String> {
     let mut rows = Vec::new();
     for batch in batches {
         for row in 0..batch.num_rows() {
-            let cells = batch
-                .columns()
-                .iter()
-                .map(|column| array_value_to_string(column, row).expect("prints"));
-            rows.push(cells.collect::<Vec<_>>().join("|"));
+            rows.push(row_text(&batch, row));
         }
     }
     rows.sort();
     rows
+}
+
+fn row_text(batch: &RecordBatch, row: usize) -> String {
+    let cells =
+        batch.columns().iter().map(|column| array_value_to_string(column, row).expect("prints"));
+    cells.collect::<Vec<_>>().join("|")
 }

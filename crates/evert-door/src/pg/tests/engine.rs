@@ -117,6 +117,20 @@ impl TestSession {
                 let schema = series_schema();
                 Ok(Response::Rows { schema, batches: stream::pending().boxed(), tag: "SELECT" })
             }
+            "COPYOUT" => {
+                // One batch now, and no more for ever.
+                let values = [Some("a\tb\\c"), None, Some("")];
+                let values: ArrayRef = Arc::new(StringViewArray::from_iter(values));
+                let field = Field::new("v", DataType::Utf8View, true);
+                let schema = Arc::new(Schema::new(vec![field.clone(), field]));
+                let batch = RecordBatch::try_new(schema.clone(), vec![values.clone(), values]);
+                let now = stream::iter([Ok(batch.expect("two columns"))]);
+                let batches = match word(sql, 1) {
+                    "ENDS" => now.boxed(),
+                    _ => now.chain(stream::pending()).boxed(),
+                };
+                Ok(Response::CopyOut { schema, batches })
+            }
             "BEGIN" | "START" => {
                 self.status = TransactionStatus::InTransaction;
                 done("BEGIN")

@@ -37,12 +37,16 @@ impl TestDoor {
     }
 
     async fn client(&self) -> Client {
+        self.try_client().await.expect("connects")
+    }
+
+    async fn try_client(&self) -> Result<Client, tokio_postgres::Error> {
         let config = format!(
             "host=127.0.0.1 port={} user=me dbname=test application_name=tests",
             self.address.port()
         );
-        let (client, connection) = tokio_postgres::connect(&config, NoTls).await.expect("connects");
+        let (client, connection) = tokio_postgres::connect(&config, NoTls).await?;
         tokio::spawn(connection);
-        client
+        Ok(client)
     }
 }

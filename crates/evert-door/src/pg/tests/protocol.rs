@@ -7,7 +7,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
-use super::TestDoor;
+use super::{PgConfig, TestDoor};
 
 #[tokio::test]
 async fn simple_queries() {
@@ -167,4 +167,45 @@ async fn stopping_lets_idle_clients_know() {
     let error = sleeping.await.expect("joins").expect_err("cancelled");
     assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED));
     assert!(tokio::net::TcpStream::connect(door.address).await.is_err(), "nobody listens");
+}
+
+#[tokio::test]
+async fn rows_are_copied_out_as_they_come() {
+    let door = TestDoor::open().await;
+    let client = door.client().await;
+    let lines = "a\\tb\\\\c\ta\\tb\\\\c\n\\N\t\\N\n\t\n";
+    let copied = client.copy_out("COPYOUT ENDS").await.expect("begins");
+    let copied: Vec<_> = copied.try_collect().await.expect("ends");
+    assert_eq!(String::from_utf8(copied.concat()).expect("text"), lines);
+
+    // What is there arrives although more is to come.
+    let endless = client.copy_out("COPYOUT STAYS").await.expect("begins");
+    pin_mut!(endless);
+    let mut seen = Vec::new();
+    while seen.len() < lines.len() {
+        let next = tokio::time::timeout(Duration::from_secs(10), endless.try_next()).await;
+        seen.extend(next.expect("in time").expect("no error").expect("not the end"));
+    }
+    assert_eq!(String::from_utf8(seen).expect("text"), lines);
+    client.cancel_token().cancel_query(NoTls).await.expect("asked");
+    let error = endless.try_next().await.expect_err("cancelled");
+    assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED));
+    assert!(client.simple_query("INSERT").await.is_ok(), "the session goes on");
+}
+
+#[tokio::test]
+async fn an_endless_copy_ends_when_its_client_leaves() {
+    let config = PgConfig { connections_max: 1, ..PgConfig::default() };
+    let door = TestDoor::with(config).await;
+    let client = door.client().await;
+    let mut endless = Box::pin(client.copy_out("COPYOUT STAYS").await.expect("begins"));
+    assert!(endless.try_next().await.expect("no error").is_some());
+    drop((endless, client));
+    // The only place is free again.
+    let again = async {
+        while door.try_client().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), again).await.expect("the connection has ended");
 }

@@ -1,0 +1,238 @@
+//! `GET /api/views/{name}/changes`: a view's changes as server-sent events.
+//!
+//! An event `changes` holds a JSON array of rows, each with its position and weight. The last
+//! event of a position carries it as its id: everything up to there has been sent, and a client
+//! that comes back with it as `Last-Event-ID` goes on after it, without gap or repeat. What came
+//! since the last id is to be applied together with it. An event `progress` only moves the
+//! position on. (WHATWG HTML, section "Server-sent events")
+
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Extension, Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use evert_model::{Delta, Position};
+use evert_view::{Changes, Name, PastError, PinError, RowWriter, SubscribeFrom, Subscription};
+use futures::stream;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use super::door::Server;
+
+/// Rows of one event.
+const EVENT_ROWS: usize = 1000;
+/// How often a position at which nothing of the view has changed is told.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// How long a connection stays silent.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
+
+/// What may follow the question mark: `snapshot=true`, begin with all rows there are; `after=n`,
+/// begin after this position; `upto=n`, end there.
+fn wish(query: &str) -> Result<SubscribeFrom, String> {
+    let mut from = SubscribeFrom::default();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let bad = || format!("{key}={value} is not understood");
+        let position = || match value.parse::<u64>() {
+            Ok(number) if number <= i64::MAX as u64 => Ok(Some(Position::new(number))),
+            _ => Err(bad()),
+        };
+        match key {
+            "snapshot" => from.snapshot = value.parse().map_err(|_| bad())?,
+            "after" => from.after = position()?,
+            "upto" => from.upto = position()?,
+            _ => return Err(format!("\"{key}\" is not known: use snapshot, after and upto")),
+        }
+    }
+    Ok(from)
+}
+
+pub(super) async fn changes(
+    State(server): Server,
+    Extension(stopping): Extension<watch::Receiver<bool>>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let mut from = match wish(query.as_deref().unwrap_or_default()) {
+        Ok(from) => from,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, &error),
+    };
+    if let Some(id) = headers.get("last-event-id") {
+        let Some(id) = id.to_str().ok().and_then(|id| id.trim().parse::<u64>().ok()) else {
+            return refuse(StatusCode::BAD_REQUEST, "Last-Event-ID is not a position");
+        };
+        // Whoever comes back has the rows already.
+        from = SubscribeFrom { snapshot: false, after: Some(Position::new(id)), ..from };
+    }
+    match server.subscribe(named(&name), from).await {
+        Ok(subscription) => events(Events::new(subscription, stopping)),
+        Err(error) => refuse(status(&error), &error.to_string()),
+    }
+}
+
+/// `schema.name`, or a name in schema `public`.
+fn named(name: &str) -> Name {
+    match name.split_once('.') {
+        Some((schema, name)) => Name::new(schema, name),
+        None => Name::public(name),
+    }
+}
+
+fn refuse(status: StatusCode, error: &str) -> Response {
+    (status, Json(json!({ "error": error }))).into_response()
+}
+
+fn status(error: &PastError) -> StatusCode {
+    match error {
+        PastError::Pin(PinError::Unknown(_)) => StatusCode::NOT_FOUND,
+        PastError::Future { .. } | PastError::BeforeBeginning => StatusCode::BAD_REQUEST,
+        PastError::Forgotten { .. } => StatusCode::GONE,
+        PastError::Replaced(_) => StatusCode::CONFLICT,
+        PastError::Pin(_) => StatusCode::SERVICE_UNAVAILABLE,
+        PastError::Read(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn events(events: Events) -> Response {
+    let pieces = stream::unfold(events, |mut events| async move {
+        let piece = events.next().await?;
+        Some((Ok::<_, Infallible>(piece), events))
+    });
+    let headers =
+        [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+    (headers, Body::from_stream(pieces)).into_response()
+}
+
+/// A subscription being told as events.
+struct Events {
+    subscription: Subscription,
+    writer: RowWriter,
+    stopping: watch::Receiver<bool>,
+    /// When something was sent last.
+    sent: Instant,
+    /// A position that has been reached and not been told.
+    untold: Option<Position>,
+    /// Rows were sent that no id has followed yet.
+    open: bool,
+    greeted: bool,
+    ended: bool,
+}
+
+impl Events {
+    fn new(subscription: Subscription, stopping: watch::Receiver<bool>) -> Self {
+        let columns: Vec<_> = (0..subscription.schema().columns.len()).collect();
+        Self {
+            writer: RowWriter::new(subscription.schema(), &columns),
+            subscription,
+            stopping,
+            sent: Instant::now(),
+            untold: None,
+            open: false,
+            greeted: false,
+            ended: false,
+        }
+    }
+
+    /// The next bytes for the client; `None` at the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        if !self.greeted {
+            // The head of the answer goes out with the first bytes.
+            self.greeted = true;
+            return Some(Bytes::from_static(b": evert\n\n"));
+        }
+        while !self.ended {
+            let pause = if self.untold.is_some() { PROGRESS_EVERY } else { SILENCE_MAX };
+            let due = self.sent + pause;
+            let mut stopping = self.stopping.clone();
+            let next = tokio::select! {
+                _ = stopping.wait_for(|stop| *stop) => return None,
+                next = timeout_at(due, self.subscription.next()) => next,
+            };
+            let text = match next {
+                Err(_) => Some(self.untold.take().map_or_else(|| ":\n\n".to_owned(), progress)),
+                Ok(Some(Ok(changes))) => self.told(&changes),
+                Ok(Some(Err(error))) => {
+                    self.ended = true;
+                    let error = json!({ "error": error.to_string() });
+                    Some(format!("event: error\ndata: {error}\n\n"))
+                }
+                Ok(None) => {
+                    self.ended = true;
+                    self.untold.take().map(progress)
+                }
+            };
+            if let Some(text) = text {
+                self.sent = Instant::now();
+                return Some(text.into());
+            }
+        }
+        None
+    }
+
+    fn told(&mut self, changes: &Changes) -> Option<String> {
+        let mut left: usize = changes.deltas.iter().map(Delta::len).sum();
+        if left > 0 {
+            self.untold = None;
+            self.open = !changes.complete;
+            let mut text = String::new();
+            for delta in &changes.deltas {
+                for first in (0..delta.len()).step_by(EVENT_ROWS) {
+                    let rows = first..delta.len().min(first + EVENT_ROWS);
+                    left -= rows.len();
+                    self.event(changes, delta, rows, left == 0, &mut text);
+                }
+            }
+            return Some(text);
+        }
+        self.untold = changes.complete.then_some(changes.position);
+        let due = self.open || self.sent.elapsed() >= PROGRESS_EVERY;
+        if !due {
+            return None;
+        }
+        self.open = false;
+        self.untold.take().map(progress)
+    }
+
+    /// One event of some rows; the last of a position has its id.
+    fn event(
+        &self,
+        changes: &Changes,
+        delta: &Delta,
+        rows: std::ops::Range<usize>,
+        last: bool,
+        out: &mut String,
+    ) {
+        out.push_str("event: changes\ndata: [");
+        let begin = rows.start;
+        for row in rows {
+            if row > begin {
+                out.push(',');
+            }
+            let (position, weight) = (changes.position.get(), delta.weights.value(row));
+            let first = format!("\"evert_position\":{position},\"evert_weight\":{weight}");
+            self.writer.write_after(&first, &delta.rows, row, out);
+        }
+        out.push_str("]\n");
+        if last && changes.complete {
+            id(changes.position, out);
+        }
+        out.push('\n');
+    }
+}
+
+fn progress(position: Position) -> String {
+    let mut text = format!("event: progress\ndata: {{\"evert_position\":{position}}}\n");
+    id(position, &mut text);
+    text.push('\n');
+    text
+}
+
+fn id(position: Position, out: &mut String) {
+    writeln!(out, "id: {position}").expect("a string takes everything");
+}

@@ -1,0 +1,195 @@
+//! The past: relations and views as they were at a position, folded again privately.
+//!
+//! Owns: private replays, what they may cost, why the past may be out of reach.
+//! Not here: the recent past, which needs no replay (`history`).
+//!
+//! Invariants
+//! - A private fold shares nothing with the live ones and holds nobody up.
+//! - What the log no longer holds whole is an error, never a partial answer.
+
+use std::sync::Arc;
+
+use evert_log::ReadError;
+use evert_model::{LogTime, Offset, PartitionId, Position};
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use crate::catalog::Catalog;
+use crate::cohort::{Cohort, Cut, TickDeltas};
+use crate::hydrate::STEP_BYTES;
+use crate::planner::Planner;
+use crate::reader::Reader;
+use crate::shared::Shared;
+use crate::sources::SourceStates;
+use crate::{Name, PinError, Views, errors};
+
+/// Private folds at a time, over all readers; each holds the state of what it folds.
+pub(crate) const REPLAYS_MAX: usize = 2;
+
+/// Why the past cannot be read.
+#[derive(Debug, Error)]
+pub enum PastError {
+    /// The log does not go that far yet.
+    #[error("position {wanted} is in the future: the log ends at {end}")]
+    Future {
+        /// What was asked for.
+        wanted: Position,
+        /// The log's end.
+        end: Position,
+    },
+    /// The log has forgotten facts that the answer would need.
+    #[error(
+        "the log no longer reaches back: topic \"{topic}\", partition {partition} begins at \
+         offset {log_start}"
+    )]
+    Forgotten {
+        /// The topic.
+        topic: String,
+        /// The partition of it.
+        partition: PartitionId,
+        /// The first offset that is still there.
+        log_start: Offset,
+    },
+    /// There was no moment of the log at or before this time.
+    #[error("the log begins after that time")]
+    BeforeBeginning,
+    /// The relation or view changed its columns, or was dropped.
+    #[error("\"{0}\" was dropped or replaced")]
+    Replaced(Name),
+    /// It cannot be read, now or then.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Relations and views being folded from the log's beginning.
+pub(crate) struct PrivateFold {
+    cohort: Cohort,
+    reader: Reader,
+}
+
+impl PrivateFold {
+    /// `names` and all that they read, before the first commit.
+    pub(crate) fn new(
+        shared: &Shared,
+        planner: &dyn Planner,
+        catalog: &Catalog,
+        names: &[Name],
+    ) -> Result<Self, PastError> {
+        check_reach(shared, catalog, names)?;
+        let sources = SourceStates::new(shared.sources_topic);
+        let mut cohort = Cohort::of_names(catalog, names, planner, sources);
+        // Aggregates without groups have a row before the first commit already.
+        cohort.fold();
+        Ok(Self { cohort, reader: Reader::new(&shared.log, Position::ZERO)? })
+    }
+
+    /// Folds all commits up to `end`. `each` gets the changes of every step and says whether to
+    /// go on.
+    pub(crate) fn advance(
+        &mut self,
+        end: Position,
+        mut each: impl FnMut(Position, LogTime, &TickDeltas) -> bool,
+    ) -> Result<(), ReadError> {
+        loop {
+            let commit = self.reader.next_upto(end)?;
+            let last = commit.is_none();
+            let mut log_time = None;
+            if let Some(commit) = &commit {
+                log_time = Some(commit.log_time);
+                self.cohort.push(commit);
+            }
+            if last || self.cohort.pending_bytes() >= STEP_BYTES {
+                let tick = self.cohort.fold();
+                let log_time = log_time.unwrap_or_else(|| self.cohort.log_time());
+                if !each(self.cohort.position(), log_time, &tick) || last {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// What it holds. Positions between two commits show what the earlier one left.
+    pub(crate) fn cut(&self) -> Cut {
+        self.cohort.cut()
+    }
+}
+
+/// Refuses when a partition of a relation that `names` read has lost its beginning.
+fn check_reach(shared: &Shared, catalog: &Catalog, names: &[Name]) -> Result<(), PastError> {
+    for name in catalog.closure(names) {
+        let Some(relation) = catalog.relations.get(&name) else { continue };
+        let Some(topic) = shared.log.topic_by_id(relation.topic_id) else { continue };
+        for partition in (0..topic.partitions).map(PartitionId::new) {
+            let log_start = shared.log.partition_ends(topic.id, partition)?.log_start;
+            if log_start > Offset::default() {
+                return Err(PastError::Forgotten {
+                    topic: topic.name.clone(),
+                    partition,
+                    log_start,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Views {
+    /// All of `names` exactly at `position`: from the cuts that are kept, or folded again.
+    /// Dropping the future ends the work.
+    ///
+    /// # Errors
+    /// See [`PastError`].
+    pub async fn cut_at(&self, names: &[Name], position: Position) -> Result<Arc<Cut>, PastError> {
+        let shared = Arc::clone(self.shared());
+        let end = shared.log.end();
+        if position > end {
+            return Err(PastError::Future { wanted: position, end });
+        }
+        let kept = shared.history.cut_at(position);
+        let holds =
+            |cut: &Cut, name| cut.snapshots.contains_key(name) || cut.streams.contains_key(name);
+        if let Some(cut) = kept.filter(|cut| names.iter().all(|name| holds(cut, name))) {
+            return Ok(cut);
+        }
+        let catalog = shared.catalog();
+        let mut folded = names.to_vec();
+        if names.contains(&errors::name()) {
+            folded.extend(catalog.relations.keys().chain(catalog.views.keys()).cloned());
+        }
+        let _permit = self.replay_permit().await?;
+        let planner = Arc::clone(self.planner());
+        let (sender, receiver) = oneshot::channel();
+        tokio::task::spawn_blocking(move || {
+            let fold = PrivateFold::new(&shared, planner.as_ref(), &catalog, &folded);
+            let cut = fold.and_then(|mut fold| {
+                fold.advance(position, |_, _, _| !sender.is_closed())?;
+                Ok(fold.cut())
+            });
+            // Nobody waits any more if it cannot be sent.
+            drop(sender.send(cut));
+        });
+        let mut cut = receiver.await.map_err(|_| PinError::Stopping)??;
+        cut.position = position;
+        for name in names {
+            if let Some(why) = cut.failed.get(name) {
+                let (name, why) = (name.clone(), why.to_string());
+                return Err(PinError::Failed { name, why }.into());
+            }
+            if !holds(&cut, name) {
+                return Err(PinError::Unknown(name.clone()).into());
+            }
+        }
+        Ok(Arc::new(cut))
+    }
+
+    /// The last position whose log time is at or before `time`. Blocks.
+    ///
+    /// # Errors
+    /// When the log begins after it, or cannot be read.
+    pub fn position_at(&self, time: LogTime) -> Result<Position, PastError> {
+        self.log().position_at(time)?.ok_or(PastError::BeforeBeginning)
+    }
+}

@@ -1,0 +1,333 @@
+"""Reading beyond a plain SELECT: SUBSCRIBE by every door, AS OF, cursors, by real clients."""
+
+import json
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import psycopg
+import pytest
+
+TABLE = "CREATE TABLE pay (id bigint PRIMARY KEY, shop text, cents bigint)"
+VIEW = "CREATE MATERIALIZED VIEW by_shop AS SELECT shop, count(*) AS n, sum(cents) AS cents FROM pay GROUP BY shop"
+
+
+def position(connection) -> int:
+    return int(connection.execute("SHOW POSITION").fetchone()[0])
+
+
+def table_of(rows) -> dict:
+    """What changes add up to: row to weight, those that cancel left out."""
+    sums: dict = {}
+    for weight, row in rows:
+        sums[row] = sums.get(row, 0) + weight
+    return {row: weight for row, weight in sums.items() if weight}
+
+
+class Copied:
+    """A SUBSCRIBE as COPY OUT, read line by line in a thread."""
+
+    def __init__(self, server, statement: str):
+        self.connection = server.connect(autocommit=True)
+        self.lines: list[list[str]] = []
+        self.error = None
+        self.thread = threading.Thread(target=self._read, args=(statement,), daemon=True)
+        self.thread.start()
+
+    def _read(self, statement: str) -> None:
+        try:
+            with self.connection.cursor().copy(statement) as copy:
+                while data := copy.read():
+                    self.lines.extend(line.split("\t") for line in bytes(data).decode().splitlines())
+        except psycopg.Error as error:
+            self.error = error
+
+    def wait_for(self, condition, seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition(self.lines):
+            assert time.monotonic() < deadline, f"{self.lines} {self.error}"
+            assert self.error is None, self.error
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        self.connection.cancel()
+        self.thread.join(10)
+        assert not self.thread.is_alive()
+        self.connection.close()
+
+
+def changes_of(lines: list[list[str]]) -> list:
+    return [(int(line[1]), tuple(line[2:])) for line in lines]
+
+
+def test_subscribe_as_copy_out(server):
+    with server.connect(autocommit=True) as connection:
+        connection.execute(TABLE)
+        connection.execute(VIEW)
+        connection.execute("INSERT INTO pay VALUES (1, 'a', 10), (2, 'b\tc', 20)")
+        copied = Copied(server, "COPY (SUBSCRIBE by_shop WITH SNAPSHOT) TO STDOUT")
+        copied.wait_for(lambda lines: len(lines) == 2)
+        first = position(connection)
+        assert table_of(changes_of(copied.lines)) == {("a", "1", "10"): 1, ("b\\tc", "1", "20"): 1}
+        connection.execute("INSERT INTO pay VALUES (3, 'a', 5)")
+        second = position(connection)
+        copied.wait_for(lambda lines: len(lines) == 4)
+        assert copied.lines[2:] == [[str(second), "-1", "a", "1", "10"], [str(second), "1", "a", "2", "15"]]
+        connection.execute("DELETE FROM pay WHERE shop = 'a'")
+        copied.wait_for(lambda lines: len(lines) == 5)
+        assert table_of(changes_of(copied.lines)) == {("b\\tc", "1", "20"): 1}
+        copied.close()
+        assert copied.error.sqlstate == "57014"
+
+        # Plain SUBSCRIBE is the same; it goes on after any position, and ends where it is told to.
+        last = position(connection)
+        for text in (f"SUBSCRIBE by_shop AS OF POSITION {first} UP TO {last}",
+                     f"SUBSCRIBE TO by_shop UP TO POSITION {last} AS OF POSITION {first}"):  # fmt: skip
+            again = Copied(server, text)
+            again.thread.join(20)
+            assert again.error is None and changes_of(again.lines) == changes_of(copied.lines[2:])
+        whole = Copied(server, f"SUBSCRIBE by_shop WITH (SNAPSHOT, PROGRESS) AS OF POSITION {first} UP TO {last}")
+        whole.thread.join(20)
+        marks = [int(line[0]) for line in whole.lines if line[2] == "t"]
+        assert marks[0] == first and marks[-1] == last and marks == sorted(marks)
+        rows = [(int(line[1]), tuple(line[3:])) for line in whole.lines if line[2] == "f"]
+        assert table_of(rows) == {("b\\tc", "1", "20"): 1}
+
+        # Tables and streams are followed like views.
+        connection.execute("CREATE STREAM clicks (who text)")
+        connection.execute("INSERT INTO clicks VALUES ('x'), ('y')")
+        clicks = Copied(server, "SUBSCRIBE clicks WITH SNAPSHOT")
+        clicks.wait_for(lambda lines: len(lines) == 2)
+        connection.execute("INSERT INTO clicks VALUES ('z')")
+        clicks.wait_for(lambda lines: len(lines) == 3)
+        assert sorted(line[2] for line in clicks.lines) == ["x", "y", "z"]
+        clicks.close()
+
+        # It ends with a clear error when its view is gone.
+        gone = Copied(server, "SUBSCRIBE by_shop")
+        time.sleep(0.3)
+        connection.execute("DROP MATERIALIZED VIEW by_shop")
+        gone.thread.join(20)
+        assert gone.error.sqlstate == "55000" and "dropped or replaced" in str(gone.error)
+        for text, state in [("SUBSCRIBE nothing", "42P01"), ("SUBSCRIBE pay AS OF POSITION 999999", "22023"),
+                            ("SUBSCRIBE (SELECT 1)", "0A000"), ("SUBSCRIBE pay WITH (SPEED)", "22023")]:  # fmt: skip
+            with pytest.raises(psycopg.Error) as refused:
+                connection.execute(text)
+            assert refused.value.sqlstate == state, text
+
+
+def test_psql_copies_changes(server):
+    with server.connect(autocommit=True) as connection:
+        connection.execute(TABLE)
+        connection.execute("INSERT INTO pay VALUES (1, 'a', 10)")
+        end = position(connection)
+    host, port = server.address("sql")
+    out = subprocess.run(
+        ["psql", "-h", host, "-p", str(port), "-U", "evert", "-d", "evert", "-X", "-c",
+         f"COPY (SUBSCRIBE pay WITH SNAPSHOT UP TO {end}) TO STDOUT"],
+        capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert (out.returncode, out.stdout) == (0, f"{end}\t1\t1\ta\t10\n"), out.stderr
+
+
+def test_cursors(server):
+    with server.connect() as connection:
+        connection.autocommit = True
+        connection.execute(TABLE)
+        connection.execute(VIEW)
+        connection.execute("INSERT INTO pay SELECT value, 's' || (value % 3), 1 FROM generate_series(1, 10) AS t(value)")
+        connection.autocommit = False
+        with connection.cursor(name="all") as cursor:
+            cursor.itersize = 4
+            cursor.execute("SELECT id FROM pay ORDER BY id")
+            assert [row[0] for row in cursor] == list(range(1, 11))
+        connection.rollback()
+
+        connection.execute("DECLARE c CURSOR FOR SUBSCRIBE by_shop WITH SNAPSHOT")
+        fetched = connection.execute("FETCH ALL c WITH (TIMEOUT = '5s')").fetchall()
+        assert sorted(row[2] for row in fetched) == ["s0", "s1", "s2"]
+        assert connection.execute("FETCH 5 c").fetchall() == []
+        began = time.monotonic()
+        assert connection.execute("FETCH 5 FROM c WITH (TIMEOUT = '400ms')").fetchall() == []
+        assert 0.3 < time.monotonic() - began < 5
+        with server.connect(autocommit=True) as other:
+            other.execute("INSERT INTO pay VALUES (11, 's9', 7)")
+            at = position(other)
+        assert connection.execute("FETCH 5 FROM c WITH (TIMEOUT = '20s')").fetchall() == [(at, 1, "s9", 1, 7)]
+        connection.execute("CLOSE c")
+        with pytest.raises(psycopg.Error) as refused:
+            connection.execute("FETCH c")
+        assert refused.value.sqlstate == "34000"
+        connection.rollback()
+
+        connection.autocommit = True
+        with pytest.raises(psycopg.Error) as refused:
+            connection.execute("DECLARE c CURSOR FOR SELECT 1")
+        assert refused.value.sqlstate == "25P01"
+        connection.execute("DECLARE h CURSOR WITH HOLD FOR SELECT id FROM pay ORDER BY id")
+        assert connection.execute("FETCH FORWARD 2 FROM h").fetchall() == [(1,), (2,)]
+        assert connection.execute("MOVE 3 FROM h").statusmessage == "MOVE 3"
+        assert connection.execute("FETCH NEXT FROM h").fetchall() == [(6,)]
+        connection.execute("CLOSE ALL")
+
+
+class Events:
+    """Server-sent events of a view, as a browser would take them."""
+
+    def __init__(self, server, path: str, last_id: str | None = None):
+        host, port = server.address("http")
+        headers = {"Last-Event-ID": last_id} if last_id else {}
+        request = urllib.request.Request(f"http://{host}:{port}{path}", headers=headers)
+        self.answer = urllib.request.urlopen(request, timeout=20)
+        self.last_id = last_id
+
+    def next(self) -> tuple[str, object]:
+        """The next event's name and data; comments are passed over."""
+        name, data, last_id = None, [], self.last_id
+        while True:
+            line = self.answer.readline()
+            if not line:
+                return "end", None
+            line = line.decode().rstrip("\n")
+            if not line and name:
+                self.last_id = last_id
+                return name, json.loads("\n".join(data))
+            field, _, value = line.partition(": ")
+            if field == "event":
+                name = value
+            elif field == "data":
+                data.append(value)
+            elif field == "id":
+                last_id = value
+
+    def close(self) -> None:
+        self.answer.close()
+
+
+def test_server_sent_events_resume(new_server):
+    server = new_server().start()
+    with server.connect(autocommit=True) as connection:
+        connection.execute(TABLE)
+        connection.execute(VIEW)
+        connection.execute("INSERT INTO pay VALUES (1, 'a', 10), (2, 'b', 20)")
+    state: list = []
+
+    def take(events: Events, until: int) -> None:
+        """Reads on until everything up to a position was told."""
+        while events.last_id is None or int(events.last_id) < until:
+            name, data = events.next()
+            assert name in ("changes", "progress"), data
+            if name == "changes":
+                state.extend((row.pop("evert_weight"), (row["shop"], row["n"], row["cents"])) for row in data)
+
+    def insert(row: str) -> int:
+        with server.connect(autocommit=True) as connection:
+            connection.execute(f"INSERT INTO pay VALUES {row}")
+            return position(connection)
+
+    end = insert("(3, 'a', 1)")
+    events = Events(server, "/api/views/by_shop/changes?snapshot=true")
+    take(events, end)
+    assert table_of(state) == {("a", 2, "11"): 1, ("b", 1, "20"): 1}
+    take(events, insert("(4, 'b', 1)"))
+    events.close()
+    missed = insert("(5, 'c', 5)")
+    events = Events(server, "/api/views/by_shop/changes?snapshot=true", events.last_id)
+    take(events, missed)
+    assert table_of(state) == {("a", 2, "11"): 1, ("b", 2, "21"): 1, ("c", 1, "5"): 1}
+    events.close()
+    # After a crash the changes come from the log again.
+    missed = insert("(6, 'a', 100)")
+    server.kill9()
+    server.start()
+    events = Events(server, "/api/views/by_shop/changes?snapshot=true", events.last_id)
+    take(events, missed)
+    take(events, insert("(7, 'd', 1)"))
+    assert table_of(state) == {("a", 3, "111"): 1, ("b", 2, "21"): 1, ("c", 1, "5"): 1, ("d", 1, "1"): 1}
+
+    # Positions move on although the view does not change.
+    with server.connect(autocommit=True) as connection:
+        connection.execute("CREATE TABLE other (id int PRIMARY KEY)")
+        connection.execute("INSERT INTO other VALUES (1)")
+        take(events, position(connection))
+    for path, status in [("/api/views/nothing/changes", 404), ("/api/views/by_shop/changes?after=99999999", 400)]:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            Events(server, path)
+        assert refused.value.code == status
+    # An open stream does not keep the server from stopping.
+    began = time.monotonic()
+    server.terminate()
+    assert time.monotonic() - began < 6
+    assert events.next()[0] == "end"
+
+
+def test_a_subscriber_that_does_not_read_holds_nobody_up(server):
+    with server.connect(autocommit=True) as connection:
+        connection.execute("CREATE TABLE wide (id bigint PRIMARY KEY, filler text)")
+        host, port = server.address("http")
+        stalled = socket.create_connection((host, port))
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.sendall(b"GET /api/views/wide/changes HTTP/1.1\r\nHost: x\r\n\r\n")
+        copied = Copied(server, "SUBSCRIBE wide WITH (PROGRESS)")
+        for _ in range(20):
+            connection.execute(
+                "INSERT INTO wide SELECT value, repeat(cast(value AS text), 200) FROM generate_series(1, 2000) AS t(value)"
+            )
+        end = position(connection)
+        copied.wait_for(lambda lines: lines and int(lines[-1][0]) >= end)
+        assert connection.execute("SELECT count(*) FROM wide").fetchone() == (2000,)
+        assert len(table_of((int(line[1]), line[3]) for line in copied.lines if line[2] == "f")) == 2000
+        copied.close()
+        stalled.close()
+
+
+def test_as_of(new_server):
+    server = new_server().start()
+    with server.connect(autocommit=True) as connection:
+        connection.execute(TABLE)
+        connection.execute("CREATE STREAM clicks (who text)")
+        connection.execute(VIEW)
+        seen = {}
+        for value in range(1, 6):
+            connection.execute(f"INSERT INTO pay VALUES ({value}, 'a', {value})")
+            connection.execute(f"INSERT INTO clicks VALUES ('c{value}')")
+            at = position(connection)
+            seen[at] = (value, value * (value + 1) // 2)
+
+        def check() -> None:
+            for at, (count, cents) in seen.items():
+                rows = connection.execute(f"SELECT n, cents FROM by_shop AS OF POSITION {at}").fetchall()
+                assert rows == [(count, cents)]
+                query = "SELECT (SELECT count(*) FROM clicks), count(*) FROM pay"
+                assert connection.execute(f"{query} AS OF POSITION {at}").fetchone() == (count, count)
+                assert position(connection) == at
+                found = connection.execute(f"SELECT cents FROM pay WHERE id = %s AS OF POSITION {at}", [count]).fetchall()
+                assert found == [(count,)]
+
+        check()
+        time.sleep(1.2)
+        before = connection.execute("SELECT now()").fetchone()[0]
+        time.sleep(1.2)
+        connection.execute("INSERT INTO pay VALUES (100, 'z', 100)")
+        for text in ("AS OF TIMESTAMP %s", "AS OF TIMESTAMP now() - INTERVAL '1 second'"):
+            parameters = [before.isoformat()] if "%s" in text else []
+            cursor = psycopg.ClientCursor(connection)
+            assert cursor.execute(f"SELECT count(*) FROM pay {text}", parameters).fetchone() == (5,)
+        # now() is the log's time then: that of the last commit before.
+        then = connection.execute(f"SELECT now() AS OF TIMESTAMP '{before.isoformat()}'").fetchone()[0]
+        assert then is not None
+        old = connection.execute(f"SELECT now(), count(*) FROM pay AS OF TIMESTAMP '{before.isoformat()}'").fetchone()
+        assert old[1] == 5 and old[0] <= before
+        for text, state in [("AS OF POSITION 1000000", "22023"), ("AS OF TIMESTAMP '2000-01-01'", "22023"),
+                            ("AS OF TIMESTAMP '2999-01-01'", "22023"), ("AS OF POSITION soon", "42601")]:  # fmt: skip
+            with pytest.raises(psycopg.Error) as refused:
+                connection.execute(f"SELECT * FROM pay {text}")
+            assert refused.value.sqlstate == state, text
+    # Long after, and after a restart, the log tells it.
+    server.restart()
+    with server.connect(autocommit=True) as connection:
+        check()
+    server.terminate()
