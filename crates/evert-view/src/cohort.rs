@@ -215,7 +215,7 @@ impl Cohort {
     }
 
     /// The relations and views in it.
-    pub(crate) fn members(&self) -> BTreeSet<Name> {
+    pub(crate) fn names(&self) -> BTreeSet<Name> {
         let relations = self.relations.iter().map(|input| input.relation.name.clone());
         relations.chain(self.views.iter().map(|view| view.def.name.clone())).collect()
     }

@@ -86,7 +86,7 @@ impl History {
     /// last one ended.
     pub(crate) fn record(&self, cohort: &Cohort, changes: &TickDeltas) {
         let at = (cohort.position(), cohort.log_time());
-        self.keep(at, cohort.members(), changes.clone());
+        self.keep(at, cohort.names(), changes.clone());
     }
 
     fn keep(&self, at: (Position, LogTime), members: BTreeSet<Name>, changes: TickDeltas) {

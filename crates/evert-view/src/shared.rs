@@ -12,9 +12,9 @@ use crate::Name;
 use crate::catalog::{Catalog, Relation, ViewDef};
 use crate::cohort::Cut;
 use crate::face::Face;
+use crate::history::History;
 use crate::pass::Passes;
 use crate::progress::Progress;
-use crate::history::History;
 
 pub(crate) struct Shared {
     pub(crate) log: Log,

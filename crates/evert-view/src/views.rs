@@ -28,7 +28,7 @@ use crate::reader::Reader;
 use crate::shared::Shared;
 use crate::sources::{SourceState, SourceStates};
 use crate::status::{self, VerifyReport, ViewState, ViewStatus};
-use crate::{Name, errors};
+use crate::{Name, PinError, errors};
 
 const CATALOG_TOPIC: &str = "__evert_catalog";
 const SOURCES_TOPIC: &str = "__evert_sources";
@@ -112,10 +112,6 @@ impl Views {
     /// The log under the views.
     pub fn log(&self) -> &Log {
         &self.0.shared.log
-    }
-
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.0.shared
     }
 
     pub(crate) fn planner(&self) -> &Arc<dyn Planner> {
