@@ -1,4 +1,5 @@
 //! Checked arithmetic: `+`, `-`, `*`, `/` and `%` of numbers, as Postgres does them.
+//! Comparisons of floats pass by on the way (`floats`).
 //!
 //! DataFusion's operators wrap around on integers and give infinity for a float divided by zero;
 //! here both are errors. An analyzer rule puts these functions in the operators' place once types
@@ -23,6 +24,8 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::analyzer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
+
+use super::floats;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Operation {
@@ -186,6 +189,9 @@ impl AnalyzerRule for CheckedArithmetic {
 }
 
 fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    if matches!(expr, Expr::Between(_) | Expr::InList(_)) {
+        return Ok(Transformed::yes(floats::compared(expr, schema)));
+    }
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = expr else {
         return Ok(Transformed::no(expr));
     };
@@ -195,6 +201,9 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let call = ScalarFunction::new_udf(Arc::clone(function), vec![*left, *right]);
             Ok(Transformed::yes(Expr::ScalarFunction(call)))
         }
-        _ => Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right }))),
+        _ => {
+            let expr = Expr::BinaryExpr(BinaryExpr { left, op, right });
+            Ok(Transformed::yes(floats::compared(expr, schema)))
+        }
     }
 }

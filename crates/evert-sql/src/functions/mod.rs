@@ -5,6 +5,7 @@ mod catalog;
 mod clock;
 mod exact;
 mod extremes;
+mod floats;
 mod sessions;
 mod single;
 mod sorted;

@@ -1,0 +1,104 @@
+//! Floats compared as Postgres compares them: -0.0 equals 0.0, and all NaNs are one value above
+//! every other.
+//!
+//! Arrow's comparisons follow IEEE 754's total order, in which -0.0 is below 0.0 and a NaN with a
+//! sign below everything. What is compared is therefore brought into one form first.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Float32Type, Float64Type};
+use datafusion::common::{DFSchema, Result, exec_err};
+use datafusion::logical_expr::expr::{InList, ScalarFunction};
+use datafusion::logical_expr::{
+    Between, BinaryExpr, ColumnarValue, Expr, ExprSchemable, Operator, ScalarFunctionArgs,
+    ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::scalar::ScalarValue;
+
+/// A float's one form: no sign on zero, one NaN.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct OneForm {
+    signature: Signature,
+}
+
+static ONE_FORM: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+    let signature = Signature::any(1, Volatility::Immutable);
+    Arc::new(ScalarUDF::from(OneForm { signature }))
+});
+
+impl ScalarUDFImpl for OneForm {
+    fn name(&self) -> &str {
+        "float_in_order"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, args: &[DataType]) -> Result<DataType> {
+        match args {
+            [ty] => Ok(ty.clone()),
+            _ => exec_err!("{} takes one argument", self.name()),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match args.args.as_slice() {
+            [ColumnarValue::Array(values)] => Ok(ColumnarValue::Array(in_one_form(values))),
+            [ColumnarValue::Scalar(value)] => {
+                let value = in_one_form(&value.to_array()?);
+                Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&value, 0)?))
+            }
+            _ => exec_err!("{} takes one argument", self.name()),
+        }
+    }
+}
+
+fn in_one_form(values: &ArrayRef) -> ArrayRef {
+    // Adding zero takes the sign off zero and leaves every other number as it is.
+    match values.data_type() {
+        DataType::Float64 => {
+            let form = |x: f64| if x.is_nan() { f64::NAN } else { x + 0.0 };
+            Arc::new(values.as_primitive::<Float64Type>().unary::<_, Float64Type>(form))
+        }
+        DataType::Float32 => {
+            let form = |x: f32| if x.is_nan() { f32::NAN } else { x + 0.0 };
+            Arc::new(values.as_primitive::<Float32Type>().unary::<_, Float32Type>(form))
+        }
+        _ => Arc::clone(values),
+    }
+}
+
+fn is_comparison(operator: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(operator, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
+/// Brings the sides of a comparison of floats into one form.
+pub(super) fn compared(expr: Expr, schema: &DFSchema) -> Expr {
+    let is_float = |side: &Expr| side.get_type(schema).is_ok_and(|ty| ty.is_floating());
+    let form = |side: Box<Expr>| {
+        if matches!(*side, Expr::Literal(..)) {
+            return side;
+        }
+        let call = ScalarFunction::new_udf(Arc::clone(&ONE_FORM), vec![*side]);
+        Box::new(Expr::ScalarFunction(call))
+    };
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right })
+            if is_comparison(op) && (is_float(&left) || is_float(&right)) =>
+        {
+            Expr::BinaryExpr(BinaryExpr { left: form(left), op, right: form(right) })
+        }
+        Expr::Between(Between { expr, negated, low, high }) if is_float(&expr) => {
+            let (expr, low, high) = (form(expr), form(low), form(high));
+            Expr::Between(Between { expr, negated, low, high })
+        }
+        Expr::InList(InList { expr, list, negated }) if is_float(&expr) => {
+            let list = list.into_iter().map(|item| *form(Box::new(item))).collect();
+            Expr::InList(InList { expr: form(expr), list, negated })
+        }
+        other => other,
+    }
+}
