@@ -7,6 +7,7 @@ mod disk;
 mod follow;
 mod log;
 mod machine;
+mod nexmark;
 mod payments;
 mod produce;
 mod report;

@@ -14,7 +14,7 @@ use evert_view::{Catalog, Name, Planner};
 
 use super::payments::{Ids, Payments, catalog, merchants};
 use super::report::{Durability, Outcome, Report};
-use super::{Bench, follow};
+use super::{Bench, follow, nexmark};
 
 /// Batches folded in one tick, as a follower that is behind cuts them.
 const TICK_BATCHES: usize = 8;
@@ -67,7 +67,8 @@ pub(super) fn items(bench: &Bench, report: &mut Report) -> Result<()> {
     )?;
     small_ticks(bench, report, &catalog, &known)?;
     drop((new, known));
-    follow::items(bench, report, &catalog, BY_MERCHANT)
+    follow::items(bench, report, &catalog, BY_MERCHANT)?;
+    nexmark::items(bench, report)
 }
 
 /// Ticks of 100 rows on state of a million keys.
