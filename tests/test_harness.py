@@ -65,12 +65,20 @@ def test_a_changed_record_is_caught():
 
 def test_half_a_transaction_is_caught():
     reader = bank.Reader(server=None, may_fail=False)
-    reader.judge([(5, 5, 5, 5, 1)])
-    assert not reader.wrong
-    for sums in ((5, 6, 5, 5), (5, 5, 6, 5), (5, 5, 5, 6), (6, 5, 5, 5)):
+    board = [("b", 1, 7, 7, None, None), ("b", 2, -2, None, None, None)]
+    top = [("t", 1, 7, None, None, None), ("t", 2, -2, None, None, None)]
+
+    def judge(sums, transactions, *others):
         reader.wrong.clear()
-        reader.judge([(*sums, 2)])
-        assert reader.wrong, sums
-    reader.wrong.clear()
-    reader.judge([(5, 5, 5, 5, 1)])
-    assert reader.wrong, "an older state after a newer one"
+        reader.judge([("s", *sums, transactions), *others])
+        return reader.wrong
+
+    assert not judge((5, 5, 5, 5), 1, *board, *top)
+    for sums in ((5, 6, 5, 5), (5, 5, 6, 5), (5, 5, 5, 6), (6, 5, 5, 5)):
+        assert judge(sums, 2, *board, *top), sums
+    assert judge((5, 5, 5, 5), 1, *board, *top), "an older state after a newer one"
+    assert judge((5, 5, 5, 5), 2, board[0], ("b", 2, -2, -2, None, None), *top), "a total below zero"
+    assert judge((5, 5, 5, 5), 2, ("b", 1, 7, None, None, None), board[1], *top), "no total above zero"
+    assert judge((5, 5, 5, 5), 2, board[0], *top), "a teller who is not on the board"
+    assert judge((5, 5, 5, 5), 2, *board, top[0]), "a top that lacks a teller"
+    assert judge((5, 5, 5, 5), 2, *board, top[0], ("t", 2, -1, None, None, None)), "a top of another moment"
