@@ -3,8 +3,11 @@ WITH counted AS (
   FROM (
     SELECT b.auction,
            date_bin(INTERVAL '2 seconds', b.date_time, TIMESTAMP '1970-01-01 00:00:00')
-             - s.shift * INTERVAL '1 second' AS window_start
-    FROM bid b CROSS JOIN (VALUES (0), (2), (4), (6), (8)) AS s (shift)
+             - s.shift AS window_start
+    FROM bid b CROSS JOIN (
+      VALUES (INTERVAL '0 seconds'), (INTERVAL '2 seconds'), (INTERVAL '4 seconds'),
+             (INTERVAL '6 seconds'), (INTERVAL '8 seconds')
+    ) AS s (shift)
   ) hops
   GROUP BY auction, window_start
 ), most AS (

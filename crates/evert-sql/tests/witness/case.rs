@@ -1,8 +1,8 @@
 //! A case: a world, a cut of its history, one query; and what came of comparing the two answers.
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::caught::caught;
 use crate::choices::{Choices, shrink};
 use crate::folded::{Moment, Tick, View, cut, time_at};
 use crate::grammar::{NOW, Query, query};
@@ -100,14 +100,14 @@ impl Setting {
 
     /// Folds a query and compares it with Postgres's answers at each position.
     pub(crate) fn judge(&self, query: &Query, answers: &[&Answer]) -> Verdict {
-        let folded = catch_unwind(AssertUnwindSafe(|| {
+        let folded = caught(|| {
             let view = View::plan(&query.ours, &self.world)?;
             Ok((view.kinds(), view.fold(&self.world, &self.ticks)))
-        }));
+        });
         let (kinds, moments) = match folded {
             Ok(Ok(folded)) => folded,
             Ok(Err(error)) => return rejected(&error, answers),
-            Err(panic) => return Verdict::Wrong(Wrong::Panicked(message(&*panic))),
+            Err(message) => return Verdict::Wrong(Wrong::Panicked(message)),
         };
         let compared: Vec<&Tick> = self.ticks.iter().filter(|tick| tick.compared).collect();
         let (mut equal, mut errors) = (0, 0);
@@ -177,12 +177,6 @@ fn judge_moment(
     Err(Verdict::Wrong(Wrong::Different { commits: 0, ours, theirs }))
 }
 
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_else(|| "a panic without words".to_owned())
-}
-
 /// A moment as Postgres reads it.
 fn clock(micros: i64) -> String {
     let at = chrono::DateTime::from_timestamp_micros(micros).expect("a moment of this century");
@@ -231,7 +225,7 @@ impl Case {
         run: &dyn Fn(&Self) -> Verdict,
     ) -> Self {
         let same = |case: &Self| {
-            let verdict = catch_unwind(AssertUnwindSafe(|| run(case)));
+            let verdict = caught(|| run(case));
             matches!(verdict, Ok(Verdict::Wrong(found)) if found.class() == wrong.class())
         };
         for _ in 0..2 {
@@ -274,8 +268,9 @@ impl Case {
             from = tick.until;
             let now = clock(time_at(world, tick.until));
             let compared = if tick.compared { ", compared" } else { "" };
+            let then = tick.then;
             out.push_str(&format!(
-                "-- tick until commit {} at {now}{compared}\n{changes}",
+                "-- tick until commit {} at {now}{compared}, then {then:?}\n{changes}",
                 tick.until
             ));
         }

@@ -5,6 +5,7 @@
 
 mod batch;
 mod case;
+mod caught;
 mod choices;
 mod differential;
 mod folded;

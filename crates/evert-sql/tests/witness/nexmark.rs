@@ -202,7 +202,6 @@ fn history() -> History {
 }
 
 #[test]
-#[ignore = "waits for the operators"]
 fn nexmark_views_equal_the_batch_answer() {
     let history = history();
     let batches = history.batches();

@@ -155,8 +155,11 @@ impl History {
         batches: &[Batch],
     ) -> Result<usize, String> {
         let (schema, held) = self.fold(view)?;
-        let rounded: Vec<bool> =
-            schema.fields().iter().map(|field| field.data_type().is_floating()).collect();
+        // Stock DataFusion cuts averages of decimals off where the view rounds them.
+        let rounded = |field: &Arc<arrow::datatypes::Field>| {
+            field.data_type().is_floating() || field.name().starts_with("avg")
+        };
+        let rounded: Vec<bool> = schema.fields().iter().map(rounded).collect();
         for (step, (held, tables)) in held.iter().zip(batches).enumerate() {
             let answer = tables.answer(batch)?;
             let quotients = answer.schema.fields().iter().zip(schema.fields());

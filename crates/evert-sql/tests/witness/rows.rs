@@ -130,7 +130,7 @@ fn near(ours: &Row, theirs: &Row) -> bool {
     ours.iter().zip(theirs).all(|(x, y)| match (x, y) {
         (Some(x), Some(y)) if x == y => true,
         (Some(x), Some(y)) => match (x.parse::<f64>(), y.parse::<f64>()) {
-            (Ok(x), Ok(y)) => (x - y).abs() <= 1e-6 * x.abs().max(y.abs()).max(1.0),
+            (Ok(x), Ok(y)) => (x - y).abs() <= 2e-6 * x.abs().max(y.abs()).max(1.0),
             _ => false,
         },
         (x, y) => x == y,

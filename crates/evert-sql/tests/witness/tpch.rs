@@ -201,7 +201,6 @@ fn history() -> History {
 }
 
 #[test]
-#[ignore = "waits for the operators"]
 fn tpch_views_equal_the_batch_answer() {
     let history = history();
     let batches = history.batches();

@@ -32,10 +32,13 @@ impl Grammar<'_> {
         self.note("derived table");
         let alias = self.name("x");
         let columns = body.columns.iter().enumerate();
-        let scope = columns
+        let scope: Vec<Col> = columns
             .filter(|(_, column)| column.plain)
             .map(|(index, column)| Col { sql: format!("{alias}.o{index}"), ty: column.ty })
             .collect();
+        if scope.is_empty() {
+            return self.relation();
+        }
         From { sql: format!("({}) AS {alias}", body.sql), scope }
     }
 

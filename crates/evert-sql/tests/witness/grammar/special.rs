@@ -134,7 +134,9 @@ impl Grammar<'_> {
         self.poisoned = true;
         let from = if self.choices.one_in(3) { self.from() } else { self.relation() };
         let scope = &from.scope;
+        // A column of a subquery may be wider in Evert, where bare constants are bigint.
         let (x, y) = (self.leaf(scope, Ty::Int), self.leaf_column(scope, Ty::Int));
+        let (x, y) = (format!("({x})::int"), format!("({y})::int"));
         let s = self.leaf_column(scope, Ty::Text);
         let (value, fits, ty) = match self.choices.below(5) {
             0 => (format!("{x} / {y}"), format!("({y}) <> 0 OR ({x}) IS NULL"), Ty::Int),
@@ -147,7 +149,8 @@ impl Grammar<'_> {
             3 => {
                 let product = format!("({x})::bigint * 1000000000");
                 let fits = format!("{product} BETWEEN -2147483648 AND 2147483647");
-                (format!("{x} * 1000000000"), fits, Ty::Int)
+                // A bare constant is a bigint in Evert.
+                (format!("{x} * 1000000000::int"), fits, Ty::Int)
             }
             _ => (format!("({s})::int"), format!("{s} ~ '^[0-9]+$'"), Ty::Int),
         };
@@ -194,6 +197,6 @@ impl Grammar<'_> {
     }
 
     fn group_key(&mut self, scope: &[Col]) -> String {
-        self.column(scope, Ty::Text).expect("every relation has a text")
+        self.leaf_column(scope, Ty::Text)
     }
 }

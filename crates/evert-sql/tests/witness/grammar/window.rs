@@ -7,10 +7,12 @@ use crate::world::Ty;
 impl Grammar<'_> {
     pub(super) fn window(&mut self) -> Body {
         self.note("window");
-        let from = self.from();
+        let mut from = self.from();
+        // Documents have no order that would tell rows apart.
+        from.scope.retain(|col| col.ty != Ty::Json);
         let (mut items, mut columns) = self.items(&from.scope, 3);
-        for _ in 0..1 + self.choices.below(2) {
-            let (item, output) = self.window_function(&from.scope);
+        for place in 0..1 + self.choices.below(2) {
+            let (item, output) = self.window_function(&from.scope, place == 0);
             items.push(item);
             columns.push(output);
         }
@@ -18,7 +20,9 @@ impl Grammar<'_> {
         Body { sql: format!("SELECT {} FROM {}{filter}", list(&items), from.sql), columns }
     }
 
-    fn window_function(&mut self, scope: &[Col]) -> (String, Output) {
+    /// Only one function of a SELECT may tell equal rows apart: nothing says which of them gets
+    /// which pair of numbers.
+    fn window_function(&mut self, scope: &[Col], may_number: bool) -> (String, Output) {
         let partition = match self.choices.below(3) {
             0 => String::new(),
             _ => {
@@ -33,7 +37,10 @@ impl Grammar<'_> {
             scope.iter().filter(|col| col.ty != Ty::Json).map(|col| col.sql.clone()).collect();
         let total = format!("{partition}ORDER BY {}", self.order(&[by.clone()], &all));
         let loose = format!("{partition}ORDER BY {}", self.order(&[by], &[]));
-        match self.choices.below(7) {
+        let loosely = !may_number || self.choices.below(2) == 0;
+        let kind =
+            if may_number { self.choices.below(7) } else { self.choices.pick(&[1, 2, 5, 6]) };
+        match kind {
             0 => {
                 let function = self.choices.pick(&["row_number()", "ntile(3)"]);
                 self.note("row_number, ntile");
@@ -72,7 +79,6 @@ impl Grammar<'_> {
             _ => {
                 self.note("aggregate over a frame");
                 let (call, output) = self.window_aggregate(scope);
-                let loosely = self.choices.below(2) == 0;
                 let over = match loosely {
                     true => loose,
                     false => format!("{total}{}", self.frame()),
