@@ -147,10 +147,10 @@ impl Dataflow {
     }
 
     /// From now on, changes are noted for [`Dataflow::save`]; to be called before the first tick.
-    /// Returns false, and notes nothing, if an operator's state cannot be kept.
+    /// Returns false, and notes nothing, if the plan has more nodes than saved entries can name:
+    /// its view comes back by replay.
     pub fn track(&mut self) -> bool {
-        let unkept = |operator: &mut Operator| matches!(operator.keeping(), Keeping::Unkept);
-        if self.operators.iter_mut().any(unkept) {
+        if self.operators.len() > usize::from(u16::MAX) {
             return false;
         }
         for operator in &mut self.operators {

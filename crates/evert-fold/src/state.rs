@@ -45,8 +45,6 @@ pub(crate) enum Keeping<'a> {
     Nothing,
     /// As entries.
     Entries(&'a mut dyn Stateful),
-    /// It cannot be kept: the view comes back by replay.
-    Unkept,
 }
 
 /// An operator whose state can be saved. Entries are small (a group, a row), so that a
