@@ -331,3 +331,247 @@ def test_as_of(new_server):
     with server.connect(autocommit=True) as connection:
         check()
     server.terminate()
+
+
+def records_of(server, topic: str, at_least: int, seconds: float = 30) -> list:
+    """All records of a topic's one partition, once there are so many."""
+    from confluent_kafka import Consumer, TopicPartition
+
+    consumer = Consumer({"bootstrap.servers": server.kafka, "group.id": "reader", "enable.auto.commit": False})
+    try:
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        records, deadline = [], time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            message = consumer.poll(0.3)
+            if message is None:
+                if len(records) >= at_least:
+                    return records
+                continue
+            assert message.error() is None, message.error()
+            value = None if message.value() is None else json.loads(message.value())
+            at = int(dict(message.headers())["evert.position"])
+            records.append((message.key(), value, at))
+        raise AssertionError(f"{len(records)} of {at_least} records: {records}")
+    finally:
+        consumer.close()
+
+
+def test_changes_as_a_topic(new_server):
+    server = new_server().start()
+    with server.connect(autocommit=True) as connection:
+        connection.execute(TABLE)
+        connection.execute("INSERT INTO pay VALUES (1, 'a', 10), (2, 'b', 20)")
+        connection.execute(VIEW.replace(" AS SELECT", " WITH (changes = 'on') AS SELECT", 1))
+        connection.execute("CREATE MATERIALIZED VIEW cheap WITH (changes = 'on') AS SELECT shop FROM pay WHERE cents < 15")
+        first = records_of(server, "by_shop.changes", 2)
+        assert sorted(record[:2] for record in first) == [
+            (b"a", {"shop": "a", "n": 1, "cents": "10"}),
+            (b"b", {"shop": "b", "n": 1, "cents": "20"}),
+        ]
+        connection.execute("INSERT INTO pay VALUES (3, 'a', 5)")
+        grown = position(connection)
+        connection.execute("DELETE FROM pay WHERE shop = 'b'")
+        gone = position(connection)
+        records = records_of(server, "by_shop.changes", 4)
+        assert records[2:] == [(b"a", {"shop": "a", "n": 2, "cents": "15"}, grown), (b"b", None, gone)]
+        weighted = [(value["evert_weight"], value["shop"]) for _, value, _ in records_of(server, "cheap.changes", 2)]
+        assert weighted == [(1, "a"), (1, "a")]
+    # Whatever happens to the server, each change is there once.
+    for round_ in range(3):
+        stop = threading.Event()
+
+        def write(begin: int) -> None:
+            try:
+                with server.connect(autocommit=True) as other:
+                    for value in range(begin, begin + 100_000):
+                        other.execute(f"INSERT INTO pay VALUES ({value}, 's{value % 7}', {value})")
+                        if stop.is_set():
+                            return
+            except psycopg.Error:
+                pass
+
+        writer = threading.Thread(target=write, args=(1000 * (round_ + 1),))
+        writer.start()
+        time.sleep(0.7)
+        server.kill9()
+        stop.set()
+        writer.join(20)
+        server.start()
+    with server.connect(autocommit=True) as connection:
+        connection.execute("INSERT INTO pay VALUES (999999, 'last', 1)")
+        rows = {shop: (n, cents) for shop, n, cents in connection.execute("SELECT * FROM by_shop").fetchall()}
+        deadline = time.monotonic() + 30
+        while True:
+            told, seen = {}, set()
+            for key, value, at in records_of(server, "by_shop.changes", 5):
+                assert (key, at) not in seen, "one record a key and commit"
+                seen.add((key, at))
+                before = told.get(key)
+                assert value != before, f"{key} was told {value} twice"
+                told[key] = value
+            told = {value["shop"]: (value["n"], int(value["cents"])) for value in told.values() if value}
+            if told == {shop: (n, int(cents)) for shop, (n, cents) in rows.items()}:
+                break
+            assert time.monotonic() < deadline, (told, rows)
+        # A view that is made anew only adds what differs.
+        count = len(records_of(server, "by_shop.changes", 5))
+        connection.execute("DROP MATERIALIZED VIEW by_shop")
+        connection.execute(VIEW.replace("FROM pay", "FROM pay WHERE shop <> 'last'").replace(" AS SELECT", " WITH (changes = 'on') AS SELECT", 1))
+        after = records_of(server, "by_shop.changes", count + 1)
+        assert [record[:2] for record in after[count:]] == [(b"last", None)]
+        with pytest.raises(psycopg.Error) as refused:
+            connection.execute("CREATE MATERIALIZED VIEW w WITH (changes = 'maybe') AS SELECT * FROM pay")
+        assert refused.value.sqlstate == "22023"
+    server.terminate()
+
+
+def test_views_start_in_the_past(new_server):
+    server = new_server().start()
+    with server.connect(autocommit=True) as connection:
+        connection.execute("CREATE STREAM clicks (who text, n int)")
+        connection.execute("CREATE TABLE names (who text PRIMARY KEY, name text)")
+        connection.execute("INSERT INTO names VALUES ('a', 'Anna'), ('b', 'Bert')")
+        connection.execute("INSERT INTO clicks VALUES ('a', 1), ('b', 1)")
+        middle = position(connection)
+        time.sleep(1.2)
+        at = connection.execute("SELECT now()").fetchone()[0].isoformat()
+        time.sleep(0.3)
+        connection.execute("INSERT INTO clicks VALUES ('a', 10), ('a', 100)")
+        query = "SELECT name, sum(n) AS n FROM clicks c JOIN names m ON c.who = m.who GROUP BY name"
+        connection.execute(f"CREATE MATERIALIZED VIEW late START AT POSITION {middle} AS {query}")
+        connection.execute(f"CREATE MATERIALIZED VIEW timed START AT TIMESTAMP '{at}' AS {query}")
+        connection.execute(f"CREATE MATERIALIZED VIEW whole AS {query}")
+
+        def check(a_late: int, a_whole: int) -> None:
+            for view in ("late", "timed"):
+                assert connection.execute(f"SELECT * FROM {view}").fetchall() == [("Anna", a_late)]
+                assert connection.execute(f"VERIFY VIEW {view}").fetchone() is not None
+            assert sorted(connection.execute("SELECT * FROM whole").fetchall()) == [("Anna", a_whole), ("Bert", 1)]
+
+        check(110, 111)
+        connection.execute("INSERT INTO clicks VALUES ('a', 1000)")
+        check(1110, 1111)
+        with pytest.raises(psycopg.Error) as refused:
+            connection.execute(f"CREATE MATERIALIZED VIEW x START AT POSITION 999999 AS {query}")
+        assert "future" in str(refused.value)
+        with pytest.raises(psycopg.Error) as refused:
+            connection.execute("DROP STREAM clicks")
+        assert refused.value.sqlstate == "2BP01"
+    server.kill9()
+    server.start()
+    with server.connect(autocommit=True) as connection:
+        check(1110, 1111)
+        connection.execute("DROP STREAM clicks CASCADE")
+        assert connection.execute("SELECT count(*) FROM evert.relations WHERE name LIKE '%@%'").fetchone() == (0,)
+    server.terminate()
+
+
+def test_indexes(new_server):
+    server = new_server().start()
+    with server.connect(autocommit=True) as connection:
+        connection.execute(TABLE)
+        connection.execute("INSERT INTO pay SELECT value, 's' || (value % 100), value % 10 FROM generate_series(1, 5000) AS t(value)")
+        connection.execute("CREATE MATERIALIZED VIEW small AS SELECT shop, cents FROM pay WHERE cents < 5")
+
+        def plan(query: str) -> str:
+            return "\n".join(row[0] for row in connection.execute(f"EXPLAIN {query}").fetchall())
+
+        query = "SELECT count(*), min(id) FROM pay WHERE shop = 's7'"
+        assert "Lookup" not in plan(query)
+        connection.execute("CREATE INDEX ON pay (shop)")
+        connection.execute("CREATE INDEX both_columns ON pay USING btree (shop, cents)")
+        connection.execute("CREATE INDEX of_small ON small (cents)")
+        assert "Lookup in pay by index pay_shop_idx (shop)" in plan(query)
+        assert "by index both_columns (shop, cents)" in plan("SELECT * FROM pay WHERE cents = 7 AND shop = 's7'")
+        assert "by key (id)" in plan("SELECT * FROM pay WHERE id = 7 AND shop = 's7'")
+        assert connection.execute(query).fetchone() == (50, 7)
+        assert connection.execute("SELECT count(*) FROM pay WHERE shop = %s AND cents = %s", ["s7", 7]).fetchone() == (50,)
+        assert connection.execute("SELECT count(*) FROM small WHERE cents = 3").fetchone() == (500,)
+        # Rows come, change and go.
+        connection.execute("UPDATE pay SET shop = 'moved' WHERE id = 7")
+        connection.execute("DELETE FROM pay WHERE id = 107")
+        connection.execute("INSERT INTO pay VALUES (10001, 's7', 3)")
+        assert connection.execute(query).fetchone() == (49, 207)
+        assert connection.execute("SELECT id FROM pay WHERE shop = 'moved'").fetchall() == [(7,)]
+        assert connection.execute("SELECT count(*) FROM small WHERE cents = 3").fetchone() == (501,)
+        # A transaction finds its own rows too.
+        with connection.transaction():
+            connection.execute("INSERT INTO pay VALUES (10002, 's7', 3)")
+            connection.execute("DELETE FROM pay WHERE id = 207")
+            assert connection.execute(query).fetchone() == (49, 307)
+        for text, state in [("CREATE INDEX ON pay (nothing)", "42703"), ("CREATE INDEX ON nothing (x)", "42P01"),
+                            ("CREATE INDEX both_columns ON pay (shop)", "42P07"), ("DROP INDEX nothing", "42704"),
+                            ("CREATE UNIQUE INDEX ON pay (shop)", "0A000")]:  # fmt: skip
+            with pytest.raises(psycopg.Error) as refused:
+                connection.execute(text)
+            assert refused.value.sqlstate == state, text
+        connection.execute("CREATE INDEX IF NOT EXISTS both_columns ON pay (shop)")
+    server.restart()
+    with server.connect(autocommit=True) as connection:
+        assert "pay_shop_idx" in plan(query)
+        assert connection.execute(query).fetchone() == (49, 307)
+        connection.execute("DROP INDEX pay_shop_idx")
+        connection.execute("DROP INDEX both_columns")
+        assert "Lookup" not in plan(query)
+        assert connection.execute(query).fetchone() == (49, 307)
+        connection.execute("DROP MATERIALIZED VIEW small")
+        with pytest.raises(psycopg.Error):
+            connection.execute("DROP INDEX of_small")
+    server.terminate()
+
+
+def test_transactions_of_two_sessions(server):
+    with server.connect(autocommit=False) as one, server.connect(autocommit=False) as two:
+        one.autocommit = True
+        one.execute(TABLE)
+        one.execute("INSERT INTO pay VALUES (1, 'a', 10), (2, 'b', 20)")
+        one.autocommit = False
+        # Both touch a key: the second to commit is told to begin again.
+        for connection in (one, two):
+            connection.execute("UPDATE pay SET cents = cents + 1 WHERE id = 1")
+        one.commit()
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            two.commit()
+        two.rollback()
+        # A key that was not there for either, too; keys apart do not meet.
+        one.execute("INSERT INTO pay VALUES (3, 'c', 1)")
+        two.execute("INSERT INTO pay VALUES (3, 'd', 2)")
+        two.commit()
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            one.commit()
+        one.rollback()
+        one.execute("UPDATE pay SET cents = 0 WHERE id = 1")
+        two.execute("UPDATE pay SET cents = 0 WHERE id = 2")
+        one.commit()
+        two.commit()
+        # What a transaction reads stays, and it sees what it wrote.
+        one.execute("UPDATE pay SET cents = 7 WHERE id = 1")
+        assert two.execute("SELECT sum(cents) FROM pay").fetchone() == (2,)
+        one.commit()
+        assert two.execute("SELECT sum(cents) FROM pay").fetchone() == (2,)
+        two.rollback()
+        assert two.execute("SELECT sum(cents) FROM pay").fetchone() == (9,)
+        two.rollback()
+
+
+def test_identical_queries_run_once(server):
+    with server.connect(autocommit=True) as connection:
+        connection.execute("CREATE TABLE n (id bigint PRIMARY KEY)")
+        connection.execute("INSERT INTO n SELECT value FROM generate_series(1, 1500) AS t(value)")
+    query = "SELECT count(*) FROM n a, n b WHERE a.id * 7 + b.id <> 3 AND a.id + b.id % 11 <> 5"
+    results = []
+
+    def ask() -> None:
+        with server.connect(autocommit=True) as connection:
+            results.append(connection.execute(query).fetchone()[0])
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(results) == 8 and len(set(results)) == 1
+    host, port = server.address("http")
+    page = urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10).read().decode()
+    counted = [line for line in page.splitlines() if line.startswith("evert_queries_coalesced_total ")]
+    assert int(counted[0].split()[1]) >= 1

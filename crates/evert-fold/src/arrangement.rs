@@ -15,6 +15,7 @@ mod bag_state;
 mod keyed;
 mod keyed_state;
 mod run;
+mod run_index;
 mod runs;
 mod snapshot;
 

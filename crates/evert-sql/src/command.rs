@@ -29,6 +29,7 @@ pub(crate) enum Command {
     CreateRelation(CreateRelation),
     CreateView(CreateView),
     CreateSource(NewSource),
+    CreateIndex(CreateIndex),
     Drop(Drop),
     Begin {
         read_only: bool,
@@ -82,6 +83,25 @@ pub(crate) struct CreateView {
     pub(crate) query: Box<Query>,
     /// The SELECT as it was written.
     pub(crate) sql: String,
+    pub(crate) options: CreateViewOptions,
+}
+
+/// What CREATE MATERIALIZED VIEW says beside the SELECT.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CreateViewOptions {
+    /// Its changes go to a topic.
+    pub(crate) changes: bool,
+    /// Of streams it reads what came later.
+    pub(crate) start: Option<AsOf>,
+}
+
+/// CREATE INDEX.
+#[derive(Clone, Debug)]
+pub(crate) struct CreateIndex {
+    pub(crate) name: Name,
+    pub(crate) on: Name,
+    pub(crate) columns: Vec<String>,
+    pub(crate) if_not_exists: bool,
 }
 
 /// What DROP names.
@@ -91,6 +111,7 @@ pub(crate) enum DropKind {
     Stream,
     View,
     Source,
+    Index,
 }
 
 /// DROP.
@@ -112,6 +133,7 @@ impl DropKind {
             Self::Stream => "STREAM",
             Self::View => "MATERIALIZED VIEW",
             Self::Source => "SOURCE",
+            Self::Index => "INDEX",
         }
     }
 }

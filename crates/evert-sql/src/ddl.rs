@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use evert_model::Position;
-use evert_view::{CatalogError, Format, Name, NewRelation, RelationKind};
+use evert_view::{CatalogError, Format, IndexDef, Name, NewRelation, RelationKind, ViewOptions};
 
-use crate::command::{CreateRelation, CreateView, Drop, DropKind};
+use crate::command::{CreateIndex, CreateRelation, CreateView, Drop, DropKind};
 use crate::engine::Inner;
-use crate::error::{DUPLICATE_TABLE, INTERNAL_ERROR, UNDEFINED_TABLE, WRONG_OBJECT_TYPE};
+use crate::error::{
+    DUPLICATE_TABLE, INTERNAL_ERROR, UNDEFINED_COLUMN, UNDEFINED_OBJECT, UNDEFINED_TABLE,
+    WRONG_OBJECT_TYPE,
+};
 use crate::names::unknown_relation;
 use crate::{SourceControl, SqlError, translate, view};
 
@@ -45,6 +48,7 @@ pub(crate) async fn create_relation(
 pub(crate) async fn create_view(
     engine: &Arc<Inner>,
     create: &CreateView,
+    options: ViewOptions,
     text: &str,
 ) -> Result<Changed, SqlError> {
     let mut changed = Changed::default();
@@ -54,9 +58,60 @@ pub(crate) async fn create_view(
     // Planned here too, where the text is the client's and errors can say where in it.
     view::plan_query((*create.query).clone(), text, &engine.views.catalog())?;
     let (name, sql) = (create.name.clone(), create.sql.clone());
-    let position = blocking(engine, move |engine| engine.views.create_view(name, sql)).await?;
+    let create = move |engine: &Inner| engine.views.create_view_with(name, sql, options);
+    let position = blocking(engine, create).await?;
     changed.position = Some(position);
     Ok(changed)
+}
+
+pub(crate) async fn create_index(
+    engine: &Arc<Inner>,
+    create: &CreateIndex,
+) -> Result<Changed, SqlError> {
+    let catalog = engine.views.catalog();
+    let mut changed = Changed::default();
+    if catalog.indexes.contains_key(&create.name) {
+        let message = format!("relation \"{}\" already exists", create.name);
+        if create.if_not_exists {
+            changed.notices = vec![message + ", skipping"];
+            return Ok(changed);
+        }
+        return Err(SqlError::new(DUPLICATE_TABLE, message));
+    }
+    let Some(schema) = catalog.schema_of(&create.on) else {
+        return Err(unknown_relation(&create.on, &catalog));
+    };
+    for name in &create.columns {
+        if !schema.columns.iter().any(|column| column.name == *name) {
+            let message = format!("column \"{name}\" does not exist");
+            return Err(SqlError::new(UNDEFINED_COLUMN, message));
+        }
+    }
+    let (name, on, columns) = (create.name.clone(), create.on.clone(), create.columns.clone());
+    let index = IndexDef { name, on, columns };
+    let position = blocking(engine, move |engine| engine.views.create_index(index)).await?;
+    changed.position = Some(position);
+    Ok(changed)
+}
+
+async fn drop_index(
+    engine: &Arc<Inner>,
+    name: &Name,
+    if_exists: bool,
+    changed: &mut Changed,
+) -> Result<(), SqlError> {
+    if !engine.views.catalog().indexes.contains_key(name) {
+        let message = format!("index \"{name}\" does not exist");
+        if if_exists {
+            changed.notices.push(message + ", skipping");
+            return Ok(());
+        }
+        return Err(SqlError::new(UNDEFINED_OBJECT, message));
+    }
+    let name = name.clone();
+    let position = blocking(engine, move |engine| engine.views.drop_index(&name)).await?;
+    changed.position = Some(position);
+    Ok(())
 }
 
 /// Whether a relation or view of the name is there: a notice or an error then.
@@ -86,6 +141,10 @@ pub(crate) async fn drop(engine: &Arc<Inner>, drop: &Drop) -> Result<Changed, Sq
                 SourceControl::drop(control, &name.name, drop.if_exists, drop.cascade).await?;
             changed.notices.extend(notices);
             changed.position = Some(engine.log.end());
+            continue;
+        }
+        if drop.kind == DropKind::Index {
+            drop_index(engine, name, drop.if_exists, &mut changed).await?;
             continue;
         }
         if let Err(error) = check_kind(engine, drop.kind, name) {

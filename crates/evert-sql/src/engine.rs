@@ -11,6 +11,7 @@ use evert_model::Position;
 use evert_view::{Cut, Name, Views};
 
 use crate::context::state;
+use crate::flights::Flights;
 use crate::functions::SessionFacts;
 use crate::statement::Statements;
 use crate::{Session, SourceControl, SqlError, translate};
@@ -43,6 +44,7 @@ pub(crate) struct Inner {
     /// Writers that read first hold it alone, from the read to the durable commit; writers that
     /// only append share it. Facts that come by other doors do not ask.
     pub(crate) dml: tokio::sync::RwLock<()>,
+    pub(crate) flights: Arc<Flights>,
     /// What sessions start with.
     state: SessionState,
 }
@@ -68,6 +70,7 @@ impl Engine {
             config,
             statements: Statements::default(),
             dml: tokio::sync::RwLock::new(()),
+            flights: Arc::default(),
             state: state(runtime, &facts),
         }))
     }
@@ -75,6 +78,13 @@ impl Engine {
     /// A session for a client. Any user and database will do.
     pub fn session(&self, user: &str, database: &str) -> Session {
         Session::new(Arc::clone(&self.0), user, database)
+    }
+}
+
+impl Engine {
+    /// How many queries got the rows of another that was the same, at the same position.
+    pub fn queries_coalesced(&self) -> u64 {
+        self.0.flights.joined()
     }
 }
 

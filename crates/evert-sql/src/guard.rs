@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::error::QUERY_CANCELED;
+use crate::flights::{BATCHES_MAX, Pilot};
 use crate::query::conform;
 use crate::{SqlError, translate};
 
@@ -20,7 +21,7 @@ use crate::{SqlError, translate};
 pub(crate) const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// Batches that wait for a slow client.
-const BATCHES_AHEAD: usize = 2;
+const BATCHES_AHEAD: usize = BATCHES_MAX;
 
 /// The end of a statement's patience.
 #[derive(Clone)]
@@ -72,22 +73,34 @@ impl Guard {
         schema: SchemaRef,
         text: Arc<str>,
         failed: Option<Arc<AtomicBool>>,
+        pilot: Option<Pilot>,
     ) -> BoxStream<'static, Result<RecordBatch, SqlError>> {
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
         let runtime = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || {
             runtime.block_on(async move {
+                let mut pilot = pilot;
+                let mut shared = Vec::new();
                 loop {
                     let next = tokio::select! {
                         next = rows.next() => next,
                         () = sender.closed() => break,
                     };
-                    let Some(batch) = next else { break };
+                    let Some(batch) = next else {
+                        if let Some(pilot) = pilot {
+                            pilot.land(shared);
+                        }
+                        break;
+                    };
                     let batch = match batch {
                         Ok(batch) => conform(&batch, &schema),
                         Err(error) => Err(translate::planning(&error, &text)),
                     };
                     let ended = batch.is_err();
+                    match &batch {
+                        Ok(batch) if shared.len() < BATCHES_MAX => shared.push(batch.clone()),
+                        _ => drop(pilot.take()),
+                    }
                     if sender.send(batch).await.is_err() || ended {
                         break;
                     }

@@ -16,6 +16,7 @@ mod direct;
 mod dml;
 mod engine;
 mod error;
+mod flights;
 mod functions;
 mod guard;
 mod names;

@@ -9,10 +9,11 @@ use arrow::compute::{CastOptions, SortOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, ParamValues};
+use datafusion::datasource::source_as_provider;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{
-    Expr, LogicalPlan, LogicalPlanBuilder, TableSource, Volatility, cast,
+    Expr, LogicalPlan, LogicalPlanBuilder, TableScan, TableSource, Volatility, cast,
 };
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexOrdering, OrderingRequirements, PhysicalSortExpr};
@@ -61,6 +62,11 @@ impl Scope {
     pub(crate) fn new(catalog: Arc<Catalog>) -> Self {
         Self { catalog, extra: BTreeMap::new() }
     }
+
+    fn indexes_on(&self, name: &Name) -> Vec<(Name, Vec<usize>)> {
+        let indexes = self.catalog.indexes_on(name).into_iter();
+        indexes.map(|(index, columns)| (index.name.clone(), columns)).collect()
+    }
 }
 
 impl Tables for Scope {
@@ -75,10 +81,12 @@ impl Tables for Scope {
         }
         if let Some(relation) = self.catalog.relations.get(name) {
             let schema = &relation.schema;
-            return Ok(Table::source(own, schema.to_arrow(), schema.key.clone()));
+            let indexes = self.indexes_on(name);
+            return Ok(Table::indexed(own, schema.to_arrow(), schema.key.clone(), indexes));
         }
         if let Some(view) = self.catalog.views.get(name) {
-            return Ok(Table::source(own, view.schema.to_arrow(), view.schema.key.clone()));
+            let (schema, indexes) = (&view.schema, self.indexes_on(name));
+            return Ok(Table::indexed(own, schema.to_arrow(), schema.key.clone(), indexes));
         }
         match system::find(name) {
             Some((name, schema)) => Ok(Table::source(name, schema, Vec::new())),
@@ -270,7 +278,18 @@ fn canonical_output(plan: LogicalPlan, schema: &Schema) -> Result<LogicalPlan, D
 impl Planned {
     /// The plan as EXPLAIN shows it.
     pub(crate) fn display(&self) -> String {
-        self.plan.display_indent().to_string()
+        let mut text = self.plan.display_indent().to_string();
+        let walked = self.plan.apply_with_subqueries(|plan| {
+            if let LogicalPlan::TableScan(scan) = plan
+                && let Some(lookup) = lookup_shown(scan)
+            {
+                text.push('\n');
+                text.push_str(&lookup);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        debug_assert!(walked.is_ok(), "nothing on the way fails");
+        text
     }
 
     /// The rows, if the plan is of a kind that needs no execution: lookups by key and values.
@@ -357,6 +376,12 @@ fn strict_windows(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>
         Ok(Transformed::yes(plan.with_new_children(vec![sorted])?))
     })
     .data()
+}
+
+/// How a scan finds its rows, if it does not read all.
+fn lookup_shown(scan: &TableScan) -> Option<String> {
+    let provider = source_as_provider(&scan.source).ok()?;
+    provider.downcast_ref::<Table>()?.lookup_shown(&scan.filters)
 }
 
 /// Lets joins pause: one that makes many rows of few would otherwise keep its thread until the

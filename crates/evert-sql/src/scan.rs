@@ -63,13 +63,33 @@ pub(crate) struct Table {
     schema: SchemaRef,
     /// The columns by which a row can be looked up.
     key: Vec<usize>,
+    /// Other columns by which rows can be found: each index's name and columns.
+    indexes: Vec<(Name, Vec<usize>)>,
     rows: Option<Rows>,
+}
+
+/// How the filters of a scan find their rows.
+enum Lookup<'a> {
+    /// By the key: one row or none.
+    Key,
+    /// By an index.
+    Index(&'a Name, &'a [usize]),
 }
 
 impl Table {
     /// A table to plan with.
     pub(crate) fn source(name: Name, schema: SchemaRef, key: Vec<usize>) -> Arc<dyn TableSource> {
-        provider_as_source(Arc::new(Self { name, schema, key, rows: None }))
+        Self::indexed(name, schema, key, Vec::new())
+    }
+
+    /// The same with indexes.
+    pub(crate) fn indexed(
+        name: Name,
+        schema: SchemaRef,
+        key: Vec<usize>,
+        indexes: Vec<(Name, Vec<usize>)>,
+    ) -> Arc<dyn TableSource> {
+        provider_as_source(Arc::new(Self { name, schema, key, indexes, rows: None }))
     }
 }
 
@@ -153,7 +173,9 @@ impl Table {
             _ => return None,
         };
         let index = self.schema.index_of(&column.name).ok()?;
-        (self.key.contains(&index) && is_constant(value)).then_some((index, value))
+        let mut indexed = self.indexes.iter().flat_map(|(_, columns)| columns);
+        let wanted = self.key.contains(&index) || indexed.any(|column| *column == index);
+        (wanted && is_constant(value)).then_some((index, value))
     }
 
     /// What the filters say a key column must be.
@@ -162,29 +184,57 @@ impl Table {
         pinned.find(|(index, _)| *index == key).map(|(_, value)| value)
     }
 
-    /// Whether the filters pin every column of the key.
-    pub(crate) fn is_lookup(&self, filters: &[Expr]) -> bool {
-        !self.key.is_empty() && self.key.iter().all(|key| self.pin(*key, filters).is_some())
+    /// How the filters find rows: by the key if they pin all of it, else by the index of whose
+    /// columns they pin most, if they pin all of them.
+    fn choose(&self, filters: &[Expr]) -> Option<Lookup<'_>> {
+        let pinned =
+            |columns: &[usize]| columns.iter().all(|column| self.pin(*column, filters).is_some());
+        if !self.key.is_empty() && pinned(&self.key) {
+            return Some(Lookup::Key);
+        }
+        let usable = self.indexes.iter().filter(|(_, columns)| pinned(columns));
+        let (name, columns) = usable.max_by_key(|(_, columns)| columns.len())?;
+        Some(Lookup::Index(name, columns))
     }
 
-    /// The row whose key the filters pin: one or none.
+    /// Whether the filters find rows without reading all.
+    pub(crate) fn is_lookup(&self, filters: &[Expr]) -> bool {
+        self.choose(filters).is_some()
+    }
+
+    /// How the filters find rows, for EXPLAIN.
+    pub(crate) fn lookup_shown(&self, filters: &[Expr]) -> Option<String> {
+        let names = |columns: &[usize]| -> String {
+            let names = columns.iter().map(|column| self.schema.field(*column).name().as_str());
+            names.collect::<Vec<_>>().join(", ")
+        };
+        Some(match self.choose(filters)? {
+            Lookup::Key => format!("Lookup in {} by key ({})", self.name, names(&self.key)),
+            Lookup::Index(index, columns) => {
+                format!("Lookup in {} by index {index} ({})", self.name, names(columns))
+            }
+        })
+    }
+
+    /// Rows among which are all that the filters pin.
     pub(crate) fn find(&self, filters: &[Expr]) -> Result<RecordBatch> {
-        let none = || RecordBatch::new_empty(Arc::clone(&self.schema));
         let found = match &self.rows {
             Some(rows) => self.lookup(rows, filters)?,
             None => None,
         };
-        match found {
-            Some(found) => Ok(found.into_iter().next().unwrap_or_else(none)),
-            None => Err(DataFusionError::Internal(format!("{} is not looked up", self.name))),
+        let Some(mut found) = found else {
+            return Err(DataFusionError::Internal(format!("{} is not looked up", self.name)));
+        };
+        match found.len() {
+            0 => Ok(RecordBatch::new_empty(Arc::clone(&self.schema))),
+            1 => Ok(found.remove(0)),
+            _ => Ok(arrow::compute::concat_batches(&found[0].schema(), &found)?),
         }
     }
 
-    /// The rows of the one key that the filters pin, if they pin every column of it.
+    /// The rows that the filters find by key or index; `None` if all are to be read.
     fn lookup(&self, rows: &Rows, filters: &[Expr]) -> Result<Option<Vec<RecordBatch>>> {
-        if !self.is_lookup(filters) {
-            return Ok(None);
-        }
+        let Some(lookup) = self.choose(filters) else { return Ok(None) };
         if let Rows::Batches(batches) = rows {
             // Few rows made for the statement: the filter above finds the right ones.
             return Ok(match batches.as_slice() {
@@ -192,17 +242,27 @@ impl Table {
                 _ => None,
             });
         }
-        let mut values = Vec::with_capacity(self.key.len());
-        for key in &self.key {
-            let Some(value) = self.pin(*key, filters).and_then(constant) else { return Ok(None) };
-            match self.key_value(*key, &value?)? {
+        let columns = match lookup {
+            Lookup::Key => &self.key[..],
+            Lookup::Index(_, columns) => columns,
+        };
+        let mut values = Vec::with_capacity(columns.len());
+        for column in columns {
+            let Some(value) = self.pin(*column, filters).and_then(constant) else {
+                return Ok(None);
+            };
+            match self.key_value(*column, &value?)? {
                 Some(value) => values.push(value),
                 None => return Ok(Some(Vec::new())),
             }
         }
-        let fields: Vec<_> = self.key.iter().map(|key| self.schema.field(*key).clone()).collect();
-        let key = RecordBatch::try_new(Arc::new(Schema::new(fields)), values)?;
-        Ok(Some(rows.get(&key, 0).into_iter().collect()))
+        let fields: Vec<_> =
+            columns.iter().map(|column| self.schema.field(*column).clone()).collect();
+        let values = RecordBatch::try_new(Arc::new(Schema::new(fields)), values)?;
+        match lookup {
+            Lookup::Key => Ok(Some(rows.get(&values, 0).into_iter().collect())),
+            Lookup::Index(_, columns) => rows.find(columns, &values),
+        }
     }
 
     /// A key's value in its column's type; nothing equals NULL.
@@ -247,6 +307,21 @@ impl Rows {
             },
             Self::Stream { .. } | Self::Batches(_) => None,
         }
+    }
+
+    /// Rows among which are all with these values; `None` if there is nothing to find them by.
+    fn find(&self, columns: &[usize], values: &RecordBatch) -> Result<Option<Vec<RecordBatch>>> {
+        Ok(match self {
+            Self::Snapshot(snapshot) => snapshot.find(columns, values, 0),
+            Self::Overlaid(snapshot, overlay) => {
+                let Some(found) = snapshot.find(columns, values, 0) else { return Ok(None) };
+                let mut rows =
+                    found.iter().map(|batch| overlay.hide(batch)).collect::<Result<Vec<_>>>()?;
+                rows.extend(overlay.rows());
+                Some(rows)
+            }
+            Self::Stream { .. } | Self::Batches(_) => None,
+        })
     }
 
     fn scan(

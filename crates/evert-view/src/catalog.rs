@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use evert_model::{EncodedBatch, RowSchema, TopicId};
+use evert_model::{EncodedBatch, Position, RowSchema, TopicId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -55,6 +55,18 @@ pub struct Relation {
     /// The source that writes it; DML is refused then.
     #[serde(default)]
     pub source: Option<String>,
+    /// A stream that is the later part of another, for views that START AT a position.
+    #[serde(default)]
+    pub started_from: Option<StartedFrom>,
+}
+
+/// Which part of a stream a stream is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartedFrom {
+    /// The stream.
+    pub stream: Name,
+    /// Its records after this position.
+    pub position: Position,
 }
 
 /// What CREATE TABLE or CREATE STREAM says.
@@ -91,6 +103,44 @@ pub struct ViewDef {
     pub schema: RowSchema,
     /// The relations and views that it reads, in the order of its plan's inputs.
     pub inputs: Vec<Name>,
+    /// What else CREATE MATERIALIZED VIEW said.
+    #[serde(default)]
+    pub options: ViewOptions,
+}
+
+/// What CREATE MATERIALIZED VIEW may say beside the SELECT.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewOptions {
+    /// Its changes are appended to the topic `<view>.changes`.
+    #[serde(default)]
+    pub changes: bool,
+    /// Of streams it reads what comes after this position only.
+    #[serde(default)]
+    pub start: Option<Position>,
+}
+
+impl ViewOptions {
+    /// The part of a stream that a view with these options reads, or the stream.
+    pub(crate) fn input(&self, catalog: &Catalog, name: &Name) -> Name {
+        let is_stream = |relation: &Arc<Relation>| {
+            relation.kind == RelationKind::Stream && relation.started_from.is_none()
+        };
+        match self.start.filter(|_| catalog.relations.get(name).is_some_and(is_stream)) {
+            Some(position) => Name::new(&name.schema, format!("{}@{position}", name.name)),
+            None => name.clone(),
+        }
+    }
+}
+
+/// An index: rows found by the values of some columns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexDef {
+    /// Its name, in the schema of what it is over.
+    pub name: Name,
+    /// The relation or view.
+    pub on: Name,
+    /// The names of the columns.
+    pub columns: Vec<String>,
 }
 
 /// A source of facts outside, such as a Postgres database.
@@ -162,6 +212,8 @@ pub struct Catalog {
     pub views: BTreeMap<Name, Arc<ViewDef>>,
     /// Sources.
     pub sources: BTreeMap<String, Arc<SourceDef>>,
+    /// Indexes over the rows of tables, bags and views.
+    pub indexes: BTreeMap<Name, Arc<IndexDef>>,
 }
 
 /// One object of the catalog, as its record's value holds it.
@@ -171,6 +223,7 @@ pub(crate) enum Entry {
     Relation(Relation),
     View(ViewDef),
     Source(SourceDef),
+    Index(IndexDef),
 }
 
 /// The key of an object's record.
@@ -180,6 +233,7 @@ pub(crate) enum EntryKey {
     Relation(Name),
     View(Name),
     Source(String),
+    Index(Name),
 }
 
 impl Entry {
@@ -188,6 +242,7 @@ impl Entry {
             Self::Relation(relation) => EntryKey::Relation(relation.name.clone()),
             Self::View(view) => EntryKey::View(view.name.clone()),
             Self::Source(source) => EntryKey::Source(source.name.clone()),
+            Self::Index(index) => EntryKey::Index(index.name.clone()),
         }
     }
 }
@@ -196,6 +251,25 @@ impl Catalog {
     /// Whether a relation or view has this name.
     pub fn contains(&self, name: &Name) -> bool {
         self.relations.contains_key(name) || self.views.contains_key(name)
+    }
+
+    /// The columns of a relation or view.
+    pub fn schema_of(&self, name: &Name) -> Option<&RowSchema> {
+        let view = self.views.get(name).map(|view| &view.schema);
+        view.or_else(|| self.relations.get(name).map(|relation| &relation.schema))
+    }
+
+    /// The indexes over a relation's or view's rows, each with the places of its columns. One
+    /// whose columns are gone, because the view was replaced, is passed over.
+    pub fn indexes_on(&self, name: &Name) -> Vec<(Arc<IndexDef>, Vec<usize>)> {
+        let Some(schema) = self.schema_of(name) else { return Vec::new() };
+        let place = |column: &String| schema.columns.iter().position(|c| c.name == *column);
+        let indexes = self.indexes.values().filter(|index| index.on == *name);
+        let placed = indexes.filter_map(|index| {
+            let columns = index.columns.iter().map(place).collect::<Option<Vec<_>>>()?;
+            Some((Arc::clone(index), columns))
+        });
+        placed.collect()
     }
 
     pub(crate) fn key_of(&self, name: &Name) -> EntryKey {
@@ -211,6 +285,12 @@ impl Catalog {
         let mut found = BTreeSet::from([name.clone()]);
         loop {
             let before = found.len();
+            for part in self.relations.values() {
+                let stream = part.started_from.as_ref().map(|from| &from.stream);
+                if stream.is_some_and(|stream| found.contains(stream)) {
+                    found.insert(part.name.clone());
+                }
+            }
             for view in self.views.values() {
                 if view.inputs.iter().any(|input| found.contains(input)) {
                     found.insert(view.name.clone());
@@ -247,7 +327,9 @@ impl Catalog {
         let mut found: BTreeSet<Name> = names.iter().cloned().collect();
         let mut rest: Vec<Name> = names.to_vec();
         while let Some(name) = rest.pop() {
-            for input in self.views.get(&name).map_or(&[][..], |view| &view.inputs) {
+            let inputs = self.views.get(&name).map_or(&[][..], |view| &view.inputs);
+            let part = self.relations.get(&name).and_then(|part| part.started_from.as_ref());
+            for input in inputs.iter().chain(part.map(|from| &from.stream)) {
                 if found.insert(input.clone()) {
                     rest.push(input.clone());
                 }
@@ -267,6 +349,9 @@ impl Catalog {
             Entry::Source(source) => {
                 self.sources.insert(source.name.clone(), Arc::new(source));
             }
+            Entry::Index(index) => {
+                self.indexes.insert(index.name.clone(), Arc::new(index));
+            }
         }
     }
 
@@ -275,6 +360,7 @@ impl Catalog {
             EntryKey::Relation(name) => drop(self.relations.remove(name)),
             EntryKey::View(name) => drop(self.views.remove(name)),
             EntryKey::Source(name) => drop(self.sources.remove(name)),
+            EntryKey::Index(name) => drop(self.indexes.remove(name)),
         }
     }
 

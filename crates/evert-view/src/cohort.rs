@@ -18,7 +18,7 @@ use evert_fold::{Plan, Snapshot};
 use evert_log::{Commit, CommitBody, CommitPart};
 use evert_model::{Delta, LogTime, Offset, Position, TopicId};
 
-use crate::catalog::{Catalog, Relation, ViewDef};
+use crate::catalog::{Catalog, PlanError, Relation, ViewDef, ViewOptions};
 use crate::errors::Errors;
 use crate::live_view::{Folded, LiveView};
 use crate::planner::{PlannedView, Planner};
@@ -248,6 +248,9 @@ impl Cohort {
         for &index in self.by_topic.get(&part.topic).map_or(&[][..], Vec::as_slice) {
             let input = &mut self.relations[index];
             let relation = Arc::clone(&input.relation);
+            if relation.started_from.as_ref().is_some_and(|from| position <= from.position) {
+                continue;
+            }
             let errors = &mut self.errors;
             input.push(part, |bad| {
                 errors.record(&relation.name, &relation.topic, part, (position, log_time), &bad);
@@ -382,13 +385,26 @@ impl Cohort {
     }
 }
 
+/// The plan of a SELECT as a view with these options.
+pub(crate) fn plan(
+    sql: &str,
+    options: &ViewOptions,
+    catalog: &Catalog,
+    planner: &dyn Planner,
+) -> Result<PlannedView, PlanError> {
+    let mut planned = planner.plan_view(sql, catalog)?;
+    planned.inputs.iter_mut().for_each(|input| *input = options.input(catalog, input));
+    Ok(planned)
+}
+
 /// The plan of a view, if it still has one that gives the columns it was created with.
 pub(crate) fn planned(
     def: &ViewDef,
     catalog: &Catalog,
     planner: &dyn Planner,
 ) -> Result<Plan, String> {
-    let planned = planner.plan_view(&def.sql, catalog).map_err(|error| error.to_string())?;
+    let planned = plan(&def.sql, &def.options, catalog, planner);
+    let planned = planned.map_err(|error| error.to_string())?;
     check_unchanged(def, &planned)?;
     Ok(planned.plan)
 }

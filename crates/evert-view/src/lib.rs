@@ -11,6 +11,7 @@
 //! - A record that cannot be read is a row of `evert.errors`; it stops nothing.
 
 mod catalog;
+mod changelog;
 mod checkpoint;
 mod cohort;
 mod company;
@@ -44,8 +45,8 @@ mod tap;
 mod views;
 
 pub use catalog::{
-    Catalog, CatalogError, Format, NewRelation, PlanError, Relation, RelationKind, SourceDef,
-    ViewDef,
+    Catalog, CatalogError, Format, IndexDef, NewRelation, PlanError, Relation, RelationKind,
+    SourceDef, StartedFrom, ViewDef, ViewOptions,
 };
 pub use checkpoint::CheckpointConfig;
 #[cfg(feature = "planted-faults")]

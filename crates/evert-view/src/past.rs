@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use evert_log::ReadError;
+use evert_log::{Log, ReadError, Topic};
 use evert_model::{LogTime, Offset, PartitionId, Position};
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -21,7 +21,7 @@ use crate::planner::Planner;
 use crate::reader::Reader;
 use crate::shared::Shared;
 use crate::sources::SourceStates;
-use crate::{Name, PinError, Views, errors};
+use crate::{CatalogError, Name, PinError, Views, errors};
 
 /// Private folds at a time, over all readers; each holds the state of what it folds.
 pub(crate) const REPLAYS_MAX: usize = 2;
@@ -131,6 +131,25 @@ fn check_reach(shared: &Shared, catalog: &Catalog, names: &[Name]) -> Result<(),
                     log_start,
                 });
             }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses when a topic has lost records that were committed after `position`.
+pub(crate) fn check_reach_after(
+    log: &Log,
+    topic: &Topic,
+    position: Position,
+) -> Result<(), CatalogError> {
+    for partition in (0..topic.partitions).map(PartitionId::new) {
+        let log_start = log.partition_ends(topic.id, partition)?.log_start;
+        let first = log.position_of(topic.id, partition, log_start)?;
+        // Nothing can be said of what came before the first record that is left.
+        if log_start > Offset::default() && first.is_none_or(|first| first > position) {
+            let topic = topic.name.clone();
+            let forgotten = PastError::Forgotten { topic, partition, log_start };
+            return Err(CatalogError::Invalid(forgotten.to_string()));
         }
     }
     Ok(())

@@ -104,9 +104,22 @@ impl Shared {
     pub(crate) fn publish(&self, cut: Cut) -> Arc<Cut> {
         assert!(cut.position >= self.cut().position, "published positions never go back");
         let cut = Arc::new(cut);
+        self.index(&cut);
         self.history.keep_cut(&cut);
         self.cut.send_replace(Arc::clone(&cut));
         cut
+    }
+
+    /// Brings the indexes up to date with a cut.
+    fn index(&self, cut: &Cut) {
+        let catalog = self.catalog();
+        let indexed: BTreeSet<_> = catalog.indexes.values().map(|index| &index.on).collect();
+        for name in indexed {
+            let Some(snapshot) = cut.snapshots.get(name) else { continue };
+            for (_, columns) in catalog.indexes_on(name) {
+                snapshot.index(&columns);
+            }
+        }
     }
 
     /// Where a view folds, if not in the live cohort.

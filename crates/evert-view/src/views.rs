@@ -1,6 +1,6 @@
 //! The handle on all views: changes of the catalog, pins, status, verification.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,14 +15,16 @@ use evert_model::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::catalog::{
-    Catalog, CatalogError, Entry, EntryKey, NewRelation, Relation, RelationKind, SourceDef, ViewDef,
+    Catalog, CatalogError, Entry, EntryKey, IndexDef, NewRelation, Relation, RelationKind,
+    SourceDef, StartedFrom, ViewDef, ViewOptions,
 };
+use crate::changelog::{self, Changelog};
 use crate::checkpoint::CheckpointConfig;
-use crate::cohort::{Cohort, Cut};
+use crate::cohort::{self, Cohort, Cut};
 use crate::encode::{self, RowChange};
 use crate::follower::{Control, Follower, Start};
 use crate::hydrate::STEP_BYTES;
-use crate::past::REPLAYS_MAX;
+use crate::past::{self, REPLAYS_MAX};
 use crate::planner::Planner;
 use crate::reader::Reader;
 use crate::shared::Shared;
@@ -60,6 +62,7 @@ struct Inner {
     catalog_topic: Arc<Topic>,
     /// Places for private folds of the log.
     replays: Arc<Semaphore>,
+    changelogs: Mutex<HashMap<Name, Changelog>>,
 }
 
 impl Views {
@@ -95,7 +98,7 @@ impl Views {
             Follower::new(Arc::clone(&shared), start, requests, control.clone())?;
         let thread = thread::Builder::new().name("follower".into()).spawn(|| follower.run());
         thread.map_err(|e| CatalogError::Invalid(format!("no thread: {e}")))?;
-        Ok(Self(Arc::new(Inner {
+        let views = Self(Arc::new(Inner {
             shared,
             planner,
             env,
@@ -106,7 +109,12 @@ impl Views {
             keyless: AtomicU32::new(0),
             catalog_topic,
             replays: Arc::new(Semaphore::new(REPLAYS_MAX)),
-        })))
+            changelogs: Mutex::default(),
+        }));
+        for def in views.catalog().views.values().filter(|def| def.options.changes) {
+            views.start_changelog(&def.name)?;
+        }
+        Ok(views)
     }
 
     /// The log under the views.
@@ -148,6 +156,7 @@ impl Views {
             format: new.format,
             conflict_is_error: new.conflict_is_error,
             source: new.source,
+            started_from: None,
         };
         let name = relation.name.clone();
         let entry = Entry::Relation(relation);
@@ -165,18 +174,191 @@ impl Views {
     /// # Errors
     /// When the name is taken or reserved, or the SELECT cannot be a view.
     pub fn create_view(&self, name: Name, sql: String) -> Result<Position, CatalogError> {
+        self.create_view_with(name, sql, ViewOptions::default())
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    /// As [`Views::create_view`]; and when its changes cannot have their topic.
+    pub fn create_view_with(
+        &self,
+        name: Name,
+        sql: String,
+        options: ViewOptions,
+    ) -> Result<Position, CatalogError> {
         let _ddl = self.lock_ddl();
         let mut catalog = Catalog::clone(&self.catalog());
         check_new(&catalog, &name)?;
-        let planned = self.0.planner.plan_view(&sql, &catalog)?;
-        let def =
-            ViewDef { name: name.clone(), sql, schema: planned.schema, inputs: planned.inputs };
-        let entry = Entry::View(def);
-        let position = self.record(&[(entry.key(), Some(&entry))])?;
-        catalog.put(entry);
+        self.check_start(&options)?;
+        let planner = self.0.planner.as_ref();
+        let parts = self.parts_of_streams(&sql, &options, &catalog)?;
+        for part in &parts {
+            catalog.put(Entry::Relation(part.clone()));
+        }
+        let planned = cohort::plan(&sql, &options, &catalog, planner)?;
+        if options.changes {
+            self.make_changes_topic(&name, &planned.inputs, &catalog)?;
+        }
+        let (schema, inputs) = (planned.schema, planned.inputs);
+        let def = ViewDef { name: name.clone(), sql, schema, inputs, options };
+        let mut entries: Vec<_> = parts.into_iter().map(Entry::Relation).collect();
+        entries.push(Entry::View(def));
+        let keyed: Vec<_> = entries.iter().map(|entry| (entry.key(), Some(entry))).collect();
+        let position = self.record(&keyed)?;
+        let mut added = Vec::new();
+        for entry in entries {
+            if let Entry::Relation(part) = &entry {
+                added.push(part.name.clone());
+            }
+            catalog.put(entry);
+        }
         let def = Arc::clone(&catalog.views[&name]);
+        let added: Vec<_> = added.iter().map(|part| Arc::clone(&catalog.relations[part])).collect();
         self.0.shared.set_catalog(catalog);
+        for part in added {
+            let from = part.started_from.as_ref().map_or(Position::ZERO, |from| from.position);
+            self.tell(Control::AddRelation(part, from));
+        }
+        let changes = def.options.changes;
         self.tell(Control::AddView(def, planned.plan));
+        if changes {
+            self.start_changelog(&name)?;
+        }
+        Ok(position)
+    }
+
+    /// Views begin in the past, as far as the log reaches.
+    fn check_start(&self, options: &ViewOptions) -> Result<(), CatalogError> {
+        let end = self.log().end();
+        match options.start {
+            Some(start) if start > end => Err(CatalogError::Invalid(format!(
+                "position {start} is in the future: the log ends at {end}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The parts of streams that a view with these options needs and that are not there yet.
+    fn parts_of_streams(
+        &self,
+        sql: &str,
+        options: &ViewOptions,
+        catalog: &Catalog,
+    ) -> Result<Vec<Relation>, CatalogError> {
+        let Some(position) = options.start else { return Ok(Vec::new()) };
+        let planned = self.0.planner.plan_view(sql, catalog)?;
+        let mut parts = Vec::new();
+        for input in &planned.inputs {
+            let name = options.input(catalog, input);
+            if name == *input || catalog.contains(&name) {
+                continue;
+            }
+            let stream = catalog.relations[input].as_ref();
+            if let Some(topic) = self.log().topic_by_id(stream.topic_id) {
+                past::check_reach_after(self.log(), &topic, position)?;
+            }
+            let from = StartedFrom { stream: input.clone(), position };
+            parts.push(Relation { name, started_from: Some(from), ..stream.clone() });
+        }
+        Ok(parts)
+    }
+
+    /// Makes the topic of a view's changes, or takes the one that is there.
+    fn make_changes_topic(
+        &self,
+        view: &Name,
+        inputs: &[Name],
+        catalog: &Catalog,
+    ) -> Result<(), CatalogError> {
+        let name = changelog::topic_name(view);
+        let read = catalog.closure(inputs);
+        let read = read.iter().filter_map(|name| catalog.relations.get(name));
+        if let Some(relation) = read.into_iter().find(|relation| relation.topic == name) {
+            let what = format!("\"{}\" reads the changes of the view itself", relation.name);
+            return Err(CatalogError::Invalid(what));
+        }
+        match self.log().topic(&name) {
+            None => {
+                let config = BTreeMap::new();
+                self.log().create_topic(NewTopic { name, partitions: 1, config })?;
+            }
+            Some(topic) if changelog::may_be_changelog(self.log(), &topic)? => {}
+            Some(_) => {
+                let what = format!("topic \"{name}\" holds something else than a view's changes");
+                return Err(CatalogError::Invalid(what));
+            }
+        }
+        Ok(())
+    }
+
+    fn start_changelog(&self, view: &Name) -> Result<(), CatalogError> {
+        let changelog = Changelog::start(self.clone(), view.clone())?;
+        let mut changelogs = self.0.changelogs.lock().unwrap_or_else(PoisonError::into_inner);
+        changelogs.insert(view.clone(), changelog);
+        Ok(())
+    }
+
+    fn stop_changelog(&self, view: &Name) {
+        let mut changelogs = self.0.changelogs.lock().unwrap_or_else(PoisonError::into_inner);
+        let changelog = changelogs.remove(view);
+        drop(changelogs);
+        if let Some(changelog) = changelog {
+            changelog.stop();
+        }
+    }
+
+    /// Makes an index over a table's, bag's or view's rows. Blocks until the rows there are have
+    /// been indexed and the definition is durable.
+    ///
+    /// # Errors
+    /// When the name is taken, or there are no such rows or columns.
+    pub fn create_index(&self, index: IndexDef) -> Result<Position, CatalogError> {
+        let _ddl = self.lock_ddl();
+        let mut catalog = Catalog::clone(&self.catalog());
+        if catalog.indexes.contains_key(&index.name) || catalog.contains(&index.name) {
+            return Err(CatalogError::Exists(index.name));
+        }
+        let on = index.on.clone();
+        let Some(schema) = catalog.schema_of(&on) else { return Err(CatalogError::Unknown(on)) };
+        if catalog.relations.get(&on).is_some_and(|r| r.kind == RelationKind::Stream) {
+            let what = format!("\"{on}\" is a stream: it keeps no rows to be found");
+            return Err(CatalogError::Invalid(what));
+        }
+        for name in &index.columns {
+            if !schema.columns.iter().any(|column| column.name == *name) {
+                let what = format!("column \"{name}\" of \"{on}\" does not exist");
+                return Err(CatalogError::Invalid(what));
+            }
+        }
+        let entry = Entry::Index(index);
+        let key = entry.key();
+        catalog.put(entry.clone());
+        // What is there is indexed here, so that the follower has the news only.
+        if let Some(snapshot) = self.0.shared.cut().snapshots.get(&on) {
+            for (_, columns) in catalog.indexes_on(&on) {
+                snapshot.index(&columns);
+            }
+        }
+        let position = self.record(&[(key, Some(&entry))])?;
+        self.0.shared.set_catalog(catalog);
+        Ok(position)
+    }
+
+    /// Drops an index. Blocks until it is durable.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn drop_index(&self, name: &Name) -> Result<Position, CatalogError> {
+        let _ddl = self.lock_ddl();
+        let mut catalog = Catalog::clone(&self.catalog());
+        if !catalog.indexes.contains_key(name) {
+            return Err(CatalogError::Unknown(name.clone()));
+        }
+        let key = EntryKey::Index(name.clone());
+        let position = self.record(&[(key.clone(), None)])?;
+        catalog.remove(&key);
+        self.0.shared.set_catalog(catalog);
         Ok(position)
     }
 
@@ -247,7 +429,11 @@ impl Views {
             }
             names.extend(dependents);
         }
+        names.extend(unread_parts(catalog, &names));
+        names.iter().for_each(|name| self.stop_changelog(name));
         let mut keys: Vec<EntryKey> = names.iter().map(|name| catalog.key_of(name)).collect();
+        let over_gone = catalog.indexes.values().filter(|index| names.contains(&index.on));
+        keys.extend(over_gone.map(|index| EntryKey::Index(index.name.clone())));
         keys.extend(more);
         let records: Vec<_> = keys.iter().map(|key| (key.clone(), None)).collect();
         let position = self.record(&records)?;
@@ -414,6 +600,9 @@ impl Views {
 
     /// Stops the follower and waits for it; it takes a last checkpoint.
     pub fn close(&self) {
+        let changelogs =
+            std::mem::take(&mut *self.0.changelogs.lock().unwrap_or_else(PoisonError::into_inner));
+        changelogs.into_values().for_each(Changelog::stop);
         self.tell(Control::Stop);
         let ended = self.0.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(ended) = ended {
@@ -455,6 +644,17 @@ impl Views {
         let config = new.topic_config.clone();
         Ok(self.log().create_topic(NewTopic { name, partitions: new.partitions, config })?)
     }
+}
+
+/// The parts of streams that nothing reads any more once `gone` are gone.
+fn unread_parts(catalog: &Catalog, gone: &[Name]) -> Vec<Name> {
+    let parts = catalog.relations.values().filter(|part| part.started_from.is_some());
+    let parts = parts.filter(|part| !gone.contains(&part.name));
+    let unread = |part: &&Arc<Relation>| {
+        let mut readers = catalog.views.values().filter(|def| def.inputs.contains(&part.name));
+        readers.all(|def| gone.contains(&def.name))
+    };
+    parts.filter(unread).map(|part| part.name.clone()).collect()
 }
 
 fn check_new(catalog: &Catalog, name: &Name) -> Result<(), CatalogError> {

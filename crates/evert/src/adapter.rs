@@ -9,9 +9,12 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use async_trait::async_trait;
 use evert_cdc::SourceError;
-use evert_door::pg;
+use evert_door::{http, pg};
+use evert_model::Position;
 use evert_sql::{NewSource, SourceControl, SourceRow};
-use evert_view::CatalogError;
+use evert_view::{
+    CatalogError, Name, PastError, SubscribeFrom, Subscription, ViewState, ViewStatus,
+};
 use futures::StreamExt;
 
 /// The SQL engine behind the SQL door.
@@ -105,6 +108,49 @@ impl pg::Session for PgSession {
 
     fn take_notices(&mut self) -> Vec<String> {
         self.0.take_notices()
+    }
+}
+
+/// What the HTTP door shows: the views and the SQL engine.
+pub(crate) struct Shown {
+    views: evert_view::Views,
+    engine: evert_sql::Engine,
+}
+
+impl Shown {
+    pub(crate) fn new(views: evert_view::Views, engine: evert_sql::Engine) -> Self {
+        Self { views, engine }
+    }
+}
+
+#[async_trait]
+impl http::Observed for Shown {
+    fn position(&self) -> Position {
+        self.views.position()
+    }
+
+    fn log_end(&self) -> Position {
+        self.views.log().end()
+    }
+
+    fn replay_state(&self) -> ViewState {
+        self.views.replay_state()
+    }
+
+    fn views(&self) -> Vec<ViewStatus> {
+        self.views.status()
+    }
+
+    fn topics(&self) -> Vec<http::TopicFacts> {
+        http::topics_of(self.views.log())
+    }
+
+    fn queries_coalesced(&self) -> u64 {
+        self.engine.queries_coalesced()
+    }
+
+    async fn subscribe(&self, name: Name, from: SubscribeFrom) -> Result<Subscription, PastError> {
+        self.views.subscribe(&name, from).await
     }
 }
 

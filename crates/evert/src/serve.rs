@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::adapter::{PgBackend, Sources};
+use crate::adapter::{PgBackend, Shown, Sources};
 use crate::settings::Settings;
 
 /// How long open connections may go on after the server was told to stop.
@@ -97,7 +97,7 @@ impl Server {
             doors.spawn(door.serve(stopped.clone()));
         }
         if let Some(address) = settings.sql() {
-            let backend = Arc::new(PgBackend::new(engine));
+            let backend = Arc::new(PgBackend::new(engine.clone()));
             let door = pg::PgDoor::bind(address, backend, pg::PgConfig::default())
                 .await
                 .with_context(|| format!("cannot open the SQL door at {address}"))?;
@@ -105,7 +105,7 @@ impl Server {
             doors.spawn(door.serve(stopped.clone()));
         }
         if let Some(address) = settings.http() {
-            let door = http::HttpDoor::bind(address, views.clone())
+            let door = http::HttpDoor::bind(address, Shown::new(views.clone(), engine.clone()))
                 .await
                 .with_context(|| format!("cannot open the HTTP door at {address}"))?;
             addresses.http = Some(door.local_addr()?);

@@ -60,6 +60,9 @@ fn render(server: &dyn Observed) -> String {
     page.single("evert_ready", "gauge", "1 once the views were replayed after the start.", ready);
     topics(&mut page, server);
     views(&mut page, server);
+    let help = "Queries that got the rows of another that was the same, at the same position.";
+    let coalesced = server.queries_coalesced();
+    page.single("evert_queries_coalesced_total", "counter", help, coalesced);
     if let Some(bytes) = process::resident_bytes() {
         let help = "Resident memory.";
         page.single("process_resident_memory_bytes", "gauge", help, bytes);

@@ -18,4 +18,4 @@ mod process;
 mod tests;
 
 pub use door::HttpDoor;
-pub use observed::{Observed, PartitionFacts, TopicFacts};
+pub use observed::{Observed, PartitionFacts, TopicFacts, topics_of};

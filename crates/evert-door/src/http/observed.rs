@@ -1,8 +1,9 @@
 //! What the door shows of the server.
 
 use async_trait::async_trait;
+use evert_log::{Log, Topic};
 use evert_model::{Offset, PartitionId, Position};
-use evert_view::{Name, PastError, SubscribeFrom, Subscription, ViewState, ViewStatus, Views};
+use evert_view::{Name, PastError, SubscribeFrom, Subscription, ViewState, ViewStatus};
 
 /// A server as its HTTP door sees it. No method blocks.
 #[async_trait]
@@ -17,8 +18,25 @@ pub trait Observed: Send + Sync {
     fn views(&self) -> Vec<ViewStatus>;
     /// Every topic, internal ones among them.
     fn topics(&self) -> Vec<TopicFacts>;
+    /// Queries so far that got the rows of another that was the same.
+    fn queries_coalesced(&self) -> u64;
     /// Begins to follow a relation or view.
     async fn subscribe(&self, name: Name, from: SubscribeFrom) -> Result<Subscription, PastError>;
+}
+
+/// Every topic of a log, and what its partitions hold.
+pub fn topics_of(log: &Log) -> Vec<TopicFacts> {
+    let facts = |topic: &Topic| {
+        let partitions = (0..topic.partitions).map(PartitionId::new);
+        let partitions = partitions.filter_map(|partition| {
+            // A topic that was deleted meanwhile has no ends.
+            let ends = log.partition_ends(topic.id, partition).ok()?;
+            let (log_start, high_watermark) = (ends.log_start, ends.high_watermark);
+            Some(PartitionFacts { partition, log_start, high_watermark })
+        });
+        TopicFacts { name: topic.name.clone(), partitions: partitions.collect() }
+    };
+    log.topics().iter().map(|topic| facts(topic)).collect()
 }
 
 /// A topic and what its partitions hold.
@@ -39,41 +57,4 @@ pub struct PartitionFacts {
     pub log_start: Offset,
     /// Everything below is durable and visible.
     pub high_watermark: Offset,
-}
-
-#[async_trait]
-impl Observed for Views {
-    async fn subscribe(&self, name: Name, from: SubscribeFrom) -> Result<Subscription, PastError> {
-        Views::subscribe(self, &name, from).await
-    }
-
-    fn position(&self) -> Position {
-        Views::position(self)
-    }
-
-    fn log_end(&self) -> Position {
-        self.log().end()
-    }
-
-    fn replay_state(&self) -> ViewState {
-        Views::replay_state(self)
-    }
-
-    fn views(&self) -> Vec<ViewStatus> {
-        self.status()
-    }
-
-    fn topics(&self) -> Vec<TopicFacts> {
-        let facts = |topic: &evert_log::Topic| {
-            let partitions = (0..topic.partitions).map(PartitionId::new);
-            let partitions = partitions.filter_map(|partition| {
-                // A topic that was deleted meanwhile has no ends.
-                let ends = self.log().partition_ends(topic.id, partition).ok()?;
-                let (log_start, high_watermark) = (ends.log_start, ends.high_watermark);
-                Some(PartitionFacts { partition, log_start, high_watermark })
-            });
-            TopicFacts { name: topic.name.clone(), partitions: partitions.collect() }
-        };
-        self.log().topics().iter().map(|topic| facts(topic)).collect()
-    }
 }

@@ -21,6 +21,10 @@ struct MadeUp {
 
 #[async_trait]
 impl Observed for MadeUp {
+    fn queries_coalesced(&self) -> u64 {
+        3
+    }
+
     async fn subscribe(&self, name: Name, _: SubscribeFrom) -> Result<Subscription, PastError> {
         Err(PinError::Unknown(name).into())
     }
@@ -145,6 +149,7 @@ async fn metrics_in_prometheus_words() {
     for line in [
         "evert_log_end_position 42",
         "evert_ready 1",
+        "evert_queries_coalesced_total 3",
         "evert_partition_high_watermark{topic=\"payments\",partition=\"0\"} 9",
         "evert_view_lag_ms{view=\"to\\\"tals\"} 250",
         "evert_view_state{view=\"to\\\"tals\",state=\"live\"} 1",

@@ -6,6 +6,7 @@ use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch};
 use arrow::buffer::{BooleanBuffer, Buffer};
 use evert_model::Delta;
 
+use super::run_index::{RunIndex, RunIndexes};
 use crate::project::filter_delta;
 
 /// Rows of a bitmap's block: what one change of a pinned bitmap copies is 512 bytes.
@@ -121,11 +122,12 @@ impl Dead {
 pub(crate) struct LiveRun {
     pub(crate) run: Arc<Run>,
     dead: Dead,
+    indexes: Arc<RunIndexes>,
 }
 
 impl LiveRun {
     pub(crate) fn new(run: Run) -> Self {
-        Self { run: Arc::new(run), dead: Dead::default() }
+        Self { run: Arc::new(run), dead: Dead::default(), indexes: Arc::default() }
     }
 
     /// Whether this is the same run at a moment when the same rows were alive.
@@ -140,6 +142,11 @@ impl LiveRun {
     /// If the run belongs to a bag.
     pub(crate) fn key(&self, row: usize) -> &[u8] {
         self.run.keys.as_ref().expect("runs of keyed arrangements have keys").get(row)
+    }
+
+    /// Its index over these columns, made now if nobody has wanted it yet.
+    pub(super) fn index(&self, columns: &[usize]) -> Arc<RunIndex> {
+        self.indexes.get(columns, &self.run.rows)
     }
 
     /// Rows alive.
@@ -163,7 +170,7 @@ impl LiveRun {
     pub(crate) fn with_ids(&self, ids: Vec<u32>) -> Self {
         let Run { rows, weights, .. } = &*self.run;
         let run = Run { rows: rows.clone(), weights: weights.clone(), keys: None, ids };
-        Self { run: Arc::new(run), dead: self.dead.clone() }
+        Self { run: Arc::new(run), dead: self.dead.clone(), indexes: Arc::clone(&self.indexes) }
     }
 
     /// The rows that are alive.

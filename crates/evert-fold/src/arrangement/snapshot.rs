@@ -141,6 +141,52 @@ impl Snapshot {
         consolidate(changes, &codec, &self.inner.schema)
     }
 
+    /// Makes the index over these columns where it is not there yet: then [`Snapshot::find`] is
+    /// quick. It lasts as long as the rows, so that little is left to do for a later snapshot.
+    ///
+    /// # Panics
+    /// If a column does not exist.
+    pub fn index(&self, columns: &[usize]) {
+        for live in &self.inner.runs {
+            live.index(columns);
+        }
+    }
+
+    /// Rows among which are all whose `columns` equal row `row` of `values`, multiplicities
+    /// expanded; perhaps a few others. `None` if the values are not of the columns' types.
+    ///
+    /// # Panics
+    /// If a column or the row does not exist.
+    pub fn find(
+        &self,
+        columns: &[usize],
+        values: &RecordBatch,
+        row: usize,
+    ) -> Option<Vec<RecordBatch>> {
+        let schema = &self.inner.schema;
+        let wanted = columns.iter().map(|&column| schema.field(column).data_type());
+        let given = values.columns().iter().map(|value| value.data_type());
+        if !wanted.clone().eq(given) {
+            return None;
+        }
+        let codec = KeyCodec::new(wanted).ok()?;
+        let one: Vec<_> = values.columns().iter().map(|value| value.slice(row, 1)).collect();
+        let key = codec.encode_normalised(&one, 1);
+        let mut found = Vec::new();
+        for live in &self.inner.runs {
+            let rows = live.index(columns);
+            let rows = rows.rows(key.get(0)).filter(|row| live.is_live(*row));
+            let rows: Vec<u32> = rows.map(|row| row as u32).collect();
+            if rows.is_empty() {
+                continue;
+            }
+            let weights = rows.iter().map(|row| live.run.weight(*row as usize)).collect();
+            let taken = take_rows(&live.run.rows, &UInt32Array::from(rows));
+            found.extend(expanded(&Delta::new(taken, weights)));
+        }
+        Some(found)
+    }
+
     /// Order-independent digest of the rows: two snapshots with equal rows have equal digests.
     pub fn digest(&self) -> u128 {
         let codec = KeyCodec::of_schema(&self.inner.schema).expect("it has been arranged");
@@ -205,7 +251,7 @@ fn expanded(delta: &Delta) -> Vec<RecordBatch> {
 }
 
 /// A hash of 128 bits that is the same on every machine and in every run.
-fn row_hash(bytes: &[u8]) -> u128 {
+pub(super) fn row_hash(bytes: &[u8]) -> u128 {
     const MULTIPLIERS: [u64; 2] = [0x9E37_79B9_7F4A_7C15, 0xC2B2_AE3D_27D4_EB4F];
     let mut state = [bytes.len() as u64 ^ 0x2545_F491_4F6C_DD1D, 0x1656_67B1_9E37_79F9];
     for chunk in bytes.chunks(8) {

@@ -322,3 +322,52 @@ fn a_key_with_two_rows_is_refused() {
     keyed.apply(&[row(1)]);
     keyed.apply(&[row(2)]);
 }
+
+#[test]
+fn rows_are_found_by_any_columns() {
+    let mut rng = Rng::with_seed(11);
+    for keyed in [true, false] {
+        let mut rows = match keyed {
+            true => Arrangement::keyed(schema(), vec![0, 1]),
+            false => Arrangement::bag(schema()),
+        };
+        let mut model = Bag::new();
+        for _ in 0..200 {
+            let facts: Vec<Fact> = (0..rng.usize(1..40))
+                .map(|_| (format!("k{}", rng.u32(..30)), rng.i64(..20), Some(rng.i64(..5))))
+                .collect();
+            // What is there under the key goes, then the new row comes; a bag only grows.
+            let mut change = Bag::new();
+            for fact in facts {
+                if keyed {
+                    let old = model.keys().find(|old| (&old.0, old.1) == (&fact.0, fact.1));
+                    if let Some(old) = old.cloned() {
+                        model.remove(&old);
+                        *change.entry(old).or_default() -= 1;
+                    }
+                }
+                *model.entry(fact.clone()).or_default() += 1;
+                *change.entry(fact).or_default() += 1;
+            }
+            change.retain(|_, weight| *weight != 0);
+            let (changed, weights): (Vec<_>, Vec<_>) = change.into_iter().unzip();
+            rows.apply(&[Delta::new(batch(&changed), Int64Array::from(weights))]);
+
+            let snapshot = rows.snapshot();
+            let wanted = (format!("k{}", rng.u32(..30)), Some(rng.i64(..5)));
+            let one = batch(&[(wanted.0.clone(), 0, wanted.1)]);
+            let values = one.project(&[2, 0]).expect("two columns");
+            let found = snapshot.find(&[2, 0], &values, 0).expect("the types fit");
+            let mut found: Vec<Fact> = found.iter().flat_map(facts_of).collect();
+            found.retain(|fact| (&fact.0, fact.2) == (&wanted.0, wanted.1));
+            found.sort();
+            let is_wanted = |fact: &Fact| (&fact.0, fact.2) == (&wanted.0, wanted.1);
+            let expected = model.iter().filter(|(fact, _)| is_wanted(fact));
+            let expected: Vec<Fact> =
+                expected.flat_map(|(fact, count)| vec![fact.clone(); *count as usize]).collect();
+            assert_eq!(found, expected);
+        }
+        let wrong = batch(&[("k".into(), 0, None)]).project(&[0]).expect("one column");
+        assert!(rows.snapshot().find(&[1], &wrong, 0).is_none(), "a text is no number");
+    }
+}

@@ -10,8 +10,8 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
 use super::own::literal;
-use super::{consume_word, expect_word, if_not_exists, place};
-use crate::command::{Command, CreateRelation, CreateView};
+use super::{consume_word, expect_word, if_not_exists, place, word};
+use crate::command::{Command, CreateRelation, CreateView, CreateViewOptions};
 use crate::error::{
     DUPLICATE_COLUMN, INVALID_PARAMETER_VALUE, INVALID_TABLE_DEFINITION, SYNTAX_ERROR,
     UNDEFINED_COLUMN,
@@ -273,6 +273,7 @@ pub(super) fn view(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlEr
             .hint("Name the columns in the SELECT with AS.")
             .at(place(parser, text)));
     }
+    let options = view_options(parser, text)?;
     at_text(parser.expect_keyword_is(Keyword::AS), text)?;
     let from = parser.peek_token_ref().span.start;
     let query = at_text(parser.parse_query(), text)?;
@@ -285,7 +286,44 @@ pub(super) fn view(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlEr
         }
     }
     let sql = slice(text, from, to).to_owned();
-    Ok(Command::CreateView(CreateView { name, if_not_exists, query, sql }))
+    Ok(Command::CreateView(CreateView { name, if_not_exists, query, sql, options }))
+}
+
+/// `[WITH (changes = 'on')] [START AT POSITION n | TIMESTAMP t]`, in any order.
+fn view_options(parser: &mut Parser<'_>, text: &str) -> Result<CreateViewOptions, SqlError> {
+    let mut found = CreateViewOptions::default();
+    loop {
+        match word(parser, 0).as_str() {
+            "WITH" => {
+                for (key, value, at) in options(parser, text)? {
+                    view_option(&mut found, &key, &value).map_err(|error| error.at(at))?;
+                }
+            }
+            "START" => {
+                parser.next_token();
+                expect_word(parser, "AT", text)?;
+                found.start = Some(super::reading::start(parser, text)?);
+            }
+            _ => return Ok(found),
+        }
+    }
+}
+
+fn view_option(found: &mut CreateViewOptions, key: &str, value: &str) -> Result<(), SqlError> {
+    match (key, value.to_lowercase().as_str()) {
+        ("changes", "on" | "true") => found.changes = true,
+        ("changes", "off" | "false") => found.changes = false,
+        ("changes", _) => {
+            let message = format!("invalid value for {key}: \"{value}\"");
+            return Err(SqlError::new(INVALID_PARAMETER_VALUE, message).hint("Use 'on' or 'off'."));
+        }
+        _ => {
+            let message = format!("unrecognized option \"{key}\"");
+            return Err(SqlError::new(INVALID_PARAMETER_VALUE, message)
+                .hint("The option of a view is changes."));
+        }
+    }
+    Ok(())
 }
 
 /// `CREATE SOURCE [IF NOT EXISTS] name FROM POSTGRES 'url' (PUBLICATION 'p', SLOT 's', TABLES (...))`.

@@ -1,11 +1,12 @@
 //! Statements of the dialect: which are understood, and as what.
 
+use evert_view::Name;
 use sqlparser::ast::{
-    ContextModifier, Expr, Set, Statement, TransactionAccessMode, TransactionMode, Value,
+    self, ContextModifier, Expr, Set, Statement, TransactionAccessMode, TransactionMode, Value,
 };
 
 use crate::SqlError;
-use crate::command::Command;
+use crate::command::{Command, CreateIndex};
 use crate::names;
 
 /// What a statement of the dialect asks for.
@@ -16,6 +17,7 @@ pub(super) fn command(statement: Statement, text: &str) -> Result<Command, SqlEr
         Statement::Insert(insert) => Command::Insert(Box::new(insert)),
         Statement::Update(update) => Command::Update(Box::new(update)),
         Statement::Delete(delete) => Command::Delete(Box::new(delete)),
+        Statement::CreateIndex(index) => create_index(index)?,
         Statement::Explain { analyze: true, .. } => {
             return Err(SqlError::unsupported("EXPLAIN ANALYZE"));
         }
@@ -41,6 +43,34 @@ pub(super) fn command(statement: Statement, text: &str) -> Result<Command, SqlEr
         Statement::Vacuum(_) => Command::Nothing { tag: "VACUUM" },
         other => return Err(SqlError::unsupported(words(&other))),
     })
+}
+
+/// `CREATE INDEX [IF NOT EXISTS] [name] ON relation [USING btree | hash] (column, ...)`.
+fn create_index(index: ast::CreateIndex) -> Result<Command, SqlError> {
+    if index.unique {
+        return Err(SqlError::unsupported("CREATE UNIQUE INDEX")
+            .hint("A table's rows are unique by its PRIMARY KEY."));
+    }
+    if index.predicate.is_some() || !index.include.is_empty() {
+        return Err(SqlError::unsupported("an index with WHERE or INCLUDE"));
+    }
+    let on = names::relation_name(&index.table_name)?;
+    let mut columns = Vec::new();
+    for column in &index.columns {
+        match &column.column.expr {
+            Expr::Identifier(ident) => columns.push(names::fold(ident)),
+            other => {
+                return Err(SqlError::unsupported(format!("an index over {other}"))
+                    .hint("Index columns; a view may compute what is to be found."));
+            }
+        }
+    }
+    let name = match &index.name {
+        Some(name) => names::relation_name(name)?.name,
+        None => format!("{}_{}_idx", on.name, columns.join("_")),
+    };
+    let name = Name::new(&on.schema, name);
+    Ok(Command::CreateIndex(CreateIndex { name, on, columns, if_not_exists: index.if_not_exists }))
 }
 
 /// The first words of a statement that is refused: `ALTER TABLE`, `COPY`, ...

@@ -45,7 +45,12 @@ fn command(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
         "CREATE" if matches!(second, "TABLE" | "STREAM") => create::relation(parser, text),
         "CREATE" if second == "SOURCE" => create::source(parser, text),
         "CREATE" if matches!(second, "MATERIALIZED" | "OR") => create::view(parser, text),
-        "DROP" if matches!(second, "TABLE" | "STREAM" | "MATERIALIZED" | "VIEW" | "SOURCE") => {
+        "DROP"
+            if matches!(
+                second,
+                "TABLE" | "STREAM" | "MATERIALIZED" | "VIEW" | "SOURCE" | "INDEX"
+            ) =>
+        {
             own::drop(parser, text)
         }
         "SHOW" => own::show(parser, text),

@@ -20,6 +20,7 @@ pub(super) fn drop(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlEr
         "TABLE" => DropKind::Table,
         "STREAM" => DropKind::Stream,
         "SOURCE" => DropKind::Source,
+        "INDEX" => DropKind::Index,
         "VIEW" => DropKind::View,
         _ => {
             parser.next_token();

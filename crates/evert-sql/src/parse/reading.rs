@@ -173,7 +173,7 @@ fn as_of(parser: &mut Parser<'_>, text: &str) -> Result<AsOf, SqlError> {
 }
 
 /// `POSITION n` or `TIMESTAMP t`.
-pub(super) fn moment(parser: &mut Parser<'_>, text: &str) -> Result<AsOf, SqlError> {
+fn moment(parser: &mut Parser<'_>, text: &str) -> Result<AsOf, SqlError> {
     if consume_word(parser, "POSITION") {
         return Ok(AsOf::Position(position(parser, text)?));
     }
@@ -189,6 +189,21 @@ pub(super) fn moment(parser: &mut Parser<'_>, text: &str) -> Result<AsOf, SqlErr
         expect_word(parser, "TIMESTAMP", text)?;
     }
     Ok(AsOf::Time(Box::new(at_text(parser.parse_expr(), text)?)))
+}
+
+/// What follows START AT in CREATE MATERIALIZED VIEW: a moment, up to AS or WITH.
+pub(super) fn start(parser: &mut Parser<'_>, text: &str) -> Result<AsOf, SqlError> {
+    let tokens = rest(parser);
+    let ends = |at: usize| is_words(&tokens[at..], &["AS"]) || is_words(&tokens[at..], &["WITH"]);
+    let end = until(&tokens, ends);
+    let mut own = sub_parser(&tokens[..end]);
+    let moment = moment(&mut own, text)?;
+    if own.peek_token_ref().token != Token::EOF {
+        let next = own.peek_token();
+        return at_text(own.expected("AS", next), text);
+    }
+    advance(parser, end);
+    Ok(moment)
 }
 
 /// `DECLARE name [BINARY] [ASENSITIVE | INSENSITIVE] [[NO] SCROLL] CURSOR [WITH | WITHOUT HOLD]

@@ -21,7 +21,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use datafusion::execution::session_state::SessionState;
 use evert_model::Position;
-use evert_view::CatalogError;
+use evert_view::{CatalogError, ViewOptions};
 use tokio::sync::watch;
 
 use crate::command::Command;
@@ -263,8 +263,19 @@ impl Session {
                 Ok(self.changed(changed, if stream { "CREATE STREAM" } else { "CREATE TABLE" }))
             }
             Command::CreateView(create) => {
-                let changed = ddl::create_view(&self.engine, create, &parsed.text).await?;
+                let guard = self.guard();
+                let start = match &create.options.start {
+                    Some(start) => Some(self.moment(start, &guard).await?),
+                    None => None,
+                };
+                let options = ViewOptions { changes: create.options.changes, start };
+                let created = ddl::create_view(&self.engine, create, options, &parsed.text);
+                let changed = created.await?;
                 Ok(self.changed(changed, "CREATE MATERIALIZED VIEW"))
+            }
+            Command::CreateIndex(create) => {
+                let changed = ddl::create_index(&self.engine, create).await?;
+                Ok(self.changed(changed, "CREATE INDEX"))
             }
             Command::CreateSource(new) => self.create_source(new.clone()).await,
             Command::Drop(drop) => {

@@ -7,13 +7,14 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use datafusion::execution::session_state::SessionState;
 use evert_model::{LogTime, Position, PositionToken};
-use evert_view::Name;
+use evert_view::{Cut, Name};
 use sqlparser::ast::Query;
 
 use super::{Session, show};
 use crate::command::{AsOf, Command};
 use crate::engine::Inner;
 use crate::error::{INTERNAL_ERROR, INVALID_PARAMETER_VALUE};
+use crate::flights::{Boarding, landed};
 use crate::guard::{FOREVER, Guard};
 use crate::names::unknown_relation;
 use crate::query::{Planned, plan};
@@ -43,6 +44,8 @@ struct Run<'a> {
     parsed: &'a Parsed,
     params: &'a [ArrayRef],
     reading: Reading,
+    /// What it reads, if whoever reads it at the same time gets the same rows.
+    cut: Option<Arc<Cut>>,
 }
 
 /// The relations that a plan reads at a position.
@@ -107,16 +110,24 @@ impl Session {
             Some(open) => &mut open.transaction,
             None => &mut own,
         };
-        let position = match pinned.is_empty() {
+        let cut = match pinned.is_empty() {
             true => None,
             false => {
                 let pin = transaction.pin(&engine, &pinned, at_least, guard.left());
-                Some(guard.run(pin).await?.position)
+                Some(guard.run(pin).await?)
             }
         };
+        let position = cut.as_ref().map(|cut| cut.position);
         let transaction = self.open.as_ref().map_or(&own, |open| &open.transaction);
         let rows = |name: &Name| rows(&engine, transaction, name);
-        let run = Run { planned, state: &self.state, parsed, params, reading };
+        // What a transaction has written is its own, and what the server tells of itself is of
+        // another moment each time.
+        let alike = planned.reusable
+            && !reading.lasting
+            && self.open.is_none()
+            && pinned.len() == planned.relations.len();
+        let cut = cut.filter(|_| alike);
+        let run = Run { planned, state: &self.state, parsed, params, reading, cut };
         let response = self.run_plan(run, &rows, guard).await?;
         self.last = position.unwrap_or(self.last);
         Ok(response)
@@ -150,7 +161,7 @@ impl Session {
         let then = Transaction::at(cut);
         let rows = |name: &Name| rows(&engine, &then, name);
         let reading = Reading::default();
-        let run = Run { planned, state: &state, parsed, params, reading };
+        let run = Run { planned, state: &state, parsed, params, reading, cut: None };
         let response = self.run_plan(run, &rows, guard).await?;
         self.last = position;
         Ok(response)
@@ -162,10 +173,23 @@ impl Session {
         rows: &(dyn Fn(&Name) -> Result<Rows, SqlError> + Sync),
         guard: Guard,
     ) -> Result<Response, SqlError> {
-        let Run { planned, state, parsed, params, reading } = run;
+        let Run { planned, state, parsed, params, reading, cut } = run;
         let (schema, tag) = (Arc::clone(&planned.schema), reading.tag);
         if let Some(found) = planned.evaluate(state, params, rows, &parsed.text)? {
             return Ok(Response::rows(schema, vec![found], tag));
+        }
+        let mut pilot = None;
+        if let Some(cut) = &cut {
+            match self.engine.flights.board(&planned, cut, params) {
+                Boarding::Pilot(first) => pilot = Some(first),
+                Boarding::Passenger(landing) => {
+                    let landed = guard.run(async { Ok(landed(landing).await) }).await?;
+                    if let Some(rows) = landed {
+                        self.engine.flights.note_joined();
+                        return Ok(Response::rows(schema, rows.to_vec(), tag));
+                    }
+                }
+            }
         }
         let stream = guard.run(planned.execute(state, params, rows)).await?;
         let failed = self.open.is_some().then(|| Arc::clone(&self.failed));
@@ -174,7 +198,7 @@ impl Session {
             true => Guard::new(FOREVER, &self.cancel),
             false => guard,
         };
-        let batches = guard.stream(stream, Arc::clone(&schema), text, failed);
+        let batches = guard.stream(stream, Arc::clone(&schema), text, failed, pilot);
         Ok(Response::Rows { schema, batches, tag })
     }
 

@@ -37,6 +37,7 @@ fn relation(name: &str, columns: &str) -> (Name, Arc<Relation>) {
         format: Format::Json,
         conflict_is_error: false,
         source: None,
+        started_from: None,
     };
     (create.name, Arc::new(relation))
 }
@@ -53,6 +54,7 @@ fn catalog() -> Catalog {
             key: vec![0],
         },
         inputs: vec![Name::public("u")],
+        options: Default::default(),
     };
     catalog.views.insert(view.name.clone(), Arc::new(view));
     catalog

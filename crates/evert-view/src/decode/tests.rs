@@ -25,6 +25,7 @@ fn relation(kind: RelationKind, format: Format, schema: RowSchema) -> Relation {
         format,
         conflict_is_error: false,
         source: None,
+        started_from: None,
     }
 }
 

@@ -44,6 +44,7 @@ fn relation(name: &str, columns: &[(&str, ColumnType)]) -> Relation {
         format: Format::Json,
         conflict_is_error: false,
         source: None,
+        started_from: None,
     }
 }
 

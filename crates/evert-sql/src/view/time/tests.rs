@@ -35,6 +35,7 @@ fn catalog() -> Catalog {
             format: Format::Json,
             conflict_is_error: false,
             source: None,
+            started_from: None,
         };
         catalog.relations.insert(create.name, Arc::new(relation));
     }
