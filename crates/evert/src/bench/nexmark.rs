@@ -144,6 +144,7 @@ fn catalog() -> Catalog {
             format: Format::Json,
             conflict_is_error: false,
             source: None,
+            started_from: None,
         };
         catalog.relations.insert(relation.name.clone(), Arc::new(relation));
     }
