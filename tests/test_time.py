@@ -105,6 +105,11 @@ def test_windows_and_ad_hoc_time(server):
     second = connection.execute("SELECT now()").fetchone()
     assert first[0] < second[0] and first[1]
     assert abs(first[0].timestamp() - time.time()) < 60
+    with connection.transaction():
+        begun = connection.execute("SELECT now()").fetchone()
+        time.sleep(0.02)
+        assert connection.execute("SELECT now()").fetchone() == begun
+    assert connection.execute("SELECT now()").fetchone() > begun
     assert first[3].replace(tzinfo=datetime.timezone.utc) == first[0] and first[2] == first[3].date()
 
 

@@ -162,7 +162,8 @@ pub enum Node {
         /// Where the rows come from.
         input: NodeId,
         /// Over the input's columns: microseconds since the epoch (Int64 or a timestamp in
-        /// microseconds). `None`: from ever. A row for which it is NULL is never there.
+        /// microseconds). `None`: from ever. A row for which it is NULL is never there; the
+        /// greatest moment there is does not come.
         from: Option<Arc<dyn PhysicalExpr>>,
         /// As `from`; the first moment at which the row is gone. `None`: for ever.
         until: Option<Arc<dyn PhysicalExpr>>,

@@ -145,8 +145,11 @@ impl TemporalFilter {
         let mut there = Vec::new();
         for (index, row) in later.values().iter().map(|row| *row as usize).enumerate() {
             let weight = bounded.weights.value(row);
-            let until = until.map(|until| until.value(row));
+            // What leaves at the end of time stays.
+            let until = until.map(|until| until.value(row)).filter(|until| *until < i64::MAX);
             match from.map(|from| from.value(row)).filter(|from| *from > now) {
+                // What comes at the end of time does not come.
+                Some(i64::MAX) => {}
                 Some(from) if until.is_some_and(|until| until <= from) => {}
                 Some(from) => self.comes(moment(from, keys.get(index)), until, weight),
                 None => {

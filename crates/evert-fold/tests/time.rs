@@ -243,6 +243,17 @@ fn a_row_that_cannot_be_bounded_is_an_error_until_it_is_retracted() {
 }
 
 #[test]
+fn the_end_of_time_does_not_come() {
+    let node = Node::TemporalFilter { input: 0, from: Some(column(2)), until: Some(column(3)) };
+    let mut flow = dataflow(&plan(node));
+    let never = (1, Some(i64::MAX), Some(i64::MAX));
+    let for_good = (2, Some(0), Some(i64::MAX));
+    let output = flow.tick(LogTime::new(5), &[vec![delta(&[(never, 1), (for_good, 1)])]]);
+    assert_eq!(output.changes.iter().map(Delta::len).sum::<usize>(), 1);
+    assert_eq!((flow.due(), flow.state()[0].rows), (None, 0));
+}
+
+#[test]
 fn damaged_entries_are_refused() {
     let flow = |node| Dataflow::new(plan(node)).expect("a plan");
     let node = Node::TemporalFilter { input: 0, from: None, until: Some(column(3)) };

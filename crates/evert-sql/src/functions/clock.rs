@@ -1,6 +1,6 @@
 //! The time of a statement: `now()`, `current_timestamp`, `localtimestamp`.
 //!
-//! An ad-hoc statement sees one moment, that of its start (the session's
+//! An ad-hoc statement sees one moment, that of its transaction (the session's
 //! `query_execution_start_time`), as Postgres gives it: in microseconds. `current_date` is
 //! DataFusion's. In a view all of these are log time (`view::time`).
 

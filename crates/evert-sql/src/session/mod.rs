@@ -116,7 +116,7 @@ impl Session {
         statement: &Statement,
         hints: &[Option<DataType>],
     ) -> Result<Description, SqlError> {
-        self.state.mark_start_execution();
+        self.mark_time();
         let described = self.describe_parsed(&statement.0, hints);
         if described.is_err() {
             self.note_failure();
@@ -134,13 +134,19 @@ impl Session {
         params: &[ArrayRef],
     ) -> Result<Response, SqlError> {
         let parsed = Arc::clone(&statement.0);
-        // What `now()` is in this statement.
-        self.state.mark_start_execution();
+        self.mark_time();
         let result = self.run(&parsed, params).await;
         if result.is_err() {
             self.note_failure();
         }
         result
+    }
+
+    /// Makes it now: `now()` is when the transaction began, or the statement outside of one.
+    fn mark_time(&mut self) {
+        if self.open.is_none() {
+            self.state.mark_start_execution();
+        }
     }
 
     /// Whether a transaction is open.

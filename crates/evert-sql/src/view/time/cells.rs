@@ -44,14 +44,19 @@ impl Cell {
         }
     }
 
-    /// Whether it ends before it begins, whatever the row.
+    /// Whether it holds no row at any time, for all that can be told from its form.
     fn is_empty(&self) -> bool {
-        self.from.iter().any(|from| {
-            let is_over = |until: &Edge| {
+        let is_over = self.from.iter().any(|from| {
+            let ends = |until: &Edge| {
                 until.row == from.row && until.path == from.path && until.beyond <= from.beyond
             };
-            self.until.iter().any(is_over)
-        })
+            self.until.iter().any(ends)
+        });
+        let is_denied = |condition: &Expr| match condition {
+            Expr::IsNull(value) => self.when.contains(&Expr::IsNotNull(value.clone())),
+            _ => false,
+        };
+        is_over || self.when.iter().any(is_denied)
     }
 
     /// The cells of every row and time that this one leaves out.
@@ -60,9 +65,14 @@ impl Cell {
         if let Some(when) = conjunction(self.when.clone()) {
             cells.push(Self::when(Expr::IsNotTrue(Box::new(when))));
         }
-        let values = self.from.iter().chain(&self.until).map(|edge| &edge.row);
-        let is_null = values.clone().map(|value| Expr::IsNull(Box::new(value.clone())));
-        let is_there = values.map(|value| Expr::IsNotNull(Box::new(value.clone())));
+        let mut values: Vec<&Expr> = Vec::new();
+        for edge in self.from.iter().chain(&self.until) {
+            if !values.contains(&&edge.row) {
+                values.push(&edge.row);
+            }
+        }
+        let is_null = values.iter().map(|value| Expr::IsNull(Box::new((*value).clone())));
+        let is_there = values.iter().map(|value| Expr::IsNotNull(Box::new((*value).clone())));
         let mut so_far = Self { when: self.when.clone(), ..Self::default() };
         if let Some(is_null) = disjunction(is_null) {
             cells.push(so_far.and(&Self::when(is_null)));
@@ -167,7 +177,8 @@ fn is(inner: &Expr, value: bool, wanted: bool) -> Result<Vec<Cell>, String> {
     if wanted { Ok(cells) } else { complement(&cells) }
 }
 
-fn both(left: &[Cell], right: &[Cell]) -> Result<Vec<Cell>, String> {
+/// What two sets of cells have in common.
+pub(super) fn both(left: &[Cell], right: &[Cell]) -> Result<Vec<Cell>, String> {
     limited(left.iter().flat_map(|left| right.iter().map(|right| left.and(right))).collect())
 }
 

@@ -100,8 +100,7 @@ pub(super) fn refusal(what: &str) -> SqlError {
     SqlError::unsupported(format!("{what} in a view")).hint(
         "A view follows time by conditions that compare now() with its rows: \
          paid_at > now() - INTERVAL '60 seconds', paid_at::date = current_date, \
-         expires_at > now(). An interval of months goes with current_date or \
-         date_trunc('day', now()). Anything else belongs into the query that reads the view.",
+         expires_at > now(). Anything else belongs into the query that reads the view.",
     )
 }
 

@@ -1,6 +1,10 @@
 //! The path from log time to what a comparison sees of it: `date_trunc('day', now()) - INTERVAL
-//! '7 days'` is two steps. Each step never decreases, so that "has it come so far?" has one
-//! answer: the first moment at which it has.
+//! '7 days'` is two steps. Steps never decrease, so that "has it come so far?" has one answer: the
+//! first moment at which it has.
+//!
+//! But for months added to a time of day. On the 29th of March at 1 o'clock, a month ago is the
+//! 28th of February at 1, and so it was on the 28th: as the month gets longer, its image turns back
+//! three times at most. There the answer is a few [`Piece`]s of time.
 //!
 //! Owns: the steps and their inverse, exact to the microsecond. Not here: SQL (`solve`), rows
 //! (`bound`).
@@ -29,7 +33,22 @@ pub(super) enum Step {
     Times(i64),
     /// To a coarser unit, rounded down.
     Per(i64),
+    /// So many months later, at the same time of day: where a piece of the time begins in which
+    /// the goal is reached, or ends.
+    Months(i32, Piece),
 }
+
+/// An end of one of the pieces of time in which months have led to a goal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Piece {
+    Begins(u8),
+    Ends(u8),
+}
+
+/// A month has up to three days that another lacks.
+pub(super) const PIECES: u8 = 4;
+/// A moment that never comes.
+const NEVER: i64 = i64::MAX;
 
 /// What `date_trunc` cuts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -88,6 +107,9 @@ impl Unit {
 impl Step {
     /// The least value from which the step leads to `goal` or beyond. `None`: out of range.
     fn least(self, goal: i64) -> Option<i64> {
+        if goal == NEVER {
+            return Some(NEVER);
+        }
         match self {
             Self::Add(constant) => goal.checked_sub(constant),
             Self::AddMonths(months) => least_day(goal, months),
@@ -96,6 +118,7 @@ impl Step {
             Self::ToMicros => ceil_div(goal, DAY_MICROS),
             Self::Times(factor) => ceil_div(goal, factor),
             Self::Per(divisor) => goal.checked_mul(divisor),
+            Self::Months(months, piece) => piece_end(goal, months, piece),
         }
     }
 }
@@ -116,6 +139,33 @@ fn least_day(goal: i64, months: i32) -> Option<i64> {
     let (first, next) = (first_of(month)?, first_of(month + 1)?);
     // A shorter month has no such day: none of its days comes so far.
     Some((first + i64::from(date.day0())).min(next))
+}
+
+/// Where a piece of the time begins or ends in which `goal` is reached when months are added.
+fn piece_end(goal: i64, months: i32, piece: Piece) -> Option<i64> {
+    let date = date_of(goal.div_euclid(DAY_MICROS))?;
+    let time_of_day = goal.rem_euclid(DAY_MICROS);
+    let month = month_number(date) - i64::from(months);
+    let (first, next) = (first_of(month)?, first_of(month + 1)?);
+    let day = i64::from(date.day0());
+    let length_there = first_of(month_number(date) + 1)? - first_of(month_number(date))?;
+    // The days of the month that become the last day of the shorter month over there.
+    let more = if day + 1 == length_there { (next - first - day - 1).max(0) } else { 0 };
+    let is_short = first + day >= next;
+    let (begin, end) = match piece {
+        Piece::Begins(piece) | Piece::Ends(piece) if i64::from(piece) > more => (NEVER, NEVER),
+        Piece::Begins(piece) | Piece::Ends(piece) => {
+            let at = first + day + i64::from(piece);
+            let end =
+                if i64::from(piece) < more { (at + 1).checked_mul(DAY_MICROS)? } else { NEVER };
+            let begin = match is_short {
+                true => next.checked_mul(DAY_MICROS)?,
+                false => at.checked_mul(DAY_MICROS)?.checked_add(time_of_day)?,
+            };
+            (begin, end)
+        }
+    };
+    Some(if matches!(piece, Piece::Begins(_)) { begin } else { end })
 }
 
 fn date_of(day: i64) -> Option<NaiveDate> {
@@ -162,7 +212,33 @@ mod tests {
             Step::ToMicros => value * DAY_MICROS,
             Step::Times(factor) => value * factor,
             Step::Per(divisor) => value.div_euclid(*divisor),
+            Step::Months(months, _) => {
+                let days = follow(&[Step::ToDays, Step::AddMonths(*months)], value);
+                days * DAY_MICROS + value.rem_euclid(DAY_MICROS)
+            }
         })
+    }
+
+    #[test]
+    fn months_lead_to_a_goal_in_pieces() {
+        let mut rng = fastrand::Rng::with_seed(6);
+        let hour = DAY_MICROS / 24;
+        for months in [-13, -1, 1, 11] {
+            for _ in 0..300 {
+                let day = first_of(rng.i64(23_000..24_600)).unwrap() + rng.i64(-4..4);
+                let goal = day * DAY_MICROS + rng.i64(0..24) * hour;
+                let end = |piece| piece_end(goal, months, piece).unwrap();
+                let pieces: Vec<_> =
+                    (0..PIECES).map(|p| end(Piece::Begins(p))..end(Piece::Ends(p))).collect();
+                let around = goal / hour - i64::from(months) * 30 * 24;
+                for time in (around - 24 * 24..around + 24 * 24).map(|hours| hours * hour) {
+                    let is_reached =
+                        follow(&[Step::Months(months, Piece::Begins(0))], time) >= goal;
+                    let holding = pieces.iter().filter(|piece| piece.contains(&time)).count();
+                    assert_eq!(holding, usize::from(is_reached), "{goal} {months} {time}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -196,7 +272,7 @@ mod tests {
                 assert!(follow(&path, first - 1) < goal, "{path:?} {time}: not the first");
             }
         }
-        assert_eq!(first_moment(&[Step::Add(-1)], i64::MAX), None);
+        assert_eq!(first_moment(&[Step::Add(-10)], i64::MAX - 3), None);
         assert_eq!(first_moment(&[Step::ToDays], i64::MAX / 2), None);
     }
 }

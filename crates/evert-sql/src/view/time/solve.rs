@@ -5,9 +5,9 @@ use datafusion::logical_expr::{BinaryExpr, Cast, Expr, Operator, TryCast};
 use datafusion::scalar::ScalarValue;
 
 use super::bound::Edge;
-use super::cells::Cell;
+use super::cells::{Cell, both};
 use super::mentions_now;
-use super::path::{DAY_MICROS, Step, Unit};
+use super::path::{DAY_MICROS, PIECES, Piece, Step, Unit};
 
 /// When `left op right` is true: cells without a condition of their own, no two of which overlap.
 ///
@@ -20,18 +20,65 @@ pub(super) fn solve(left: &Expr, op: Operator, right: &Expr) -> Result<Vec<Cell>
         _ => return Err("now() on both sides of a comparison".to_owned()),
     };
     let path = Path::of(time)?.steps;
-    let edge = |beyond| Edge { row: row.clone(), path: path.clone(), beyond };
     // `row op time`: whether time has come to the row's value, or past it.
-    let (reached, passed) = (edge(false), edge(true));
+    let reached = Reach { row, path: &path, beyond: false };
+    let passed = Reach { beyond: true, ..reached };
     Ok(match op {
-        Operator::Lt => vec![Cell::from(passed)],
-        Operator::LtEq => vec![Cell::from(reached)],
-        Operator::Gt => vec![Cell::until(reached)],
-        Operator::GtEq => vec![Cell::until(passed)],
-        Operator::Eq => vec![Cell { until: vec![passed], ..Cell::from(reached) }],
-        Operator::NotEq => vec![Cell::until(reached), Cell::from(passed)],
+        Operator::Lt => passed.when(),
+        Operator::LtEq => reached.when(),
+        Operator::Gt => reached.when_not(),
+        Operator::GtEq => passed.when_not(),
+        Operator::Eq => both(&reached.when(), &passed.when_not())?,
+        Operator::NotEq => [reached.when_not(), passed.when()].concat(),
         other => return Err(unknown(other)),
     })
+}
+
+/// That time has come to a row's value, or past it.
+#[derive(Clone, Copy)]
+struct Reach<'a> {
+    row: &'a Expr,
+    path: &'a [Step],
+    beyond: bool,
+}
+
+impl Reach<'_> {
+    /// With months in the path, the piece they are asked for.
+    fn edge(self, piece: Option<Piece>) -> Edge {
+        let mut path = self.path.to_vec();
+        for step in &mut path {
+            if let (Step::Months(_, of), Some(piece)) = (step, piece) {
+                *of = piece;
+            }
+        }
+        Edge { row: self.row.clone(), path, beyond: self.beyond }
+    }
+
+    fn has_months(self) -> bool {
+        self.path.iter().any(|step| matches!(step, Step::Months(..)))
+    }
+
+    fn when(self) -> Vec<Cell> {
+        if !self.has_months() {
+            return vec![Cell::from(self.edge(None))];
+        }
+        let piece = |n| Cell {
+            until: vec![self.edge(Some(Piece::Ends(n)))],
+            ..Cell::from(self.edge(Some(Piece::Begins(n))))
+        };
+        (0..PIECES).map(piece).collect()
+    }
+
+    fn when_not(self) -> Vec<Cell> {
+        if !self.has_months() {
+            return vec![Cell::until(self.edge(None))];
+        }
+        let before = |n: u8| Cell {
+            from: n.checked_sub(1).map(|n| self.edge(Some(Piece::Ends(n)))).into_iter().collect(),
+            ..Cell::until(self.edge(Some(Piece::Begins(n))))
+        };
+        (0..PIECES).map(before).collect()
+    }
 }
 
 fn unknown(op: Operator) -> String {
@@ -119,14 +166,23 @@ impl Path {
         }
     }
 
-    /// Months that are added to a time of day do not always move it forward: what is the 31st
-    /// becomes the 30th, and of two times the later one the earlier.
     fn add_months(self, months: i32) -> Result<Self, String> {
         if !self.whole_days {
-            return Err("now() and an interval of months".to_owned());
+            return self.add_months_to_time(months);
         }
         let ty = self.ty.clone();
         self.cast(&DataType::Date32)?.push(Step::AddMonths(months)).cast(&ty)
+    }
+
+    /// Months that are added to a time of day do not always move it forward: what is the 31st
+    /// becomes the 30th, and of two times the later one the earlier.
+    fn add_months_to_time(self, months: i32) -> Result<Self, String> {
+        if self.steps.iter().any(|step| matches!(step, Step::Months(..))) {
+            return Err("now() and several intervals of months".to_owned());
+        }
+        let ty = self.ty.clone();
+        let path = self.cast(&micros_like(&ty))?;
+        path.push(Step::Months(months, Piece::Begins(0))).cast(&ty)
     }
 
     fn cast(mut self, to: &DataType) -> Result<Self, String> {

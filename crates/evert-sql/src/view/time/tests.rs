@@ -238,6 +238,11 @@ const VIEWS: &[&str] = &[
     "WITH r AS (SELECT * FROM e WHERE ts > now() - INTERVAL '2 days') \
      SELECT r.id, f.id AS other FROM r JOIN f ON r.id = f.id WHERE f.day = current_date",
     "SELECT id FROM (SELECT id, ts, now() - INTERVAL '1 day' AS since FROM e) x WHERE ts > since",
+    "SELECT id FROM e WHERE ts > now() - INTERVAL '1 month'",
+    "SELECT id FROM e WHERE tz <= now() - INTERVAL '1 month 90 minutes' AND k = 1",
+    "SELECT id FROM e WHERE ts NOT BETWEEN now() - INTERVAL '1 month' AND now() + INTERVAL '5 days'",
+    "SELECT id FROM e WHERE ts::date = (now() - INTERVAL '1 month')::date",
+    "SELECT id FROM e WHERE now() - INTERVAL '1 month' <> tz OR k = 2",
     "SELECT id, until > now() AS open FROM e",
     "SELECT id, CASE WHEN until > now() THEN 'open' WHEN until <= now() THEN 'shut' END AS state, \
      coalesce(day = current_date, false) AS today FROM e WHERE k < 2",
@@ -275,7 +280,15 @@ fn what_depends_on_time_otherwise_is_named() {
              ON r.k = e.id WHERE e.until > now()) SELECT id FROM r",
             "WITH RECURSIVE",
         ),
-        ("SELECT id FROM e WHERE ts > now() - INTERVAL '1 month'", "an interval of months"),
+        (
+            "SELECT id FROM e WHERE ts < now() - INTERVAL '1 month' OR ts > now() + INTERVAL \
+             '1 month' OR tz < now() - INTERVAL '2 months'",
+            "so many cases",
+        ),
+        (
+            "SELECT id FROM e WHERE ts > now() - INTERVAL '1 month' + INTERVAL '2 months'",
+            "several intervals of months",
+        ),
         ("SELECT id FROM e WHERE now() > now() - INTERVAL '1 day' AND k = 1", "now()"),
         ("SELECT id FROM e WHERE extract(hour FROM now()) = k", "now()"),
         ("SELECT id FROM e WHERE now() > '2026-01-01'", "now() alone"),
