@@ -11,7 +11,7 @@ use evert_door::{http, kafka, pg};
 use evert_env::Env;
 use evert_log::{Log, LogConfig};
 use evert_sql::{Engine, EngineConfig, SqlPlanner};
-use evert_view::Views;
+use evert_view::{CheckpointConfig, Views, ViewsConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,6 +22,8 @@ use crate::settings::Settings;
 /// How long open connections may go on after the server was told to stop.
 const FINISH_WITHIN: Duration = Duration::from_secs(10);
 
+/// The least time between two checkpoints of the views.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
 /// How often a running server makes sure that its log has not stopped.
 const LOG_CHECKED_EVERY: Duration = Duration::from_millis(250);
 
@@ -69,7 +71,10 @@ impl Server {
         let log = open_log(env.clone(), &dir, memory).await?;
         let views = {
             let (env, log) = (env.clone(), log.clone());
-            let open = move || Views::open(env, log, Arc::new(SqlPlanner::new()));
+            let checkpoints = CheckpointConfig::new(dir.join("views"), CHECKPOINT_EVERY);
+            let config = ViewsConfig { checkpoints: Some(checkpoints) };
+            let planner = Arc::new(SqlPlanner::new());
+            let open = move || Views::open_with(env, log, planner, config);
             tokio::task::spawn_blocking(open).await?.context("cannot open the catalog")?
         };
         let sources = evert_cdc::Sources::new(log.clone(), views.clone());
