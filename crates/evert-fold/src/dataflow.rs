@@ -195,6 +195,42 @@ impl Dataflow {
         Ok(())
     }
 
+    /// Whether the rows put out can be told from the state, by [`Dataflow::published`].
+    pub fn knows_output(&self) -> bool {
+        let mut node = self.output;
+        loop {
+            match &self.operators[node] {
+                Operator::Reduce { .. } => return true,
+                Operator::FilterProject { input, .. } => node = *input,
+                _ => return false,
+            }
+        }
+    }
+
+    /// Every row put out and not taken back, if [`Dataflow::knows_output`].
+    pub fn published(&mut self) -> Option<Vec<Delta>> {
+        if !self.knows_output() {
+            return None;
+        }
+        let mut projections = Vec::new();
+        let mut node = self.output;
+        while let Operator::FilterProject { input, .. } = &self.operators[node] {
+            projections.push(node);
+            node = *input;
+        }
+        let Operator::Reduce { reduce, .. } = &mut self.operators[node] else { return None };
+        let mut rows = reduce.published();
+        for node in projections.into_iter().rev() {
+            let Operator::FilterProject { projection, .. } = &self.operators[node] else {
+                return None;
+            };
+            // What fails now failed when it came, and was reported then.
+            let mut errors = Vec::new();
+            rows = rows.iter().filter_map(|delta| projection.apply(delta, &mut errors)).collect();
+        }
+        Some(rows)
+    }
+
     /// What each operator with state holds.
     pub fn state(&self) -> Vec<OperatorState> {
         let operators = self.operators.iter().enumerate();

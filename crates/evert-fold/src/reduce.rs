@@ -26,10 +26,14 @@ use crate::dataflow::RowError;
 use crate::key_index::KeyIndex;
 use crate::keys::KeyCodec;
 use crate::plan::{Aggregate, FoldError};
+use crate::project::filter_delta;
 use crate::row_text::row_text;
 use crate::rows::{batch_of, columns_of, same_values};
 use accumulators::Accumulators;
 use saved::{Loading, Numbers, Tracking};
+
+/// Rows of a batch of all that was put out.
+const PUBLISHED_ROWS: usize = 1 << 16;
 
 #[derive(Debug)]
 pub(crate) struct Reduce {
@@ -128,6 +132,21 @@ impl Reduce {
         let out = self.difference(&keys, &before, &after);
         self.settle(&touched);
         out
+    }
+
+    /// Every row it has put out and not taken back.
+    pub(crate) fn published(&mut self) -> Vec<Delta> {
+        let exists =
+            |slot: &u32| self.rows[*slot as usize] > 0 || (self.is_global && self.global_shown);
+        let slots: Vec<u32> = (0..self.groups.end() as u32).filter(exists).collect();
+        let chunks = slots.chunks(PUBLISHED_ROWS).map(|slots| {
+            let Shown { live, columns, .. } = self.show(slots);
+            let keys = self.codec.decode(slots.iter().map(|&slot| self.groups.get(slot)));
+            let rows =
+                batch_of(&self.schema, keys.into_iter().chain(columns).collect(), slots.len());
+            filter_delta(&Delta::inserts(rows), &live.into_iter().map(Some).collect())
+        });
+        chunks.collect()
     }
 
     /// Groups.

@@ -16,7 +16,9 @@ impl LiveView {
     /// folded yet.
     pub(crate) fn track(&mut self) {
         if self.failed.is_none() && self.dataflow.track() {
-            self.rows.track();
+            if !self.dataflow.knows_output() {
+                self.rows.track();
+            }
             self.mark = Some(Mark::default());
         }
     }
@@ -50,7 +52,10 @@ impl Kept for LiveView {
             entries.under(STARTED).put(&[], &[self.started.into()]);
         }
         self.dataflow.save(entries.under(DATAFLOW));
-        self.rows.save(entries.under(ROWS));
+        // Rows that the state tells are not kept twice.
+        if !self.dataflow.knows_output() {
+            self.rows.save(entries.under(ROWS));
+        }
     }
 
     fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError> {
@@ -68,6 +73,9 @@ impl Kept for LiveView {
 
     fn loaded(&mut self) -> Result<(), StateError> {
         self.dataflow.loaded()?;
+        if let Some(rows) = self.dataflow.published() {
+            self.rows.apply(&rows);
+        }
         self.rows.loaded()
     }
 }
