@@ -231,6 +231,11 @@ impl Dataflow {
         Some(rows)
     }
 
+    /// Operators.
+    pub fn nodes(&self) -> usize {
+        self.operators.len()
+    }
+
     /// What each operator with state holds.
     pub fn state(&self) -> Vec<OperatorState> {
         let operators = self.operators.iter().enumerate();

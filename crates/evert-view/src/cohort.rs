@@ -14,7 +14,7 @@ mod kept;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use evert_fold::{Plan, Snapshot};
+use evert_fold::{OperatorState, Plan, Snapshot};
 use evert_log::{Commit, CommitBody, CommitPart};
 use evert_model::{Delta, LogTime, Offset, Position, TopicId};
 
@@ -57,6 +57,9 @@ impl Cut {
 
 /// The changes of one tick, by relation or view.
 pub(crate) type TickDeltas = HashMap<Name, Vec<Delta>>;
+
+/// What relations and views hold in memory, operator by operator.
+pub(crate) type Memory = HashMap<Name, Vec<OperatorState>>;
 
 /// A fold on its way through the views.
 pub(crate) struct Folding {
@@ -376,11 +379,11 @@ impl Cohort {
         self.next_offsets.get(&relation.topic_id).cloned().unwrap_or_default()
     }
 
-    /// The state in memory of each member, in bytes.
-    pub(crate) fn memory(&self) -> HashMap<Name, usize> {
+    /// What each member holds in memory, operator by operator.
+    pub(crate) fn memory(&self) -> Memory {
         let relations =
-            self.relations.iter().map(|input| (input.relation.name.clone(), input.memory_bytes()));
-        let views = self.views.iter().map(|view| (view.def.name.clone(), view.memory_bytes()));
+            self.relations.iter().map(|input| (input.relation.name.clone(), input.state()));
+        let views = self.views.iter().map(|view| (view.def.name.clone(), view.state()));
         relations.chain(views).collect()
     }
 }

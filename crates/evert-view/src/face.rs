@@ -6,14 +6,15 @@
 //! Invariants
 //! - Published positions never go back, and never lie beyond the live cohort's.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use evert_fold::OperatorState;
 use evert_model::{LogTime, Position};
 use tokio::sync::oneshot;
 
 use crate::Name;
-use crate::cohort::Cut;
+use crate::cohort::{Cut, Memory};
 use crate::progress::Progress;
 use crate::tap::Tap;
 
@@ -29,7 +30,7 @@ struct State {
     /// The lane's views only.
     cut: Option<Arc<Cut>>,
     waiters: Vec<(Position, oneshot::Sender<Arc<Cut>>)>,
-    memory: HashMap<Name, usize>,
+    memory: Memory,
     due: Option<LogTime>,
 }
 
@@ -89,12 +90,7 @@ impl Face {
     }
 
     /// Shows a later cut, and when its views change without new facts.
-    pub(crate) fn publish(
-        &self,
-        cut: Cut,
-        due: Option<LogTime>,
-        memory: Option<HashMap<Name, usize>>,
-    ) {
+    pub(crate) fn publish(&self, cut: Cut, due: Option<LogTime>, memory: Option<Memory>) {
         let mut state = self.lock();
         let before = state.cut.as_ref().map_or(Position::ZERO, |before| before.position);
         assert!(cut.position >= before, "published positions never go back");
@@ -119,8 +115,8 @@ impl Face {
         due.filter(|_| self.tap.paused_at().is_none())
     }
 
-    pub(crate) fn memory_of(&self, name: &Name) -> usize {
-        self.lock().memory.get(name).copied().unwrap_or_default()
+    pub(crate) fn state_of(&self, name: &Name) -> Vec<OperatorState> {
+        self.lock().memory.get(name).cloned().unwrap_or_default()
     }
 
     /// Nothing comes any more: those who wait look elsewhere.

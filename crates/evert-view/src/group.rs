@@ -10,7 +10,7 @@ use evert_fold::Snapshot;
 use evert_model::LogTime;
 
 use crate::Name;
-use crate::cohort::TickDeltas;
+use crate::cohort::{Memory, TickDeltas};
 use crate::errors::Errors;
 use crate::live_view::{Folded, LiveView};
 
@@ -117,8 +117,8 @@ impl Group {
         failed.map(|(view, why)| (view.def.name.clone(), Arc::clone(why))).collect()
     }
 
-    pub(crate) fn memory(&self) -> HashMap<Name, usize> {
+    pub(crate) fn memory(&self) -> Memory {
         let each = self.views.iter();
-        each.map(|view| (view.def.name.clone(), view.memory_bytes())).collect()
+        each.map(|view| (view.def.name.clone(), view.state())).collect()
     }
 }

@@ -12,7 +12,7 @@ mod kept;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use evert_fold::{Arrangement, Dataflow, Plan, RowError, Snapshot, TickOutput};
+use evert_fold::{Arrangement, Dataflow, OperatorState, Plan, RowError, Snapshot, TickOutput};
 use evert_model::{Delta, LogTime};
 
 use crate::catalog::ViewDef;
@@ -147,8 +147,13 @@ impl LiveView {
         self.rows.snapshot()
     }
 
-    pub(crate) fn memory_bytes(&self) -> usize {
-        self.dataflow.memory_bytes() + self.rows.memory_bytes()
+    /// What its operators and its published rows hold in memory.
+    pub(crate) fn state(&self) -> Vec<OperatorState> {
+        let mut state = self.dataflow.state();
+        let (rows, bytes) = (self.rows.len(), self.rows.memory_bytes());
+        let node = self.dataflow.nodes();
+        state.push(OperatorState { node, operator: "published rows", rows, bytes });
+        state
     }
 }
 

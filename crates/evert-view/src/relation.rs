@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use evert_fold::{BagInput, RowError, Snapshot, StateError, Upsert};
+use evert_fold::{BagInput, OperatorState, RowError, Snapshot, StateError, Upsert};
 use evert_log::CommitPart;
 use evert_model::Delta;
 
@@ -133,12 +133,15 @@ impl RelationInput {
         self.mark = Some(Mark::default());
     }
 
-    pub(crate) fn memory_bytes(&self) -> usize {
-        match &self.rows {
-            Rows::Stream => 0,
-            Rows::Table(table) => table.memory_bytes(),
-            Rows::Bag(bag) => bag.memory_bytes(),
-        }
+    /// What its rows hold in memory.
+    pub(crate) fn state(&self) -> Vec<OperatorState> {
+        let (operator, bytes) = match &self.rows {
+            Rows::Stream => return Vec::new(),
+            Rows::Table(table) => ("table", table.memory_bytes()),
+            Rows::Bag(bag) => ("bag", bag.memory_bytes()),
+        };
+        let rows = self.snapshot().map_or(0, |snapshot| snapshot.len());
+        vec![OperatorState { node: 0, operator, rows, bytes }]
     }
 }
 

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use evert_fold::OperatorState;
 use evert_log::Log;
 use evert_model::{Offset, PartitionId, Position, TopicId};
 use tokio::sync::watch;
 
 use crate::Name;
 use crate::catalog::{Catalog, Relation, ViewDef};
-use crate::cohort::Cut;
+use crate::cohort::{Cut, Memory};
 use crate::face::Face;
 use crate::history::History;
 use crate::pass::Passes;
@@ -38,7 +39,7 @@ struct State {
     /// Views that fold apart from the live cohort.
     lanes: BTreeMap<Name, Arc<Face>>,
     replacing: BTreeSet<Name>,
-    memory: HashMap<Name, usize>,
+    memory: Memory,
     restored: Option<(Position, Vec<Name>)>,
     /// Set when the follower has ended.
     stopped: Option<Option<String>>,
@@ -198,12 +199,15 @@ impl Shared {
         self.lock().restored.clone()
     }
 
-    pub(crate) fn set_memory(&self, memory: HashMap<Name, usize>) {
+    pub(crate) fn set_memory(&self, memory: Memory) {
         self.lock().memory = memory;
     }
 
-    pub(crate) fn memory_of(&self, name: &Name) -> usize {
-        self.lock().memory.get(name).copied().unwrap_or_default()
+    /// What a relation or view holds, operator by operator, as last measured.
+    pub(crate) fn state_of(&self, name: &Name) -> Vec<OperatorState> {
+        let live = self.lock().memory.get(name).cloned();
+        let in_lane = || self.lane_of(name).map(|face| face.state_of(name));
+        live.or_else(in_lane).unwrap_or_default()
     }
 
     /// Records of a view's or relation's topics that are in the log and not folded at a cut.

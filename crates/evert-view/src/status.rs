@@ -106,7 +106,7 @@ pub(crate) fn of(views: &Views, catalog: &Catalog, def: &ViewDef, live: &Cut) ->
         lag_records,
         lag_ms,
         rows: snapshot.map_or(0, |snapshot| snapshot.len()),
-        memory_bytes: face.map_or_else(|| shared.memory_of(name), |face| face.memory_of(name)),
+        memory_bytes: shared.state_of(name).iter().map(|held| held.bytes).sum(),
     }
 }
 

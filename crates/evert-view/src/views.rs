@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use evert_env::Env;
+use evert_fold::OperatorState;
 use evert_log::{Log, NewCommit, NewPart, NewTopic, Topic};
 use evert_model::{
     BatchBuilder, Compression, Offset, PartitionId, Position, PositionToken, RowSchema, TimestampMs,
@@ -462,6 +463,12 @@ impl Views {
     /// Every cut as it is published; a slow receiver sees the newest only.
     pub fn watch(&self) -> watch::Receiver<Arc<Cut>> {
         self.0.shared.watch_cut()
+    }
+
+    /// What a relation or view holds in memory, operator by operator, as measured about once a
+    /// second. Published rows are listed after the operators.
+    pub fn state_of(&self, name: &Name) -> Vec<OperatorState> {
+        self.0.shared.state_of(name)
     }
 
     /// The checkpoint that the replay after the start began at: its position, and what came

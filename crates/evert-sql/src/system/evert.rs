@@ -26,6 +26,18 @@ pub(super) const TABLES: &[SystemTable] = &[
     },
     SystemTable {
         schema: "evert",
+        name: "view_state",
+        columns: &[
+            ("view", Text),
+            ("operator_id", BigInt),
+            ("operator", Text),
+            ("rows", BigInt),
+            ("bytes", BigInt),
+        ],
+        fill: view_state,
+    },
+    SystemTable {
+        schema: "evert",
         name: "relations",
         columns: &[
             ("name", Text),
@@ -101,6 +113,22 @@ fn views(engine: &Inner, rows: &mut Builder) {
             view.memory_bytes.into(),
             definition.into(),
         ]);
+    }
+}
+
+/// What each relation and view holds in memory, as last measured.
+fn view_state(engine: &Inner, rows: &mut Builder) {
+    let catalog = engine.views.catalog();
+    for name in catalog.relations.keys().chain(catalog.views.keys()) {
+        for held in engine.views.state_of(name) {
+            rows.push(vec![
+                name.to_string().into(),
+                held.node.into(),
+                held.operator.to_owned().into(),
+                held.rows.into(),
+                held.bytes.into(),
+            ]);
+        }
     }
 }
 
