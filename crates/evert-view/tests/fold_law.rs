@@ -55,6 +55,25 @@ fn live(world: &mut World) {
     }
 }
 
+#[test]
+fn an_orderly_stop_keeps_everything() {
+    let mut world = World::new(11);
+    world.lives_on = true;
+    world.reopen();
+    world.create_all();
+    for _ in 0..40 {
+        world.append_random();
+    }
+    world.look();
+    world.reopen();
+    world.look();
+    let began = world.began_whole_at().expect("everything is in the checkpoint");
+    assert!(began >= world.last_fact(), "the replay began at {began}");
+    world.append_random();
+    world.look();
+    world.verify_all();
+}
+
 /// A position that is written before its state must show as rows that no log explains.
 #[test]
 fn a_position_before_its_state_is_caught() {

@@ -124,6 +124,8 @@ pub(crate) struct World {
     relations: BTreeSet<&'static str>,
     live: BTreeSet<&'static str>,
     position_first: bool,
+    /// No start is followed by a kill in the midst of a checkpoint.
+    pub(crate) lives_on: bool,
     /// Starts that began at a checkpoint.
     pub(crate) restored: usize,
     /// Views that came back from one.
@@ -148,6 +150,7 @@ impl World {
             relations: BTreeSet::new(),
             live: BTreeSet::new(),
             position_first,
+            lives_on: false,
             restored: 0,
             restored_views: 0,
             followers: Followers::default(),
@@ -184,9 +187,10 @@ impl World {
         let dir = self.dir.path().join("views");
         let mut checkpoints = CheckpointConfig::new(dir, Duration::ZERO);
         let random = &mut self.random;
+        let killed = !self.lives_on && random.bool();
         checkpoints.planted = PlantedCheckpointFaults {
             position_first: self.position_first,
-            stop_after_batches: random.bool().then(|| random.u64(..40)),
+            stop_after_batches: killed.then(|| random.u64(..40)),
             batch_changes: Some(random.usize(1..20)),
         };
         ViewsConfig { checkpoints: Some(checkpoints) }
@@ -206,6 +210,18 @@ impl World {
         self.views.take().expect("open").close();
         self.log.take().expect("open").close();
         self.open();
+    }
+
+    /// Where the replay began, and whether every relation and view was there at once.
+    pub(crate) fn began_whole_at(&self) -> Option<Position> {
+        let (position, names) = self.views().restored()?;
+        let all = self.live.iter().chain(&self.relations).map(|name| Name::public(*name));
+        all.into_iter().all(|name| names.contains(&name)).then_some(position)
+    }
+
+    /// The position of the last fact.
+    pub(crate) fn last_fact(&self) -> Position {
+        self.facts.last().map_or(Position::ZERO, |(position, _)| *position)
     }
 
     /// Counts what came back from a checkpoint.
