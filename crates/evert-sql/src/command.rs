@@ -22,7 +22,7 @@ pub(crate) enum Command {
     Fetch(Fetch),
     /// CLOSE; `None` is ALL.
     CloseCursor(Option<String>),
-    Explain(Box<Query>),
+    Explain(Explain),
     Insert(Box<Insert>),
     Update(Box<Update>),
     Delete(Box<Delete>),
@@ -102,6 +102,24 @@ pub(crate) struct CreateIndex {
     pub(crate) on: Name,
     pub(crate) columns: Vec<String>,
     pub(crate) if_not_exists: bool,
+}
+
+/// EXPLAIN.
+#[derive(Clone, Debug)]
+pub(crate) struct Explain {
+    pub(crate) target: ExplainTarget,
+    /// FORMAT JSON.
+    pub(crate) json: bool,
+}
+
+/// What is explained.
+#[derive(Clone, Debug)]
+pub(crate) enum ExplainTarget {
+    Query(Box<Query>),
+    /// A view that is there.
+    View(Name),
+    /// One that might be created.
+    Create(Box<CreateView>),
 }
 
 /// What DROP names.

@@ -26,8 +26,8 @@ use datafusion::sql::planner::{NullOrdering, ParserOptions};
 use evert_view::Name;
 
 use crate::functions::{
-    CheckedArithmetic, SessionFacts, aggregate_functions, catalog_functions, clock_functions,
-    session_functions, tumble_functions, window_functions,
+    CheckedArithmetic, JsonOperators, SessionFacts, aggregate_functions, catalog_functions,
+    clock_functions, json_functions, session_functions, tumble_functions, window_functions,
 };
 use crate::names::of_reference;
 use crate::types::Types;
@@ -72,9 +72,11 @@ pub(crate) fn state(runtime: Arc<RuntimeEnv>, facts: &SessionFacts) -> SessionSt
     for function in aggregate_functions() {
         register(state.register_udaf(Arc::clone(function)));
     }
-    for function in clock_functions().chain(tumble_functions()) {
+    let scalars = clock_functions().chain(tumble_functions()).chain(json_functions());
+    for function in scalars {
         register(state.register_udf(Arc::clone(function)));
     }
+    register(state.register_expr_planner(Arc::new(JsonOperators)));
     for function in window_functions().chain(session_functions()) {
         register(state.register_udwf(Arc::clone(function)));
     }

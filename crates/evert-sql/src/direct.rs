@@ -65,9 +65,10 @@ pub(crate) fn evaluate(plan: &LogicalPlan, props: &ExecutionProps) -> Result<Rec
         LogicalPlan::Projection(projection) => project(projection, props),
         LogicalPlan::SubqueryAlias(alias) => evaluate(&alias.input, props),
         LogicalPlan::Filter(filter) => keep(filter, props),
-        LogicalPlan::EmptyRelation(empty) => {
-            batch(&Arc::new(Schema::empty()), Vec::new(), usize::from(empty.produce_one_row))
+        LogicalPlan::EmptyRelation(empty) if !empty.produce_one_row => {
+            Ok(RecordBatch::new_empty(Arc::new(empty.schema.as_arrow().clone())))
         }
+        LogicalPlan::EmptyRelation(_) => batch(&Arc::new(Schema::empty()), Vec::new(), 1),
         LogicalPlan::Values(values) => values_batch(values, props),
         LogicalPlan::TableScan(scan) => lookup(scan),
         other => exec_err!("{} is not evaluated directly", other.display()),

@@ -123,9 +123,7 @@ pub(crate) fn plan(
     };
     let reusable = is_reusable(&plan).map_err(translated)?;
     // Types are final only now: `round(d, 1)` knows its digits once the 1 is a literal.
-    let plan = rules::before_types(plan)
-        .and_then(|plan| analyze(state, plan))
-        .and_then(rules::after_types)
+    let plan = rules::settle(plan, state)
         .and_then(rules::standard)
         .and_then(|plan| optimize(state, plan))
         .map_err(translated)?;
@@ -237,10 +235,6 @@ fn is_reusable(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
     Ok(reusable)
 }
 
-fn analyze(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
-    state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})
-}
-
 fn optimize(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
     state.optimizer().optimize(plan, state, |_, _| {})
 }
@@ -278,18 +272,20 @@ fn canonical_output(plan: LogicalPlan, schema: &Schema) -> Result<LogicalPlan, D
 impl Planned {
     /// The plan as EXPLAIN shows it.
     pub(crate) fn display(&self) -> String {
-        let mut text = self.plan.display_indent().to_string();
+        self.plan.display_indent().to_string()
+    }
+
+    /// How rows are found without reading all, for EXPLAIN.
+    pub(crate) fn lookups(&self) -> Vec<String> {
+        let mut lookups = Vec::new();
         let walked = self.plan.apply_with_subqueries(|plan| {
-            if let LogicalPlan::TableScan(scan) = plan
-                && let Some(lookup) = lookup_shown(scan)
-            {
-                text.push('\n');
-                text.push_str(&lookup);
+            if let LogicalPlan::TableScan(scan) = plan {
+                lookups.extend(lookup_shown(scan));
             }
             Ok(TreeNodeRecursion::Continue)
         });
         debug_assert!(walked.is_ok(), "nothing on the way fails");
-        text
+        lookups
     }
 
     /// The rows, if the plan is of a kind that needs no execution: lookups by key and values.

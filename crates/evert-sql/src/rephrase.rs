@@ -7,9 +7,10 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-    GroupByExpr, Ident, LimitClause, ObjectName, ObjectNamePart, Query, Select, SelectItem,
-    SetExpr, SetOperator, TableAlias, TableAliasColumnDef, TableFactor, VisitMut, VisitorMut, With,
+    BinaryOperator, Distinct, Expr, Fetch, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, LimitClause, ObjectName,
+    ObjectNamePart, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr, SetOperator,
+    TableAlias, TableAliasColumnDef, TableFactor, Value, VisitMut, VisitorMut, With,
     visit_expressions,
 };
 use sqlparser::dialect::PostgreSqlDialect;
@@ -43,12 +44,32 @@ impl VisitorMut for Rephraser {
         if let Some(with) = &mut query.with {
             name_recursive(with);
         }
+        order_by_outputs(query);
+        tell_casts_apart(query);
         ControlFlow::Continue(())
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<SqlError> {
         if let Some(derived) = rows_of_function(factor, self.in_view) {
             *factor = derived;
+        }
+        name_series(factor);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        let other = match expr {
+            Expr::IsDistinctFrom(..) | Expr::IsNotDistinctFrom(..) => regrouped(expr),
+            Expr::Function(function) => gathered(function),
+            // The planner looks for its columns in the wrong place otherwise.
+            Expr::Array(array) => {
+                let items: Vec<_> = array.elem.iter().cloned().map(unnamed).collect();
+                names_columns(&items).then(|| call("make_array", items))
+            }
+            _ => None,
+        };
+        if let Some(other) = other {
+            *expr = other;
         }
         ControlFlow::Continue(())
     }
@@ -58,18 +79,7 @@ impl VisitorMut for Rephraser {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
                 && let Some(unnested) = unnested(expr)
             {
-                let name = match expr {
-                    Expr::Function(function) => function_name(&function.name),
-                    _ => None,
-                };
-                match (item, name) {
-                    (item @ SelectItem::UnnamedExpr(_), Some(name)) => {
-                        let alias = Ident::with_quote('"', name);
-                        *item = SelectItem::ExprWithAlias { expr: unnested, alias };
-                    }
-                    (SelectItem::ExprWithAlias { expr, .. }, _) => *expr = unnested,
-                    _ => {}
-                }
+                *expr = unnested;
             }
         }
         ControlFlow::Continue(())
@@ -82,7 +92,7 @@ fn limit(query: &mut Query, fetch: Fetch) -> Result<(), SqlError> {
         return Err(SqlError::unsupported("FETCH FIRST ... WITH TIES or PERCENT")
             .hint("Number the rows with rank() OVER (ORDER BY ...) and filter by it."));
     }
-    let one = || Expr::value(sqlparser::ast::Value::Number("1".into(), false));
+    let one = || Expr::value(Value::Number("1".into(), false));
     let quantity = fetch.quantity.unwrap_or_else(one);
     match &mut query.limit_clause {
         Some(LimitClause::LimitOffset { limit, .. }) => *limit = Some(quantity),
@@ -92,6 +102,129 @@ fn limit(query: &mut Query, fetch: Fetch) -> Result<(), SqlError> {
         }
     }
     Ok(())
+}
+
+/// `SELECT a AS b ... ORDER BY b` means the output's `b`, whatever the input's columns are called.
+fn order_by_outputs(query: &mut Query) {
+    let Query { body, order_by, .. } = query;
+    let SetExpr::Select(select) = body.as_mut() else { return };
+    let outputs: Vec<(Option<String>, Option<Expr>)> = select
+        .projection
+        .iter()
+        .map(|item| match item {
+            SelectItem::ExprWithAlias { expr, alias } => (Some(fold(alias)), Some(expr.clone())),
+            _ => (None, None),
+        })
+        .collect();
+    let is_wildcard = |item: &SelectItem| {
+        !matches!(item, SelectItem::ExprWithAlias { .. } | SelectItem::UnnamedExpr(_))
+    };
+    let first_wildcard = select.projection.iter().position(is_wildcard);
+    let output = |expr: &Expr| {
+        let Expr::Identifier(ident) = expr else { return None };
+        let name = fold(ident);
+        let place = outputs.iter().position(|(alias, _)| *alias == Some(name.clone()))?;
+        Some((place, outputs[place].1.clone()?))
+    };
+    let mut distinct_on = false;
+    if let Some(Distinct::On(keys)) = &mut select.distinct {
+        distinct_on = true;
+        for key in keys {
+            if let Some((_, expr)) = output(key) {
+                *key = expr;
+            }
+        }
+    }
+    let Some(OrderBy { kind: OrderByKind::Expressions(keys), .. }) = order_by else { return };
+    for key in keys {
+        let Some((place, expr)) = output(&key.expr) else { continue };
+        let counted = !distinct_on && first_wildcard.is_none_or(|wildcard| place < wildcard);
+        key.expr = match counted {
+            true => Expr::value(Value::Number((place + 1).to_string(), false)),
+            false => expr,
+        };
+    }
+}
+
+/// `a IS DISTINCT FROM b AND c`, which the parser reads as `a IS DISTINCT FROM (b AND c)`.
+fn regrouped(expr: &Expr) -> Option<Expr> {
+    let (left, right, negated) = match expr {
+        Expr::IsDistinctFrom(left, right) => (left, right, false),
+        Expr::IsNotDistinctFrom(left, right) => (left, right, true),
+        _ => return None,
+    };
+    let is_junction = |expr: &Expr| {
+        matches!(expr, Expr::BinaryOp { op: BinaryOperator::And | BinaryOperator::Or, .. })
+    };
+    is_junction(right).then(|| {
+        with_first(right, &|first: &Expr| {
+            let (left, first) = (left.clone(), Box::new(first.clone()));
+            match negated {
+                true => Expr::IsNotDistinctFrom(left, first),
+                false => Expr::IsDistinctFrom(left, first),
+            }
+        })
+    })
+}
+
+/// ANDs and ORs with another first condition.
+fn with_first(expr: &Expr, make: &dyn Fn(&Expr) -> Expr) -> Expr {
+    match expr {
+        Expr::BinaryOp { left, op: op @ (BinaryOperator::And | BinaryOperator::Or), right } => {
+            let left = Box::new(with_first(left, make));
+            Expr::BinaryOp { left, op: op.clone(), right: right.clone() }
+        }
+        first => make(first),
+    }
+}
+
+/// `GROUP BY a, a::bigint`: the planner calls a cast by the name of what is cast, so that one of
+/// the two needs another form.
+fn tell_casts_apart(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_ref() else { return };
+    let GroupByExpr::Expressions(groups, _) = &select.group_by else { return };
+    let alike = |cast: &Expr| {
+        matches!(cast, Expr::Cast { .. })
+            && groups.iter().any(|other| other != cast && bare(other) == bare(cast))
+    };
+    let mut casts: Vec<Expr> = groups.iter().filter(|expr| alike(expr)).cloned().collect();
+    casts.dedup();
+    if !casts.is_empty() {
+        let _ = query.visit(&mut Wrapped(casts));
+    }
+}
+
+/// An expression below its casts and brackets.
+fn bare(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Cast { expr, .. } | Expr::Nested(expr) => bare(expr),
+        other => other,
+    }
+}
+
+/// Puts `CASE WHEN true THEN x END` in the place of some expressions.
+struct Wrapped(Vec<Expr>);
+
+impl VisitorMut for Wrapped {
+    type Break = SqlError;
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        if self.0.contains(expr) {
+            let mut wrapped = parsed_expr("CASE WHEN true THEN 1 END");
+            if let Expr::Case { conditions, .. } = &mut wrapped
+                && let Some(case) = conditions.first_mut()
+            {
+                case.result = expr.clone();
+            }
+            *expr = wrapped;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn parsed_expr(text: &str) -> Expr {
+    let parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(text);
+    parser.and_then(|mut parser| parser.parse_expr()).expect("a fixed text parses")
 }
 
 /// `WITH RECURSIVE r(x) AS (SELECT 1 UNION ...)`: the first SELECT's column is `x` too.
@@ -108,8 +241,10 @@ fn name_recursive(with: &mut With) {
         {
             let inner = std::mem::replace(left.as_mut(), SetExpr::Select(select_all()));
             let mut select = select_all();
+            let name = Ident::with_quote('"', format!("__first_{}", table.alias.name.value));
+            let alias = TableAlias { name, ..table.alias.clone() };
             if let Some(from) = select.from.first_mut() {
-                from.relation = derived(query_of(inner), Some(table.alias.clone()), false);
+                from.relation = derived(query_of(inner), Some(alias), false);
             }
             **left = SetExpr::Select(select);
         }
@@ -169,11 +304,35 @@ fn unnested(expr: &Expr) -> Option<Expr> {
     Some(unnest_of(list, arguments.args.clone()))
 }
 
+/// `json_agg(x ORDER BY y)` as a list of JSON values, written as one.
+fn gathered(function: &Function) -> Option<Expr> {
+    let name = function_name(&function.name)?;
+    if !matches!(name.as_str(), "json_agg" | "jsonb_agg") || function.over.is_some() {
+        return None;
+    }
+    let mut aggregate = function.clone();
+    aggregate.name = ObjectName(vec![ObjectNamePart::Identifier(Ident::new("array_agg"))]);
+    let FunctionArguments::List(arguments) = &mut aggregate.args else { return None };
+    for argument in &mut arguments.args {
+        let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument else { return None };
+        *expr = call("to_json", vec![unnamed(expr.clone())]);
+    }
+    Some(call("json_list", vec![unnamed(Expr::Function(aggregate))]))
+}
+
+fn unnamed(expr: Expr) -> FunctionArg {
+    FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))
+}
+
 fn unnest_of(list: &str, args: Vec<FunctionArg>) -> Expr {
     if list == "unnest" {
         return call("unnest", args);
     }
-    call("unnest", vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(call(list, args)))])
+    let rows = call("unnest", vec![unnamed(call(list, args))]);
+    match list {
+        "json_elements" => call("json_value", vec![unnamed(rows)]),
+        _ => rows,
+    }
 }
 
 fn call(name: &str, args: Vec<FunctionArg>) -> Expr {
@@ -212,10 +371,7 @@ fn rows_of_function(factor: &TableFactor, in_view: bool) -> Option<TableFactor> 
             with_offset: false,
             with_ordinality: false,
             ..
-        } => {
-            let arg = |expr: &Expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr.clone()));
-            ("unnest".to_owned(), array_exprs.iter().map(arg).collect(), alias)
-        }
+        } => ("unnest".to_owned(), array_exprs.iter().cloned().map(unnamed).collect(), alias),
         _ => return None,
     };
     let (list, column) = list_function(&name)?;
@@ -248,6 +404,24 @@ fn rows_of_function(factor: &TableFactor, in_view: bool) -> Option<TableFactor> 
         .collect();
     let alias = TableAlias { explicit: true, name: table, columns: Vec::new(), at: None };
     Some(derived(query_of(SetExpr::Select(select)), Some(alias), lateral))
+}
+
+/// The one column of a series is named after its table.
+fn name_series(factor: &mut TableFactor) {
+    let TableFactor::Table { name, args: Some(_), alias, .. } = factor else { return };
+    if function_name(name).as_deref() != Some("generate_series") {
+        return;
+    }
+    let table = Ident::new("generate_series");
+    let alias = alias.get_or_insert_with(|| TableAlias {
+        explicit: true,
+        name: table,
+        columns: Vec::new(),
+        at: None,
+    });
+    if alias.columns.is_empty() {
+        alias.columns = vec![TableAliasColumnDef { name: alias.name.clone(), data_type: None }];
+    }
 }
 
 /// Whether arguments are more than constants.

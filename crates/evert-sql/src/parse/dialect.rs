@@ -18,13 +18,6 @@ pub(super) fn command(statement: Statement, text: &str) -> Result<Command, SqlEr
         Statement::Update(update) => Command::Update(Box::new(update)),
         Statement::Delete(delete) => Command::Delete(Box::new(delete)),
         Statement::CreateIndex(index) => create_index(index)?,
-        Statement::Explain { analyze: true, .. } => {
-            return Err(SqlError::unsupported("EXPLAIN ANALYZE"));
-        }
-        Statement::Explain { statement, .. } => match *statement {
-            Statement::Query(query) => Command::Explain(query),
-            _ => return Err(SqlError::unsupported("EXPLAIN of anything but a SELECT")),
-        },
         Statement::StartTransaction { modes, .. } => {
             Command::Begin { read_only: read_only(&modes) == Some(true) }
         }

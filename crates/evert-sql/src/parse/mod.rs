@@ -5,6 +5,7 @@
 
 mod create;
 mod dialect;
+mod explain;
 mod own;
 mod reading;
 
@@ -53,6 +54,7 @@ fn command(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
         {
             own::drop(parser, text)
         }
+        "EXPLAIN" => explain::explain(parser, text),
         "SHOW" => own::show(parser, text),
         "RESET" => own::reset(parser, text),
         "WAIT" => own::wait(parser, text),

@@ -17,20 +17,31 @@ pub(crate) use guarded::{join_keys, joins_in_order};
 pub(crate) use set_operation::{SetOperation, SetOperator};
 
 use datafusion::common::Result;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{InvariantLevel, LogicalPlan};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::analyzer::function_rewrite::ApplyFunctionRewrites;
 use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 
-/// What must be seen before types are settled.
-pub(crate) fn before_types(plan: LogicalPlan) -> Result<LogicalPlan> {
-    set_operation::recognise(spans::compare(plan)?)
-}
-
-/// The rest, over a plan whose types are settled.
-pub(crate) fn after_types(plan: LogicalPlan) -> Result<LogicalPlan> {
+/// A plan that comes from SQL, its types settled by a state's analyzer and its meaning by the
+/// rules here.
+pub(crate) fn settle(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
+    let mut plan = set_operation::recognise(spans::compare(plan)?)?;
+    let analyzer = state.analyzer();
+    let rewrites = analyzer.function_rewrites();
+    if !rewrites.is_empty() {
+        let rule = ApplyFunctionRewrites::new(rewrites.to_vec());
+        plan = rule.analyze(plan, state.config_options())?;
+    }
+    // The analyzer's last check would refuse subqueries that only DataFusion cannot plan.
+    for rule in &analyzer.rules {
+        plan = rule.analyze(plan, state.config_options())?;
+    }
     let plan = RewriteSetComparison::new().rewrite(plan, &OptimizerContext::new())?.data;
-    let plan = order::settle(plan)?;
-    decorrelate::decorrelate(plan)
+    let plan = decorrelate::decorrelate(order::settle(plan)?)?;
+    plan.check_invariants(InvariantLevel::Executable)?;
+    Ok(plan)
 }
 
 /// A plan without Evert's own operators.

@@ -8,6 +8,7 @@
 //! - After an error in a transaction nothing but its end is executed.
 
 mod cursor;
+mod explain;
 mod read;
 mod show;
 mod subscribe;
@@ -256,7 +257,7 @@ impl Session {
             Command::Declare(declare) => self.declare(parsed, declare, params).await,
             Command::Fetch(fetch) => self.fetch(fetch).await,
             Command::CloseCursor(name) => self.close_cursor(name.as_deref()),
-            Command::Explain(query) => self.explain(parsed, query),
+            Command::Explain(explain) => self.explain(parsed, explain),
             Command::Insert(_) | Command::Update(_) | Command::Delete(_) => {
                 self.change(parsed, params).await
             }

@@ -1,4 +1,4 @@
-//! Reading statements: SELECT now and AS OF a moment, EXPLAIN, WAIT FOR POSITION, REFRESH.
+//! Reading statements: SELECT now and AS OF a moment, WAIT FOR POSITION, REFRESH.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use evert_model::{LogTime, Position, PositionToken};
 use evert_view::{Cut, Name};
 use sqlparser::ast::Query;
 
-use super::{Session, show};
+use super::Session;
 use crate::command::{AsOf, Command};
 use crate::engine::Inner;
 use crate::error::{INTERNAL_ERROR, INVALID_PARAMETER_VALUE};
@@ -249,11 +249,6 @@ impl Session {
             true => Ok(LogTime::new(time.value(0))),
             false => Err(SqlError::new(INVALID_PARAMETER_VALUE, "AS OF takes a time, not NULL")),
         }
-    }
-
-    pub(super) fn explain(&self, parsed: &Parsed, query: &Query) -> Result<Response, SqlError> {
-        let planned = plan(&self.state, query, &parsed.text, &self.scope(), &[])?;
-        show::explain(&planned.display())
     }
 
     pub(super) async fn wait_for(

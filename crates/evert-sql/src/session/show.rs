@@ -66,8 +66,8 @@ pub(super) fn position(position: Position) -> Result<Response, SqlError> {
     one(position_schema(), vec![number(position.get())], "SHOW")
 }
 
-pub(super) fn explain(plan: &str) -> Result<Response, SqlError> {
-    one(explain_schema(), vec![text(plan.lines())], "EXPLAIN")
+pub(super) fn explain(lines: impl IntoIterator<Item = String>) -> Result<Response, SqlError> {
+    one(explain_schema(), vec![text(lines)], "EXPLAIN")
 }
 
 impl Session {

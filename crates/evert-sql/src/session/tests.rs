@@ -275,7 +275,7 @@ async fn a_large_insert_is_one_commit() {
     let mut session = server.session();
     run(&mut session, "CREATE TABLE big (id bigint PRIMARY KEY, body text)").await;
     let before = server.log.end();
-    let insert = "INSERT INTO big SELECT value, repeat('x', 100) FROM generate_series(1, 60000)";
+    let insert = "INSERT INTO big SELECT n, repeat('x', 100) FROM generate_series(1, 60000) AS n";
     assert_eq!(run(&mut session, insert).await, "INSERT 0 60000");
     assert_eq!(session.position().get(), before.get() + 1);
     let sums = "SELECT count(*), sum(id), sum(length(body)) FROM big";
@@ -401,7 +401,7 @@ async fn errors_have_codes_places_and_hints() {
         ("SELECT 'x'::int", "22P02"),
         ("SELECT nope(1)", "42883"),
         ("SELECT * FROM generate(1)", "0A000"),
-        ("CREATE MATERIALIZED VIEW w AS SELECT value FROM generate_series(1, 2)", "0A000"),
+        ("CREATE MATERIALIZED VIEW w AS SELECT value FROM range(1, 2)", "0A000"),
         ("COPY items FROM STDIN", "0A000"),
         ("SAVEPOINT s", "0A000"),
         ("SHOW nothing", "42704"),
@@ -514,6 +514,17 @@ async fn clients_find_what_they_ask_for() {
     assert!(version.starts_with("SELECT 1: PostgreSQL 15"), "{version}");
     let plan = run(&mut session, "EXPLAIN SELECT * FROM items WHERE id = 1").await;
     assert!(plan.contains("TableScan: items"), "{plan}");
+    assert!(plan.contains("Lookup in items by key (id)"), "{plan}");
+    let plan = run(&mut session, "EXPLAIN (FORMAT JSON) SELECT * FROM items").await;
+    assert!(plan.contains("\"Lookups\": []"), "{plan}");
+    let sql = "EXPLAIN CREATE MATERIALIZED VIEW e AS SELECT n, count(*) FROM items GROUP BY n";
+    let plan = run(&mut session, sql).await;
+    for part in ["Reduce", "Group Key: ", "Aggregates: count(*)", "Input items", "Key: n"] {
+        assert!(plan.contains(part), "{part} in {plan}");
+    }
+    assert_eq!(refusal(&mut session, "EXPLAIN items").await, "42809");
+    assert_eq!(refusal(&mut session, "EXPLAIN nope").await, "42P01");
+    assert_eq!(refusal(&mut session, "EXPLAIN ANALYZE SELECT 1").await, "0A000");
     let names = |sql: &'static str| {
         let mut session = server.session();
         async move {
@@ -548,4 +559,34 @@ async fn a_statement_can_be_stopped() {
     run(&mut session, &format!("INSERT INTO s VALUES {values}")).await;
     let long = "SELECT count(*) FROM s a, s b, s c, s d, s e WHERE a.a + b.a + c.a + d.a + e.a = 7";
     assert_eq!(refusal(&mut session, long).await, "57014");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scalar_subquery_has_one_row_or_an_error() {
+    let server = Server::start();
+    let mut session = server.session();
+    let ad_hoc =
+        "SELECT id, (SELECT v FROM parts WHERE whole = wholes.id) AS v FROM wholes ORDER BY id";
+    script(
+        &mut session,
+        &[
+            ("CREATE TABLE wholes (id bigint PRIMARY KEY)", "CREATE TABLE"),
+            ("CREATE TABLE parts (id bigint PRIMARY KEY, whole bigint, v int)", "CREATE TABLE"),
+            ("CREATE MATERIALIZED VIEW one AS SELECT id, (SELECT v FROM parts WHERE whole = wholes.id) AS v FROM wholes", "CREATE MATERIALIZED VIEW"),
+            ("INSERT INTO wholes VALUES (1), (2), (3)", "INSERT 0 3"),
+            ("INSERT INTO parts VALUES (1, 1, 10), (2, 2, 20), (3, 2, 21)", "INSERT 0 3"),
+            ("SELECT * FROM one ORDER BY id", "SELECT 2: 1|10 3|"),
+        ],
+    )
+    .await;
+    assert_eq!(refusal(&mut session, ad_hoc).await, "21000");
+    script(
+        &mut session,
+        &[
+            ("DELETE FROM parts WHERE id = 3", "DELETE 1"),
+            ("SELECT * FROM one ORDER BY id", "SELECT 3: 1|10 2|20 3|"),
+            (ad_hoc, "SELECT 3: 1|10 2|20 3|"),
+        ],
+    )
+    .await;
 }

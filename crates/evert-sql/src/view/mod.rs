@@ -11,6 +11,7 @@
 mod aggregate;
 mod check;
 mod constant;
+pub(crate) mod explain;
 mod join;
 mod order;
 mod recursive;
@@ -88,7 +89,7 @@ static OPTIMIZER: LazyLock<Optimizer> = LazyLock::new(|| {
 });
 
 /// Plans a view from its SELECT's text.
-fn plan_text(sql: &str, catalog: &Catalog) -> Result<PlannedView, SqlError> {
+pub(crate) fn plan_text(sql: &str, catalog: &Catalog) -> Result<PlannedView, SqlError> {
     let mut statements = text::parse_statements(sql)?;
     match (statements.pop(), statements.is_empty()) {
         (Some(Statement::Query(query)), true) => plan_query(*query, sql, catalog),
@@ -112,20 +113,22 @@ pub(crate) fn plan_query(
         .map_err(|error| errors::planning(&error, sql))?;
     let plan = time::name_now(plan).map_err(|error| errors::planning(&error, sql))?;
     check::refuse_volatile(&plan)?;
-    let plan = rules::before_types(plan)
+    let plan = rules::settle(plan, &STATE)
         .and_then(optimize)
         .map_err(|error| errors::planning(&error, sql))?;
     time::refuse_rest(&plan)?;
-    translate::translate(&plan, &keys(catalog)).map_err(|error| match error {
+    let named: Vec<_> = context
+        .into_named()
+        .into_iter()
+        .filter_map(|name| tables.schema(&name).map(|schema| (name, schema)))
+        .collect();
+    translate::translate(&plan, &keys(catalog), &named).map_err(|error| match error {
         translate::Refusal::Sql(error) => error,
         translate::Refusal::Planning(error) => errors::planning(&error, sql),
     })
 }
 
 fn optimize(plan: LogicalPlan) -> datafusion::common::Result<LogicalPlan> {
-    let options = STATE.config_options();
-    let plan = STATE.analyzer().execute_and_check(plan, options, |_, _| {})?;
-    let plan = rules::after_types(plan)?;
     let context = OptimizerContext::new_with_config_options(Arc::clone(STATE.config_options()));
     OPTIMIZER.optimize(plan, &context, |_, _| {}).and_then(time::lift_now).and_then(time::mark_now)
 }

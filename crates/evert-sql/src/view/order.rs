@@ -3,16 +3,20 @@
 use std::sync::Arc;
 
 use arrow::datatypes::Field;
+use datafusion::common::Column;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, FetchType, Filter, Limit, LogicalPlan, Operator, SkipType, SortExpr, Window,
+    BinaryExpr, Expr, FetchType, Filter, Limit, LogicalPlan, Operator, Projection, SkipType,
+    SortExpr, Window,
 };
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Literal;
 use datafusion::scalar::ScalarValue;
 use evert_fold::{Node, SortKey};
 
 use super::relation::{Relation, column_index};
-use super::translate::{Result, Translation, unsupported};
+use super::translate::{Result, Translation, fields, unsupported};
+use super::window::call;
 
 /// A relation whose first columns are as they were, with the columns that an order needs.
 pub(super) struct Ordered {
@@ -32,13 +36,15 @@ impl Translation<'_> {
         match limit.input.as_ref() {
             LogicalPlan::Sort(sort) => {
                 let relation = self.relation(&sort.input)?;
+                let width = relation.fields.len();
                 let ordered = self.ordered(relation, &[], &sort.expr, &sort.input)?;
-                Ok(self.top(ordered, skip, fetch)?)
+                self.top(ordered, width, skip, fetch)
             }
             input => {
                 let relation = self.relation(input)?;
+                let width = relation.fields.len();
                 let ordered = Ordered { relation, keys: Vec::new(), order: Vec::new() };
-                Ok(self.top(ordered, skip, fetch)?)
+                self.top(ordered, width, skip, fetch)
             }
         }
     }
@@ -68,13 +74,8 @@ impl Translation<'_> {
         Ok(Ordered { relation, keys, order: sort })
     }
 
-    /// The rows of each group from `skip` on, `fetch` of them, without the added columns.
-    fn top(&mut self, ordered: Ordered, skip: usize, fetch: Option<usize>) -> Result<Relation> {
-        let width = ordered.relation.fields.len();
-        self.top_with(ordered, width, skip, fetch)
-    }
-
-    fn top_with(
+    /// The rows of each group from `skip` on, `fetch` of them, of `width` columns.
+    fn top(
         &mut self,
         ordered: Ordered,
         width: usize,
@@ -105,16 +106,95 @@ impl Translation<'_> {
     /// A filter that lets only the first rows of each partition through: their number is bounded
     /// before they are numbered. `None` if the filter says no such thing.
     pub(super) fn bounded_window(&mut self, filter: &Filter) -> Result<Option<Relation>> {
-        let LogicalPlan::Window(window) = filter.input.as_ref() else { return Ok(None) };
-        let Some(rows) = bound(&filter.predicate, window) else { return Ok(None) };
-        let [Expr::WindowFunction(call)] = window.window_expr.as_slice() else { return Ok(None) };
-        let params = &call.params;
+        let Some(numbered) = Numbered::of(filter) else { return Ok(None) };
+        let Some(last) = numbered.last else { return Ok(None) };
+        let relation = self.first_rows(numbered.window, 0, last)?;
+        let relation = self.window_over(relation, numbered.window)?;
+        Ok(Some(self.shaped(relation, &numbered)?))
+    }
+
+    /// A window's rows as the filter over it sees them.
+    fn shaped(&mut self, relation: Relation, numbered: &Numbered<'_>) -> Result<Relation> {
+        let Some(shape) = numbered.shape else { return Ok(relation) };
+        let exprs = self.physical_all(&shape.expr, &numbered.window.schema)?;
+        Ok(self.builder.project(relation, exprs, fields(&shape.schema))?)
+    }
+
+    /// The same below columns that leave the number out: nothing needs to be numbered.
+    pub(super) fn unnumbered(&mut self, projection: &Projection) -> Result<Option<Relation>> {
+        let LogicalPlan::Filter(filter) = projection.input.as_ref() else { return Ok(None) };
+        let Some(numbered) = Numbered::of(filter) else { return Ok(None) };
+        let number = &numbered.number;
+        let used = projection.expr.iter().any(|expr| expr.column_refs().contains(number));
+        match numbered.last {
+            Some(last) if numbered.only && !used => {
+                let skip = numbered.first.saturating_sub(1);
+                let rows = last.saturating_sub(skip);
+                let relation = self.first_rows(numbered.window, skip, rows)?;
+                let mut exprs = relation.columns();
+                // Nobody reads it.
+                exprs.push(Arc::new(Literal::new(ScalarValue::Int64(None))));
+                let fields = fields(&numbered.window.schema);
+                let relation = self.builder.project(relation, exprs, fields)?;
+                Ok(Some(self.shaped(relation, &numbered)?))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Rows of each of a window's partitions, in its order.
+    fn first_rows(&mut self, window: &Window, skip: usize, rows: usize) -> Result<Relation> {
+        let params = &call(&window.window_expr[0])?.params;
         let relation = self.relation(&window.input)?;
         let width = relation.fields.len();
         let ordered =
             self.ordered(relation, &params.partition_by, &params.order_by, &window.input)?;
-        let relation = self.top_with(ordered, width, 0, Some(rows))?;
-        Ok(Some(self.window_over(relation, window)?))
+        self.top(ordered, width, skip, Some(rows))
+    }
+}
+
+/// A filter by row_number().
+struct Numbered<'a> {
+    window: &'a Window,
+    /// Which of its columns are left, if not all.
+    shape: Option<&'a Projection>,
+    /// The number's column.
+    number: Column,
+    /// The first number that is let through.
+    first: usize,
+    /// The last one.
+    last: Option<usize>,
+    /// Whether the filter asks nothing else.
+    only: bool,
+}
+
+impl<'a> Numbered<'a> {
+    fn of(filter: &'a Filter) -> Option<Self> {
+        let is_column = |expr: &Expr| matches!(expr, Expr::Column(_));
+        let (window, shape) = match filter.input.as_ref() {
+            LogicalPlan::Window(window) => (window, None),
+            LogicalPlan::Projection(shape) if shape.expr.iter().all(is_column) => {
+                let LogicalPlan::Window(window) = shape.input.as_ref() else { return None };
+                (window, Some(shape))
+            }
+            _ => return None,
+        };
+        let [function] = window.window_expr.as_slice() else { return None };
+        if call(function).ok()?.fun.name() != "row_number" {
+            return None;
+        }
+        let number = window.schema.columns().pop()?;
+        let mut numbered = Self { window, shape, number, first: 1, last: None, only: true };
+        for part in split_conjunction(&filter.predicate) {
+            match bounds_of(part, &numbered.number) {
+                Some((first, last)) => {
+                    numbered.first = numbered.first.max(first);
+                    numbered.last = [numbered.last, last].into_iter().flatten().min();
+                }
+                None => numbered.only = false,
+            }
+        }
+        Some(numbered)
     }
 }
 
@@ -170,39 +250,30 @@ fn is_prefix(
     short.all(|column| long.next() == Some(column))
 }
 
-/// The greatest row_number() that a predicate lets through.
-fn bound(predicate: &Expr, window: &Window) -> Option<usize> {
-    let [Expr::WindowFunction(call)] = window.window_expr.as_slice() else { return None };
-    if call.fun.name() != "row_number" {
-        return None;
-    }
-    let (qualifier, field) = window.schema.iter().last()?;
-    let number = |expr: &Expr| {
-        matches!(expr, Expr::Column(column)
-            if column.name == *field.name() && column.relation.as_ref() == qualifier)
-    };
-    split_conjunction(predicate).into_iter().filter_map(|part| bound_of(part, &number)).min()
-}
-
-fn bound_of(part: &Expr, number: &impl Fn(&Expr) -> bool) -> Option<usize> {
+/// The first and the last number that a condition lets through, if it is about nothing else.
+fn bounds_of(part: &Expr, number: &Column) -> Option<(usize, Option<usize>)> {
+    let is_number = |expr: &Expr| matches!(expr, Expr::Column(column) if column == number);
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = part else {
         return match part {
-            Expr::Between(between) if !between.negated && number(&between.expr) => {
-                literal(&between.high)
+            Expr::Between(between) if !between.negated && is_number(&between.expr) => {
+                Some((literal(&between.low)?, Some(literal(&between.high)?)))
             }
             _ => None,
         };
     };
-    let (op, value) = if number(left) {
+    let (op, value) = if is_number(left) {
         (*op, literal(right)?)
-    } else if number(right) {
+    } else if is_number(right) {
         (op.swap()?, literal(left)?)
     } else {
         return None;
     };
     match op {
-        Operator::Eq | Operator::LtEq => Some(value),
-        Operator::Lt => Some(value.saturating_sub(1)),
+        Operator::Eq => Some((value, Some(value))),
+        Operator::LtEq => Some((1, Some(value))),
+        Operator::Lt => Some((1, Some(value.saturating_sub(1)))),
+        Operator::GtEq => Some((value, None)),
+        Operator::Gt => Some((value.saturating_add(1), None)),
         _ => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::datasource::source_as_provider;
@@ -48,18 +48,24 @@ pub(super) fn unsupported(what: impl std::fmt::Display) -> Refusal {
     Refusal::Sql(SqlError::unsupported(format!("{what} in a view")))
 }
 
-/// Translates a whole plan. `keys` gives the columns that identify the inputs' rows.
+/// Translates a whole plan. `keys` gives the columns that identify the inputs' rows, `named` are
+/// the relations that the SELECT names, whether or not rows of them are needed.
 pub(super) fn translate(
     plan: &LogicalPlan,
     keys: &BTreeMap<Name, Vec<usize>>,
+    named: &[(Name, SchemaRef)],
 ) -> Result<PlannedView> {
     let mut translation =
         Translation { builder: Builder::default(), keys, work_tables: Vec::new() };
     let relation = translation.relation(plan)?;
     if translation.builder.inputs.is_empty() {
-        return Err(unsupported("a SELECT without FROM").hinted(
-            "A view is computed from relations; put constants into the query that reads it.",
-        ));
+        let Some((name, schema)) = named.first() else {
+            return Err(unsupported("a SELECT without FROM").hinted(
+                "A view is computed from relations; put constants into the query that reads it.",
+            ));
+        };
+        // No row of it is needed, as under `WHERE false`; the view follows it all the same.
+        translation.builder.input(name, Arc::clone(schema), None);
     }
     translation.finish(relation)
 }
@@ -142,7 +148,10 @@ impl Translation<'_> {
     }
 
     fn projection(&mut self, projection: &Projection) -> Result<Relation> {
-        let relation = self.relation(&projection.input)?;
+        let relation = match self.unnumbered(projection)? {
+            Some(relation) => relation,
+            None => self.relation(&projection.input)?,
+        };
         let input = projection.input.schema();
         let fields = fields(&projection.schema);
         let exprs = self.physical_all(&projection.expr, input)?;
@@ -210,13 +219,21 @@ impl Translation<'_> {
         }
         relation.fields = arrow.fields().iter().map(|field| field.as_ref().clone()).collect();
         let mut output = self.builder.place(&mut relation);
-        if !rename(&mut self.builder.nodes[output], &arrow) {
+        if !has_names(&self.builder.nodes, output, &arrow)
+            && !rename(&mut self.builder.nodes[output], &arrow)
+        {
             relation.project_all();
             output = self.builder.place(&mut relation);
         }
         let plan = Plan { nodes: self.builder.nodes, output, key };
         Ok(PlannedView { plan, inputs: self.builder.inputs, schema })
     }
+}
+
+/// Whether a node's output is of a schema already.
+fn has_names(nodes: &[Node], output: usize, wanted: &arrow::datatypes::SchemaRef) -> bool {
+    let plan = Plan { nodes: nodes.to_vec(), output, key: None };
+    plan.output_schema().is_ok_and(|schema| schema == *wanted)
 }
 
 /// Gives a node's output the names of `schema`. Some kinds have their names from their input.
@@ -245,7 +262,10 @@ fn output_column(field: &Field) -> Result<Column> {
                 field.data_type()
             ),
         )
-        .hint("Cast it to a type that a table's column can have.")
+        .hint(match field.data_type().is_nested() {
+            true => "Turn it into text with array_to_string(), or into JSON with to_json().",
+            false => "Cast it to a type that a table's column can have.",
+        })
         .into()),
     }
 }

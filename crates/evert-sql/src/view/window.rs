@@ -114,7 +114,7 @@ fn groups(exprs: &[Expr]) -> Result<Vec<Group<'_>>> {
     Ok(groups)
 }
 
-fn call(expr: &Expr) -> Result<&WindowFunction> {
+pub(super) fn call(expr: &Expr) -> Result<&WindowFunction> {
     match expr {
         Expr::Alias(alias) => call(&alias.expr),
         Expr::WindowFunction(call) => Ok(call),

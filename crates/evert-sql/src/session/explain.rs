@@ -1,0 +1,81 @@
+//! EXPLAIN: how a SELECT is read, or how a view is kept.
+
+use evert_view::{Catalog, Name, PlannedView, RelationKind};
+use serde_json::json;
+
+use super::{Session, show};
+use crate::command::{Explain, ExplainTarget};
+use crate::error::WRONG_OBJECT_TYPE;
+use crate::names::unknown_relation;
+use crate::query::plan;
+use crate::statement::Parsed;
+use crate::view::explain::{as_json, as_text, is_append_only, operators};
+use crate::view::{plan_query, plan_text};
+use crate::{Response, SqlError};
+
+impl Session {
+    pub(super) fn explain(&self, parsed: &Parsed, explain: &Explain) -> Result<Response, SqlError> {
+        let catalog = self.engine.views.catalog();
+        match &explain.target {
+            ExplainTarget::Query(query) => {
+                let planned = plan(&self.state, query, &parsed.text, &self.scope(), &[])?;
+                let (text, lookups) = (planned.display(), planned.lookups());
+                if explain.json {
+                    let lines: Vec<_> = text.lines().collect();
+                    let shown = json!([{ "Plan": { "Lines": lines, "Lookups": lookups } }]);
+                    return show::explain([format!("{shown:#}")]);
+                }
+                show::explain(text.lines().map(str::to_owned).chain(lookups))
+            }
+            ExplainTarget::View(name) => {
+                let Some(view) = catalog.views.get(name) else {
+                    return Err(not_a_view(name, &catalog));
+                };
+                let planned = plan_text(&view.sql, &catalog)?;
+                show_view(&planned, &catalog, explain.json)
+            }
+            ExplainTarget::Create(create) => {
+                let planned = plan_query((*create.query).clone(), &parsed.text, &catalog)?;
+                show_view(&planned, &catalog, explain.json)
+            }
+        }
+    }
+}
+
+fn not_a_view(name: &Name, catalog: &Catalog) -> SqlError {
+    if !catalog.relations.contains_key(name) {
+        return unknown_relation(name, catalog);
+    }
+    SqlError::new(WRONG_OBJECT_TYPE, format!("\"{name}\" is not a materialized view"))
+        .hint("Use EXPLAIN SELECT to see how it is read.")
+}
+
+fn show_view(planned: &PlannedView, catalog: &Catalog, json: bool) -> Result<Response, SqlError> {
+    let inputs = inputs(planned, catalog)?;
+    let operators = operators(&planned.plan, &inputs, |_| None);
+    if json {
+        return show::explain([format!("{:#}", as_json(&operators, planned.plan.output))]);
+    }
+    let mut lines = as_text(&operators, planned.plan.output);
+    let key = planned.schema.key.iter().map(|key| planned.schema.columns[*key].name.as_str());
+    let key: Vec<_> = key.collect();
+    if !key.is_empty() {
+        lines.push(format!("Key: {}", key.join(", ")));
+    }
+    show::explain(lines)
+}
+
+/// The names of a view's inputs, and whether rows are only ever added to each.
+fn inputs(planned: &PlannedView, catalog: &Catalog) -> Result<Vec<(String, bool)>, SqlError> {
+    let input = |name: &Name| Ok((name.to_string(), only_grows(name, catalog)?));
+    planned.inputs.iter().map(input).collect()
+}
+
+fn only_grows(name: &Name, catalog: &Catalog) -> Result<bool, SqlError> {
+    if let Some(relation) = catalog.relations.get(name) {
+        return Ok(relation.kind == RelationKind::Stream);
+    }
+    let Some(view) = catalog.views.get(name) else { return Ok(false) };
+    let planned = plan_text(&view.sql, catalog)?;
+    Ok(is_append_only(&planned.plan, &inputs(&planned, catalog)?))
+}
