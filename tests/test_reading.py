@@ -487,6 +487,7 @@ def test_indexes(new_server):
         assert connection.execute(query).fetchone() == (50, 7)
         assert connection.execute("SELECT count(*) FROM pay WHERE shop = %s AND cents = %s", ["s7", 7]).fetchone() == (50,)
         assert connection.execute("SELECT count(*) FROM small WHERE cents = 3").fetchone() == (500,)
+        assert connection.execute("SELECT id FROM pay WHERE shop = NULL").fetchall() == []
         # Rows come, change and go.
         connection.execute("UPDATE pay SET shop = 'moved' WHERE id = 7")
         connection.execute("DELETE FROM pay WHERE id = 107")
