@@ -49,7 +49,7 @@ fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
 }
 
 #[test]
-#[ignore = "waits for the planner"]
+#[ignore = "a few in ten thousand are wrong yet: orders below pruned columns, names in ORDER BY"]
 fn views_equal_postgres() {
     let seed: u64 = setting("EVERT_SEED", 1);
     let queries: u64 = setting("EVERT_WITNESS_QUERIES", 5000);
