@@ -152,6 +152,15 @@ pub struct SourceDef {
     pub options: serde_json::Value,
 }
 
+/// A view that stands still on request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// The view.
+    pub name: Name,
+    /// Where it stands.
+    pub position: Position,
+}
+
 /// Why the catalog refuses a change.
 #[derive(Debug, Error)]
 pub enum CatalogError {
@@ -169,9 +178,28 @@ pub enum CatalogError {
         /// What reads it.
         dependents: Vec<Name>,
     },
+    /// A view that reads another cannot be planned over the other's new columns.
+    #[error("cannot replace view \"{name}\" because view \"{dependent}\" depends on it: {why}")]
+    Dependent {
+        /// What was to be replaced.
+        name: Name,
+        /// What reads it.
+        dependent: Name,
+        /// Why it cannot be planned.
+        why: PlanError,
+    },
+    /// It is a table or a stream.
+    #[error("\"{0}\" is not a materialized view")]
+    NotAView(Name),
     /// The definition makes no sense.
     #[error("{0}")]
     Invalid(String),
+    /// What is asked for cannot be done in this state.
+    #[error("{0}")]
+    NotReady(String),
+    /// A view failed on its way.
+    #[error("{0}")]
+    Failed(String),
     /// The view's SELECT cannot be planned.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -214,6 +242,8 @@ pub struct Catalog {
     pub sources: BTreeMap<String, Arc<SourceDef>>,
     /// Indexes over the rows of tables, bags and views.
     pub indexes: BTreeMap<Name, Arc<IndexDef>>,
+    /// Views that stand still on request, and where. What reads them does so with them.
+    pub paused: BTreeMap<Name, Position>,
 }
 
 /// One object of the catalog, as its record's value holds it.
@@ -224,6 +254,7 @@ pub(crate) enum Entry {
     View(ViewDef),
     Source(SourceDef),
     Index(IndexDef),
+    Pause(Pause),
 }
 
 /// The key of an object's record.
@@ -234,6 +265,7 @@ pub(crate) enum EntryKey {
     View(Name),
     Source(String),
     Index(Name),
+    Pause(Name),
 }
 
 impl Entry {
@@ -243,6 +275,7 @@ impl Entry {
             Self::View(view) => EntryKey::View(view.name.clone()),
             Self::Source(source) => EntryKey::Source(source.name.clone()),
             Self::Index(index) => EntryKey::Index(index.name.clone()),
+            Self::Pause(pause) => EntryKey::Pause(pause.name.clone()),
         }
     }
 }
@@ -303,6 +336,21 @@ impl Catalog {
         }
     }
 
+    /// The views that are paused, and those that read them.
+    pub fn paused_closure(&self) -> BTreeSet<Name> {
+        let with_dependents = |name: &Name| {
+            let dependents = self.dependents(name).into_iter();
+            dependents.chain([name.clone()]).collect::<Vec<_>>()
+        };
+        self.paused.keys().flat_map(with_dependents).collect()
+    }
+
+    /// The paused view that keeps this one where it is, if one does.
+    pub fn pauser_of(&self, name: &Name) -> Option<&Name> {
+        let closure = self.closure(std::slice::from_ref(name));
+        self.paused.keys().find(|paused| closure.contains(*paused))
+    }
+
     /// The views, each after those it reads.
     pub fn views_in_order(&self) -> Vec<Arc<ViewDef>> {
         let mut ordered: Vec<Arc<ViewDef>> = Vec::with_capacity(self.views.len());
@@ -346,6 +394,7 @@ impl Catalog {
             Entry::View(view) => {
                 self.views.insert(view.name.clone(), Arc::new(view));
             }
+            Entry::Pause(pause) => drop(self.paused.insert(pause.name, pause.position)),
             Entry::Source(source) => {
                 self.sources.insert(source.name.clone(), Arc::new(source));
             }
@@ -358,7 +407,11 @@ impl Catalog {
     pub(crate) fn remove(&mut self, key: &EntryKey) {
         match key {
             EntryKey::Relation(name) => drop(self.relations.remove(name)),
-            EntryKey::View(name) => drop(self.views.remove(name)),
+            EntryKey::View(name) => {
+                self.views.remove(name);
+                self.paused.remove(name);
+            }
+            EntryKey::Pause(name) => drop(self.paused.remove(name)),
             EntryKey::Source(name) => drop(self.sources.remove(name)),
             EntryKey::Index(name) => drop(self.indexes.remove(name)),
         }

@@ -195,6 +195,16 @@ impl Cohort {
         gone
     }
 
+    /// From now on its views note what changes, for checkpoints; nothing has been folded yet.
+    pub(crate) fn track_views(&mut self) {
+        self.views.iter_mut().for_each(LiveView::track);
+    }
+
+    /// Takes out the errors that were met so far.
+    pub(crate) fn take_errors(&mut self) -> Vec<Delta> {
+        self.errors.take_all().unwrap_or_default()
+    }
+
     /// Takes in errors that views met elsewhere.
     pub(crate) fn add_errors(&mut self, errors: Vec<Delta>) {
         self.errors.add(errors);
@@ -205,6 +215,11 @@ impl Cohort {
     pub(crate) fn add_errors_of(&mut self, names: &BTreeSet<String>, errors: Vec<Delta>) {
         self.errors.add_of(names, errors);
         self.errors.fold();
+    }
+
+    /// Drops the errors of a view whose place another one takes.
+    pub(crate) fn forget_errors(&mut self, name: &Name) {
+        self.errors.forget(name);
     }
 
     pub(crate) fn remove(&mut self, name: &Name) {

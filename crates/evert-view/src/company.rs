@@ -35,8 +35,7 @@ const BURDEN_SHARE: f64 = 0.2;
 const BURDEN_FOLD: Duration = Duration::from_millis(20);
 /// The part of all folding that is far above one view's share.
 const BURDEN_PART: f64 = 0.5;
-/// How long a view that was sent away stays, the first time; then twice as long, and so on.
-const AWAY_MIN: Duration = Duration::from_secs(5);
+/// A view that is sent away again stays twice as long, and so on.
 const AWAY_DOUBLINGS_MAX: u32 = 7;
 
 impl Follower {
@@ -207,23 +206,29 @@ impl Follower {
     }
 
     pub(crate) fn remove(&mut self, name: &Name) {
-        self.waiting.retain(|(def, _)| def.name != *name);
         self.shared.cancel(name);
-        if let Some(face) = self.shared.lane_of(name) {
-            let gone = BTreeSet::from([name.clone()]);
-            self.shared.leave_lane(&gone);
-            if self.shared.members_of(&face).is_empty() {
-                self.close(&face);
-            } else {
-                let release = move |lane: &mut Lane| drop(lane.release(&gone));
-                face.tap.errand(&self.shared.cut(), Box::new(release));
-                face.tap.set_inputs(self.inputs_of(&face));
-            }
-        }
+        self.end_builds_of(name);
+        self.let_go(name);
         self.sent_away.remove(name);
         self.cohort.remove(name);
         self.members_changed();
         self.publish();
+    }
+
+    /// Lets go of a view, wherever it is, and of its errors.
+    pub(crate) fn let_go(&mut self, name: &Name) {
+        self.waiting.retain(|(def, _)| def.name != *name);
+        let gone = BTreeSet::from([name.clone()]);
+        drop(self.cohort.take_views(&gone));
+        self.cohort.forget_errors(name);
+        let Some(face) = self.shared.lane_of(name) else { return };
+        self.shared.leave_lane(&gone);
+        if self.shared.members_of(&face).is_empty() {
+            return self.close(&face);
+        }
+        let release = move |lane: &mut Lane| drop(lane.release(&gone));
+        face.tap.errand(&self.shared.cut(), Box::new(release));
+        face.tap.set_inputs(self.inputs_of(&face));
     }
 
     /// Takes in what a lane's views could not evaluate, unless they were dropped meanwhile.
@@ -271,6 +276,7 @@ impl Follower {
         let mut names: BTreeSet<Name> =
             self.shared.catalog().dependents(name).into_iter().collect();
         names.insert(name.clone());
+        self.restart_builds_over(&names);
         let mut views = self.cohort.take_views(&names);
         views.iter_mut().for_each(LiveView::untrack);
         self.members_changed();
@@ -303,7 +309,8 @@ impl Follower {
 
     fn next_stay(&mut self, name: &Name) -> Duration {
         let times = self.sent_away.entry(name.clone()).or_default();
-        let stay = AWAY_MIN * 2_u32.pow((*times).min(AWAY_DOUBLINGS_MAX));
+        let away_min = self.start.config.isolation.away_min;
+        let stay = away_min * 2_u32.pow((*times).min(AWAY_DOUBLINGS_MAX));
         *times += 1;
         stay
     }

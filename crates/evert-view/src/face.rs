@@ -119,6 +119,11 @@ impl Face {
         self.lock().memory.get(name).cloned().unwrap_or_default()
     }
 
+    /// Those who wait look again.
+    pub(crate) fn wake(&self) {
+        self.lock().waiters.clear();
+    }
+
     /// Nothing comes any more: those who wait look elsewhere.
     pub(crate) fn close(&self) {
         self.progress.cancel();

@@ -20,6 +20,7 @@ use evert_model::{Delta, Position};
 use tokio::sync::{mpsc, watch};
 
 use crate::Name;
+use crate::builds::{Build, BuildOrder, Marked};
 use crate::catalog::{Catalog, Relation, ViewDef};
 use crate::checkpoint::Checkpoints;
 use crate::cohort::{Cohort, Cut, Folding};
@@ -47,9 +48,7 @@ const TIME_ASKED_EVERY: Duration = Duration::from_secs(10);
 const CHECKPOINT_WAIT_MIN: Duration = Duration::from_millis(20);
 /// How often memory is measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
-/// How long one view's fold of a tick may hold the others up: so long, and so many times what
-/// reading the tick's records took.
-const FOLD_MAX: Duration = Duration::from_millis(400);
+/// One view's fold of a tick may take so many times what reading the tick's records took.
 const FOLD_MAX_TIMES: u32 = 20;
 
 /// What others ask of the follower. Each takes effect between two ticks.
@@ -65,6 +64,18 @@ pub(crate) enum Control {
     GoOn(Arc<Face>),
     /// What a lane's views could not evaluate, or can again.
     Errors(Arc<Face>, Vec<Delta>),
+    /// Makes views beside those of their names.
+    Build(Box<BuildOrder>),
+    /// Puts a build in its place; the plans are for when it is not there any more. The sender is
+    /// dropped when it is done.
+    Swap(Arc<Face>, Vec<(Arc<ViewDef>, Plan)>, Sender<()>),
+    /// Gives a build up.
+    Abandon(Arc<Face>),
+    /// Asks what a build's views are now.
+    Mark(Arc<Face>, Sender<Marked>),
+    /// Stops a view, and tells where.
+    Pause(Name, Sender<Position>),
+    Resume(Name),
     Stop,
 }
 
@@ -87,6 +98,7 @@ pub(crate) struct Follower {
     pub(crate) reader: Reader,
     end: watch::Receiver<Position>,
     pub(crate) lanes: Vec<Arc<Face>>,
+    pub(crate) builds: Vec<Build>,
     /// Views whose inputs are not there yet.
     pub(crate) waiting: Vec<(Arc<ViewDef>, Plan)>,
     helm: Arc<Helm>,
@@ -141,6 +153,7 @@ impl Follower {
     ) -> Result<(Box<Self>, Receiver<()>), ReadError> {
         let cohort = Cohort::empty(SourceStates::new(shared.sources_topic));
         let reader = Reader::new(&shared.log, Position::ZERO)?;
+        let isolation = start.config.isolation;
         let end = shared.log.watch_end();
         let now = Instant::now();
         let (ended, end_of_follower) = std::sync::mpsc::channel();
@@ -155,8 +168,9 @@ impl Follower {
             reader,
             end,
             lanes: Vec::new(),
+            builds: Vec::new(),
             waiting: Vec::new(),
-            helm: Helm::new(),
+            helm: Helm::new(isolation.fold_max),
             folding: None,
             caught_up: false,
             tick: TickCost {
@@ -340,7 +354,10 @@ impl Follower {
     /// Takes the tick through the views. Nothing is left to this thread if another one has gone
     /// on as the follower, because a view took too long.
     fn fold_views(mut self: Box<Self>) -> Option<Box<Self>> {
-        let patience = FOLD_MAX + self.tick.reading * FOLD_MAX_TIMES;
+        let fold_max = self.start.config.isolation.fold_max;
+        // Without patience at all, reading gives none either.
+        let times = if fold_max.is_zero() { 0 } else { FOLD_MAX_TIMES };
+        let patience = fold_max + self.tick.reading * times;
         let mut folding = self.folding.take().expect("a tick was begun");
         while let Some(mut job) = self.cohort.next_job(&mut folding) {
             let (helm, def) = (Arc::clone(&self.helm), Arc::clone(&job.view.def));
@@ -417,6 +434,13 @@ impl Follower {
             Control::LaneReady(lane) => self.join_lane(lane),
             Control::GoOn(face) => face.tap.go_on(&self.shared.cut()),
             Control::Errors(face, errors) => self.add_errors(&face, errors),
+            Control::Build(order) => self.start_build(*order),
+            Control::Swap(face, anew, _done) => self.swap(&face, anew),
+            Control::Abandon(face) => self.abandon(&face),
+            Control::Mark(face, reply) => self.mark(&face, reply),
+            // Whoever asked waits for the answer.
+            Control::Pause(name, reply) => drop(reply.send(self.pause(&name))),
+            Control::Resume(name) => self.resume(&name),
             Control::Stop => {}
         }
         Ok(())

@@ -18,14 +18,15 @@ use crate::catalog::ViewDef;
 use crate::follower::Follower;
 use crate::live_view::{Folded, LiveView};
 
-/// How often the watch looks while ticks are folded.
-const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// How often the watch looks while ticks are folded: so many times in the time a fold may take.
+const LOOKS: u32 = 16;
+const LOOK_MIN: Duration = Duration::from_micros(100);
 
 /// A view whose fold has ended, and what it changed.
 pub(crate) type Ended = (LiveView, Folded);
 
-#[derive(Default)]
 pub(crate) struct Helm {
+    look_every: Duration,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -49,9 +50,11 @@ struct Held {
 }
 
 impl Helm {
-    /// A helm with its watch.
-    pub(crate) fn new() -> Arc<Self> {
-        let helm = Arc::new(Self::default());
+    /// A helm with its watch; a fold may take at least `fold_max`.
+    pub(crate) fn new(fold_max: Duration) -> Arc<Self> {
+        let look_every = (fold_max / LOOKS).max(LOOK_MIN);
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        let helm = Arc::new(Self { look_every, state, changed });
         helm.start_watch();
         helm
     }
@@ -121,7 +124,7 @@ impl Helm {
                 state.parked = false;
                 state
             } else {
-                let waited = self.changed.wait_timeout(state, LOOK_EVERY);
+                let waited = self.changed.wait_timeout(state, self.look_every);
                 waited.unwrap_or_else(PoisonError::into_inner).0
             };
         }

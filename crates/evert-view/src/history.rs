@@ -129,6 +129,26 @@ impl History {
         }
     }
 
+    /// Other views have taken the place of these: what they were before is not the past of the
+    /// new ones.
+    pub(crate) fn forget(&self, names: &BTreeSet<Name>) {
+        let mut kept = self.lock();
+        for (_, cut) in &mut kept.cuts {
+            let mut others = Cut::clone(cut);
+            others.snapshots.retain(|name, _| !names.contains(name));
+            others.failed.retain(|name, _| !names.contains(name));
+            *cut = Arc::new(others);
+        }
+        for tick in &mut kept.ticks {
+            let members = tick.members.difference(names).cloned().collect();
+            *tick = Arc::new(Tick {
+                members: Arc::new(members),
+                changes: tick.changes.clone(),
+                ..**tick
+            });
+        }
+    }
+
     /// Where the newest tick ended.
     pub(crate) fn reached(&self) -> Position {
         self.lock().reached

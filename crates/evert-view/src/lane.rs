@@ -11,7 +11,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,8 @@ use evert_model::{LogTime, Position, TopicId};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::Name;
-use crate::cohort::{Cut, TickDeltas};
+use crate::builds::News;
+use crate::cohort::{Cohort, Cut, TickDeltas};
 use crate::face::Face;
 use crate::follower::Control;
 use crate::group::Group;
@@ -27,6 +28,7 @@ use crate::hydrate;
 use crate::live_view::{Folded, LiveView};
 use crate::pace::Pace;
 use crate::progress::{Progress, Stage};
+use crate::reader::Reader;
 use crate::shared::Shared;
 use crate::sources::SourceStates;
 use crate::tap::{Next, Tick};
@@ -61,6 +63,8 @@ pub(crate) struct Lane {
     pace: Pace,
     /// It does not ask to join before.
     stays_until: Option<Instant>,
+    /// Who waits until a build has caught up.
+    news: Option<Sender<News>>,
     measured: Option<Instant>,
 }
 
@@ -83,6 +87,7 @@ impl Lane {
             done: Arc::default(),
             pace: Pace::new(),
             stays_until: None,
+            news: None,
             measured: None,
         })
     }
@@ -117,10 +122,93 @@ impl Lane {
         self.run();
     }
 
+    /// Folds its views from the log's beginning, with all that they read, then follows.
+    pub(crate) fn replay_and_run(
+        mut self: Box<Self>,
+        cohort: Cohort,
+        names: &BTreeSet<Name>,
+        position: Position,
+    ) {
+        self.replay(cohort, names, position);
+        self.publish();
+        self.run();
+    }
+
+    /// Folds its views up to where they are paused, and rests there.
+    pub(crate) fn replay_and_rest(
+        mut self: Box<Self>,
+        cohort: Cohort,
+        names: &BTreeSet<Name>,
+        position: Position,
+    ) {
+        let cut = Arc::new(self.replay(cohort, names, position));
+        self.publish();
+        self.face.tap.pause(&cut);
+        self.face.wake();
+        self.run();
+    }
+
+    fn replay(&mut self, mut cohort: Cohort, names: &BTreeSet<Name>, position: Position) -> Cut {
+        let progress = Arc::clone(&self.face.progress);
+        progress.begin(Stage::Replaying, position.get());
+        let read = (|| {
+            let mut reader = Reader::new(&self.shared.log, Position::ZERO)?;
+            while let Some(commit) = reader.next_upto(position)? {
+                if progress.is_cancelled() {
+                    break;
+                }
+                cohort.push(&commit);
+                if cohort.pending_bytes() >= hydrate::STEP_BYTES {
+                    cohort.fold();
+                    progress.set_done(commit.position.get(), position.get());
+                }
+            }
+            cohort.fold();
+            Ok::<(), evert_log::ReadError>(())
+        })();
+        let cut = cohort.cut();
+        let errors = cohort.take_errors();
+        self.group.adopt(cohort.take_views(names));
+        let names = names.iter().map(ToString::to_string).collect();
+        self.group.errors.add_of(&names, errors);
+        if let Err(error) = read {
+            self.fail_all(&error.to_string());
+        }
+        self.stand_at(&cut);
+        cut
+    }
+
+    /// Tells `news` when it has caught up.
+    pub(crate) fn tell(&mut self, news: Sender<News>) {
+        self.news = Some(news);
+    }
+
+    /// From now on readers read its views here.
+    pub(crate) fn serve(&mut self) {
+        self.purpose = Purpose::Serve;
+    }
+
+    fn tell_if_ready(&mut self) {
+        let left = self.face.tap.ticks_left();
+        if left.is_none_or(|left| left > TICKS_LEFT) {
+            return;
+        }
+        if let Some(news) = self.news.take() {
+            let failed = self.group.failed().into_iter().next();
+            let outcome = match failed {
+                Some((name, why)) => News::Failed(format!("\"{name}\": {why}")),
+                None => News::Ready,
+            };
+            // Whoever asked may have given up.
+            drop(news.send(outcome));
+        }
+    }
+
     /// Follows until its views are wanted elsewhere, or not at all.
     pub(crate) fn run(mut self: Box<Self>) {
         self.face.progress.begin(Stage::CatchingUp, self.behind());
         loop {
+            self.tell_if_ready();
             if self.may_join() {
                 let control = self.control.clone();
                 drop(control.send(Control::LaneReady(self)));

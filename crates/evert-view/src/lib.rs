@@ -10,12 +10,14 @@
 //! - No read is answered below the log's end at the start.
 //! - A record that cannot be read is a row of `evert.errors`; it stops nothing.
 
+mod builds;
 mod catalog;
 mod changelog;
 mod checkpoint;
 mod cohort;
 mod company;
 mod decode;
+mod difference;
 mod encode;
 mod errors;
 mod face;
@@ -25,6 +27,7 @@ mod helm;
 mod history;
 mod hydrate;
 mod lane;
+mod lifecycle;
 mod live_view;
 mod name;
 mod pace;
@@ -42,16 +45,18 @@ mod start;
 mod status;
 mod subscribe;
 mod tap;
+mod verify;
 mod views;
 
 pub use catalog::{
-    Catalog, CatalogError, Format, IndexDef, NewRelation, PlanError, Relation, RelationKind,
-    SourceDef, StartedFrom, ViewDef, ViewOptions,
+    Catalog, CatalogError, Format, IndexDef, NewRelation, Pause, PlanError, Relation,
+    RelationKind, SourceDef, StartedFrom, ViewDef, ViewOptions,
 };
 pub use checkpoint::CheckpointConfig;
 #[cfg(feature = "planted-faults")]
 pub use checkpoint::PlantedCheckpointFaults;
 pub use cohort::Cut;
+pub use difference::{Difference, RowDifference};
 pub use encode::{RowChange, RowWriter};
 pub use errors::errors_schema;
 pub use name::Name;
@@ -61,9 +66,10 @@ pub use planner::{PlannedView, Planner};
 pub use progress::{Stage, StageProgress};
 pub use scan::StreamScan;
 pub use sources::SourceState;
-pub use status::{VerifyReport, ViewState, ViewStatus};
+pub use status::{ViewState, ViewStatus};
 pub use subscribe::{Changes, SubscribeFrom, Subscription};
-pub use views::{Views, ViewsConfig, errors_name};
+pub use verify::VerifyReport;
+pub use views::{IsolationConfig, Views, ViewsConfig, errors_name};
 
 /// Of what relations and views keep in checkpoints: state of another version is not read.
 const STATE_FORMAT: &str = concat!(env!("CARGO_PKG_VERSION"), "/1");

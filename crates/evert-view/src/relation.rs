@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use evert_fold::{BagInput, OperatorState, RowError, Snapshot, StateError, Upsert};
 use evert_log::CommitPart;
 use evert_model::Delta;
@@ -80,6 +81,29 @@ impl RelationInput {
                 }
             }
         }
+    }
+
+    /// The rows that each record of a batch speaks of, with the record's offset. Of a deleted row
+    /// only the key counts.
+    pub(crate) fn rows_by_record(
+        relation: &Relation,
+        part: &CommitPart,
+    ) -> Vec<(i64, RecordBatch)> {
+        let mut decoder = Decoder::new(relation);
+        let mut found = Vec::new();
+        let Ok(payload) = part.batch.payload(PAYLOAD_BYTES_MAX) else { return found };
+        for record in part.batch.records(&payload).flatten() {
+            // A record that cannot be read may still say that a key is gone.
+            let _ = decoder.push(&record);
+            let rows = decoder.take().into_iter().filter_map(|event| match event {
+                Event::Rows(rows) => Some(rows),
+                Event::Upsert(batch) => Some(batch.rows),
+                Event::Change(delta) => Some(delta.rows),
+                Event::Truncate => None,
+            });
+            found.extend(rows.map(|rows| (record.offset.get(), rows)));
+        }
+        found
     }
 
     /// Applies what was read and gives the rows' changes.

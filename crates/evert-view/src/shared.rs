@@ -39,6 +39,8 @@ struct State {
     /// Views that fold apart from the live cohort.
     lanes: BTreeMap<Name, Arc<Face>>,
     replacing: BTreeSet<Name>,
+    /// Builds of views that are there already.
+    building: BTreeMap<Name, Arc<Face>>,
     memory: Memory,
     restored: Option<(Position, Vec<Name>)>,
     /// Set when the follower has ended.
@@ -169,6 +171,20 @@ impl Shared {
         }
         let face = state.lanes.get(name).filter(|face| face.cut().is_none());
         face.map(|face| Arc::clone(&face.progress))
+    }
+
+    /// Notes that a view is being built anew.
+    pub(crate) fn set_building(&self, name: &Name, face: &Arc<Face>) {
+        self.lock().building.insert(name.clone(), Arc::clone(face));
+    }
+
+    pub(crate) fn end_building(&self, face: &Arc<Face>) {
+        self.lock().building.retain(|_, other| !Arc::ptr_eq(other, face));
+    }
+
+    /// The progress of a view that is built anew beside the one that is read.
+    pub(crate) fn building(&self, name: &Name) -> Option<Arc<Progress>> {
+        self.lock().building.get(name).map(|face| Arc::clone(&face.progress))
     }
 
     /// Whether readers of these have to wait until a new definition takes the place of the old.

@@ -1,12 +1,14 @@
 //! How a follower begins: from the checkpoint, or before the log's first commit.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use evert_fold::Plan;
 use evert_log::{Log, ReadError};
 use evert_model::Position;
 
-use crate::catalog::{Relation, ViewDef};
+use crate::Name;
+use crate::catalog::{Catalog, Relation, ViewDef};
 use crate::checkpoint::{CheckpointConfig, Checkpoints, Restored, Store, StoreError, restore};
 use crate::cohort::Cohort;
 use crate::follower::Follower;
@@ -22,7 +24,9 @@ impl Follower {
             let fitting = fitting_store(config, &shared.log);
             fitting.inspect_err(|error| tracing::warn!(%error, "no checkpoints are kept")).ok()
         });
-        let catalog = Arc::clone(&self.start.catalog);
+        let mut catalog = Catalog::clone(&self.start.catalog);
+        let paused = catalog.paused_closure();
+        catalog.views.retain(|name, _| !paused.contains(name));
         let planner = self.start.planner.as_ref();
         let restored =
             store.as_ref().and_then(|store| restore(store, &catalog, planner, sources()));
@@ -51,7 +55,30 @@ impl Follower {
         shared.history.begin(self.cohort.position());
         // Newcomers catch up to what is published.
         self.publish();
+        self.rest_paused();
         self.add_rest(rest).map_err(|error| error.to_string())
+    }
+
+    /// Brings back the paused views, each as of where it was paused.
+    fn rest_paused(&mut self) {
+        let catalog = Arc::clone(&self.start.catalog);
+        let mut paused: Vec<_> = catalog.paused.iter().collect();
+        paused.sort_by_key(|(_, position)| **position);
+        let mut done = BTreeSet::new();
+        for (name, position) in paused {
+            let mut names: BTreeSet<Name> = catalog.dependents(name).into_iter().collect();
+            names.insert(name.clone());
+            names.retain(|name| done.insert(name.clone()));
+            if names.is_empty() {
+                continue;
+            }
+            let wanted: Vec<Name> = names.iter().cloned().collect();
+            let sources = SourceStates::new(self.shared.sources_topic);
+            let planner = self.start.planner.as_ref();
+            let mut cohort = Cohort::of_names(&catalog, &wanted, planner, sources);
+            cohort.fold();
+            self.rest(names, cohort, *position);
+        }
     }
 
     /// Brings in what was not in the checkpoint.

@@ -51,7 +51,7 @@ pub struct ViewStatus {
     pub name: Name,
     /// Whether it can be read.
     pub state: ViewState,
-    /// How it catches up, while it is new.
+    /// How it catches up, while it is new or being built anew.
     pub progress: Option<StageProgress>,
     /// The position it has reached.
     pub position: Position,
@@ -81,7 +81,8 @@ pub(crate) fn of(views: &Views, catalog: &Catalog, def: &ViewDef, live: &Cut) ->
     let log_time = cut.map_or(0, |cut| cut.log_time.get());
     let lag = shared.log.now().get().saturating_sub(log_time).max(0) as u64 / 1000;
     let lag_ms = if lag_records == 0 && !behind { 0 } else { lag };
-    let progress = shared.newcomer(name).map(|progress| progress.now());
+    let progress = shared.newcomer(name).or_else(|| shared.building(name));
+    let progress = progress.map(|progress| progress.now());
     let paused = face.as_ref().is_some_and(|face| face.tap.paused_at().is_some());
     let state = match (cut, shared.stopped()) {
         (Some(cut), _) if cut.failed.contains_key(name) => {
@@ -108,19 +109,4 @@ pub(crate) fn of(views: &Views, catalog: &Catalog, def: &ViewDef, live: &Cut) ->
         rows: snapshot.map_or(0, |snapshot| snapshot.len()),
         memory_bytes: shared.state_of(name).iter().map(|held| held.bytes).sum(),
     }
-}
-
-/// A private replay of a view compared with the live one.
-#[derive(Clone, Debug)]
-pub struct VerifyReport {
-    /// The view.
-    pub name: Name,
-    /// The position at which both were compared.
-    pub position: Position,
-    /// Rows of the live view.
-    pub rows_live: usize,
-    /// Rows of the replay.
-    pub rows_replayed: usize,
-    /// Whether their rows are the same.
-    pub equal: bool,
 }

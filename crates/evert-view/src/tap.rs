@@ -92,7 +92,7 @@ impl Tap {
     /// Leaves one tick, of which `cut` is the outcome.
     pub(crate) fn push(&self, deltas: &TickDeltas, cut: &Arc<Cut>) {
         let mut state = self.lock();
-        if state.cut_off.is_some() || state.closed {
+        if state.cut_off.is_some() || state.paused || state.closed {
             return;
         }
         let tick = Tick::new(deltas, &state.inputs, cut);
@@ -121,6 +121,11 @@ impl Tap {
         self.changed.notify_all();
     }
 
+    /// What it keeps the changes of.
+    pub(crate) fn inputs(&self) -> BTreeSet<Name> {
+        self.lock().inputs.clone()
+    }
+
     /// Keeps the changes of other inputs from the next tick on.
     pub(crate) fn set_inputs(&self, inputs: BTreeSet<Name>) {
         self.lock().inputs = inputs;
@@ -142,6 +147,12 @@ impl Tap {
         state.cut_off = Some(Arc::clone(cut));
         state.paused = true;
         self.changed.notify_all();
+    }
+
+    /// Keeps nothing: the lane is on its way to where it is paused, and says so by
+    /// [`Tap::pause`].
+    pub(crate) fn pause_later(&self) {
+        self.lock().paused = true;
     }
 
     /// The end of a pause.
@@ -181,11 +192,6 @@ impl Tap {
         let state = self.lock();
         let only_ticks = state.items.iter().all(|item| matches!(item, Item::Tick(_)));
         (only_ticks && state.cut_off.is_none() && !state.closed).then_some(state.items.len())
-    }
-
-    /// What waits, in bytes of rows.
-    pub(crate) fn bytes(&self) -> usize {
-        self.lock().bytes
     }
 
     /// What is next; waits up to `patience` for it.

@@ -24,13 +24,11 @@ use crate::checkpoint::CheckpointConfig;
 use crate::cohort::{self, Cohort, Cut};
 use crate::encode::{self, RowChange};
 use crate::follower::{Control, Follower, Start};
-use crate::hydrate::STEP_BYTES;
 use crate::past::{self, REPLAYS_MAX};
 use crate::planner::Planner;
-use crate::reader::Reader;
 use crate::shared::Shared;
 use crate::sources::{SourceState, SourceStates};
-use crate::status::{self, VerifyReport, ViewState, ViewStatus};
+use crate::status::{self, ViewState, ViewStatus};
 use crate::{Name, PinError, errors};
 
 const CATALOG_TOPIC: &str = "__evert_catalog";
@@ -43,6 +41,24 @@ const RESERVED_SCHEMAS: [&str; 3] = ["evert", "information_schema", "pg_catalog"
 pub struct ViewsConfig {
     /// Where and how often they are kept; `None`: every start replays the log.
     pub checkpoints: Option<CheckpointConfig>,
+    /// When a view is too slow for the others.
+    pub isolation: IsolationConfig,
+}
+
+/// When a view is too slow to fold with the others.
+#[derive(Clone, Copy, Debug)]
+pub struct IsolationConfig {
+    /// How long one view's fold of a tick may hold the others up, beside what reading the tick's
+    /// records took. Then they go on without it.
+    pub fold_max: Duration,
+    /// How long a view that was sent away stays away at least, the first time.
+    pub away_min: Duration,
+}
+
+impl Default for IsolationConfig {
+    fn default() -> Self {
+        Self { fold_max: Duration::from_millis(400), away_min: Duration::from_secs(5) }
+    }
 }
 
 /// All relations and views of one log. Cheap to clone.
@@ -64,6 +80,7 @@ struct Inner {
     /// Places for private folds of the log.
     replays: Arc<Semaphore>,
     changelogs: Mutex<HashMap<Name, Changelog>>,
+    is_kept: bool,
 }
 
 impl Views {
@@ -94,6 +111,7 @@ impl Views {
         let nothing = Cohort::empty(sources).cut();
         let shared = Arc::new(Shared::new(log, sources_topic.id, catalog, nothing));
         let (control, requests) = mpsc::unbounded_channel();
+        let is_kept = config.checkpoints.is_some();
         let start = Start { planner: Arc::clone(&planner), config, catalog: shared.catalog() };
         let (follower, ended) =
             Follower::new(Arc::clone(&shared), start, requests, control.clone())?;
@@ -111,6 +129,7 @@ impl Views {
             catalog_topic,
             replays: Arc::new(Semaphore::new(REPLAYS_MAX)),
             changelogs: Mutex::default(),
+            is_kept,
         }));
         for def in views.catalog().views.values().filter(|def| def.options.changes) {
             views.start_changelog(&def.name)?;
@@ -435,6 +454,8 @@ impl Views {
         let mut keys: Vec<EntryKey> = names.iter().map(|name| catalog.key_of(name)).collect();
         let over_gone = catalog.indexes.values().filter(|index| names.contains(&index.on));
         keys.extend(over_gone.map(|index| EntryKey::Index(index.name.clone())));
+        let paused = names.iter().filter(|name| catalog.paused.contains_key(*name));
+        keys.extend(paused.map(|name| EntryKey::Pause(name.clone())));
         keys.extend(more);
         let records: Vec<_> = keys.iter().map(|key| (key.clone(), None)).collect();
         let position = self.record(&records)?;
@@ -449,6 +470,11 @@ impl Views {
         // Ends when the follower has let go of every sender.
         for () in removed {}
         Ok(position)
+    }
+
+    /// Whether checkpoints are taken.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.0.is_kept
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -567,44 +593,6 @@ impl Views {
         encode::encode(relation, partitions, keyless, now, changes)
     }
 
-    /// Folds a relation or view again from the log's beginning, privately, and compares the rows.
-    /// Blocks.
-    ///
-    /// # Errors
-    /// When there is nothing of the name to compare, or the log cannot be read.
-    pub fn verify(&self, name: &Name) -> Result<VerifyReport, CatalogError> {
-        let catalog = self.catalog();
-        let lane = self.0.shared.lane_of(name).and_then(|face| face.cut());
-        let live = lane.unwrap_or_else(|| self.0.shared.cut());
-        let Some(rows) = live.snapshots.get(name) else {
-            return Err(CatalogError::Unknown(name.clone()));
-        };
-        let planner = self.0.planner.as_ref();
-        let sources = SourceStates::new(self.0.shared.sources_topic);
-        let names = std::slice::from_ref(name);
-        let mut cohort = Cohort::of_names(&catalog, names, planner, sources);
-        let mut reader = Reader::new(self.log(), Position::ZERO)?;
-        while let Some(commit) = reader.next_upto(live.position)? {
-            cohort.push(&commit);
-            if cohort.pending_bytes() >= STEP_BYTES {
-                cohort.fold();
-            }
-        }
-        cohort.fold();
-        let replayed = cohort.cut();
-        let replayed = replayed.snapshots.get(name).ok_or_else(|| {
-            let why = replayed.failed.get(name).map_or("it failed", |why| why);
-            CatalogError::Invalid(format!("the replay of \"{name}\": {why}"))
-        })?;
-        Ok(VerifyReport {
-            name: name.clone(),
-            position: live.position,
-            rows_live: rows.len(),
-            rows_replayed: replayed.len(),
-            equal: rows.len() == replayed.len() && rows.digest() == replayed.digest(),
-        })
-    }
-
     /// Stops the follower and waits for it; it takes a last checkpoint.
     pub fn close(&self) {
         let changelogs =
@@ -618,17 +606,20 @@ impl Views {
         }
     }
 
-    fn lock_ddl(&self) -> std::sync::MutexGuard<'_, ()> {
+    pub(crate) fn lock_ddl(&self) -> std::sync::MutexGuard<'_, ()> {
         self.0.ddl.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, control: Control) {
+    pub(crate) fn tell(&self, control: Control) {
         // After the follower has ended nobody reads the views: there is nobody to tell.
         drop(self.0.control.send(control));
     }
 
     /// Appends records to the catalog's topic, as one commit, and waits for it.
-    fn record(&self, records: &[(EntryKey, Option<&Entry>)]) -> Result<Position, CatalogError> {
+    pub(crate) fn record(
+        &self,
+        records: &[(EntryKey, Option<&Entry>)],
+    ) -> Result<Position, CatalogError> {
         let mut batch = BatchBuilder::new(Compression::None);
         let now = TimestampMs::new(self.0.env.clock.wall_micros().div_euclid(1000));
         for (key, entry) in records {

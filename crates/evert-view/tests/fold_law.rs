@@ -1,11 +1,12 @@
 //! Law 3: view(P) = fold(log up to P), whatever the ticks, the hydrations and the restarts.
 //!
 //! Random facts go in (upserts, deletions, commits over several topics, bad records); time passes;
-//! relations and views come, go and hydrate at random moments; the views are closed and opened
-//! again. At each look every readable view must equal what a plain evaluation of the facts up to
-//! the cut's position gives, at the cut's log time; and so must what followers have gathered from
-//! its changes, across starts, and what it was at some position of the past. `EVERT_SEED=n` runs
-//! one seed, `EVERT_SEEDS=n` that many.
+//! relations and views come, go and hydrate at random moments, are replaced, rebuilt, paused and
+//! resumed, go apart from the others and come back; the views are closed and opened again. At each
+//! look every readable view must equal what a plain evaluation of the facts up to the cut's
+//! position gives, at the cut's log time; and so must what followers have gathered from its
+//! changes, across starts, and what it was at some position of the past. `EVERT_SEED=n` runs one
+//! seed, `EVERT_SEEDS=n` that many.
 
 mod world;
 
@@ -50,6 +51,9 @@ fn live(world: &mut World) {
             70..73 => world.drop_something(),
             73..77 => world.reopen(),
             77..80 => world.follow_something(),
+            80..83 => world.replace_something(),
+            83..85 => world.rebuild_something(),
+            85..89 => world.pause_or_resume(),
             _ => world.look(),
         }
     }

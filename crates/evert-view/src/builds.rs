@@ -1,0 +1,287 @@
+//! Builds: views made beside those whose place they are to take.
+//!
+//! Owns: starting them, giving them up, the swap; views that pause and go on.
+//! Not here: what is built and when it counts (`lifecycle`).
+//!
+//! Invariants
+//! - A build is seen by nobody before its swap, and from then on by everybody.
+//! - A build whose inputs are no longer all live starts again.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+
+use evert_fold::{Plan, Snapshot};
+use evert_model::Position;
+
+use crate::Name;
+use crate::catalog::ViewDef;
+use crate::cohort::{Cohort, Cut};
+use crate::face::Face;
+use crate::follower::Follower;
+use crate::group::Group;
+use crate::lane::{Lane, Purpose, spawn};
+use crate::live_view::LiveView;
+
+/// What a build is made of.
+pub(crate) enum Material {
+    /// Plans, over what their inputs hold now.
+    Plans(Vec<(Arc<ViewDef>, Plan)>),
+    /// The views and all that they read, before the log's first commit.
+    Log(Box<Cohort>),
+}
+
+/// What a build has come to.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// It has caught up.
+    Ready,
+    Failed(String),
+    /// One of its inputs is not live, or not any more: start again.
+    Restart,
+}
+
+/// A build as it is asked for.
+pub(crate) struct BuildOrder {
+    pub(crate) face: Arc<Face>,
+    pub(crate) names: BTreeSet<Name>,
+    pub(crate) material: Material,
+    pub(crate) news: Sender<News>,
+}
+
+/// A build under way.
+pub(crate) struct Build {
+    pub(crate) face: Arc<Face>,
+    inputs: BTreeSet<Name>,
+    names: BTreeSet<Name>,
+    news: Sender<News>,
+}
+
+/// What a build's views are at a cut.
+pub(crate) struct Marked {
+    pub(crate) cut: Arc<Cut>,
+    pub(crate) snapshots: HashMap<Name, Snapshot>,
+    pub(crate) failed: HashMap<Name, Arc<str>>,
+}
+
+impl Build {
+    /// Tells that it ended. Whoever asked may be gone.
+    fn end(&self, news: News) {
+        drop(self.news.send(news));
+        self.face.close();
+    }
+}
+
+impl Follower {
+    pub(crate) fn start_build(&mut self, order: BuildOrder) {
+        let BuildOrder { face, names, material, news } = order;
+        let inputs = face.tap.inputs();
+        let is_live = |name: &Name| self.cohort.contains(name) || *name == crate::errors::name();
+        if !inputs.iter().all(is_live) {
+            drop(news.send(News::Restart));
+            return;
+        }
+        let views = match &material {
+            Material::Log(_) => Ok(Vec::new()),
+            Material::Plans(plans) => self.views_of(plans),
+        };
+        let views = match views {
+            Ok(views) => views,
+            Err(why) => return drop(news.send(News::Failed(why))),
+        };
+        let now = self.shared.cut();
+        let group = Group::new(views);
+        let mut lane =
+            Lane::new(Arc::clone(&face), group, Purpose::Replace, &self.shared, &self.reply);
+        lane.tell(news.clone());
+        self.lanes.push(Arc::clone(&face));
+        self.builds.push(Build { face, inputs, names: names.clone(), news });
+        let first = names.first().cloned().unwrap_or_else(|| Name::public("build"));
+        match material {
+            Material::Plans(_) => spawn(&first, move || lane.load_and_run(&now)),
+            Material::Log(cohort) => {
+                spawn(&first, move || lane.replay_and_run(*cohort, &names, now.position));
+            }
+        }
+    }
+
+    fn views_of(&self, plans: &[(Arc<ViewDef>, Plan)]) -> Result<Vec<LiveView>, String> {
+        let view = |(def, plan): &(Arc<ViewDef>, Plan)| {
+            let mut view = LiveView::new(Arc::clone(def), plan.clone())
+                .map_err(|error| format!("\"{}\": {error}", def.name))?;
+            if self.checkpoints.is_some() {
+                view.track();
+            }
+            Ok(view)
+        };
+        plans.iter().map(view).collect()
+    }
+
+    /// Starts the builds again that read any of `names`: they leave the live cohort.
+    pub(crate) fn restart_builds_over(&mut self, names: &BTreeSet<Name>) {
+        self.end_builds(|build| build.inputs.is_disjoint(names), || News::Restart);
+    }
+
+    /// Gives the builds up that make or read `name`: it is dropped.
+    pub(crate) fn end_builds_of(&mut self, name: &Name) {
+        let why = format!("\"{name}\" was dropped meanwhile");
+        let spared = |build: &Build| !build.names.contains(name) && !build.inputs.contains(name);
+        self.end_builds(spared, || News::Failed(why.clone()));
+    }
+
+    /// The build is not wanted any more.
+    pub(crate) fn abandon(&mut self, face: &Arc<Face>) {
+        self.end_builds(|build| !Arc::ptr_eq(&build.face, face), || News::Restart);
+    }
+
+    fn end_builds(&mut self, spared: impl Fn(&Build) -> bool, news: impl Fn() -> News) {
+        let (stay, gone): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.builds).into_iter().partition(spared);
+        self.builds = stay;
+        for build in gone {
+            build.end(news());
+            self.lanes.retain(|face| !Arc::ptr_eq(face, &build.face));
+        }
+    }
+
+    /// Puts a build in the place of the views of its names. If it had to be given up, the views
+    /// are made anew, and readers wait for them.
+    pub(crate) fn swap(&mut self, face: &Arc<Face>, anew: Vec<(Arc<ViewDef>, Plan)>) {
+        let index = self.builds.iter().position(|build| Arc::ptr_eq(&build.face, face));
+        let build = index.map(|index| self.builds.swap_remove(index));
+        let names = match &build {
+            Some(build) => build.names.clone(),
+            None => anew.iter().map(|(def, _)| def.name.clone()).collect(),
+        };
+        for name in &names {
+            self.let_go(name);
+        }
+        self.shared.history.forget(&names);
+        match build {
+            Some(build) => {
+                self.shared.set_lane(names, &build.face);
+                let serve = Box::new(|lane: &mut Lane| lane.serve());
+                build.face.tap.errand(&self.shared.cut(), serve);
+            }
+            None => self.waiting.extend(anew),
+        }
+        self.members_changed();
+        self.publish();
+        self.start_waiting();
+    }
+
+    /// Tells what a build's views are at the cut that was published last.
+    pub(crate) fn mark(&mut self, face: &Arc<Face>, reply: Sender<Marked>) {
+        let cut = self.shared.cut();
+        let here = Arc::clone(&cut);
+        let tell = move |lane: &mut Lane| {
+            let (snapshots, failed) = (lane.group.snapshots(), lane.group.failed());
+            drop(reply.send(Marked { cut: here, snapshots, failed }));
+        };
+        face.tap.errand(&cut, Box::new(tell));
+    }
+
+    /// Stops a view, and what reads it, where it is. Gives the position.
+    pub(crate) fn pause(&mut self, name: &Name) -> Position {
+        let now = self.shared.cut();
+        if let Some(face) = self.shared.lane_of(name)
+            && let Some(paused) = face.tap.paused_at()
+        {
+            return paused.position;
+        }
+        let catalog = self.shared.catalog();
+        let mut names: BTreeSet<Name> = catalog.dependents(name).into_iter().collect();
+        names.insert(name.clone());
+        // What is paused already stays where it is.
+        names.retain(|name| {
+            let face = self.shared.lane_of(name);
+            face.is_none_or(|face| face.tap.paused_at().is_none())
+        });
+        self.restart_builds_over(&names);
+        let mut views = self.cohort.take_views(&names);
+        views.iter_mut().for_each(LiveView::untrack);
+        self.set_apart(names, views, &now, Some(&now));
+        self.members_changed();
+        self.publish();
+        now.position
+    }
+
+    /// Moves views into a lane of their own: `views` from here, the others from their lanes.
+    /// With `rest` they stand still there.
+    fn set_apart(
+        &mut self,
+        names: BTreeSet<Name>,
+        views: Vec<LiveView>,
+        now: &Arc<Cut>,
+        rest: Option<&Arc<Cut>>,
+    ) {
+        let own = now.of_views(&names);
+        let face = Face::new(BTreeSet::new(), Some(Arc::new(own)));
+        let adopt = move |lane: &mut Lane| lane.group.adopt(views);
+        face.tap.errand(now, Box::new(adopt));
+        let mut left: Vec<Arc<Face>> = Vec::new();
+        for other in names.iter().filter_map(|name| self.shared.lane_of(name)) {
+            if !left.iter().any(|face| Arc::ptr_eq(face, &other)) {
+                left.push(other);
+            }
+        }
+        let first = names.first().cloned().unwrap_or_else(|| Name::public("lane"));
+        self.shared.set_lane(names.clone(), &face);
+        for other in left {
+            let (views, handed_over) = channel();
+            let released = names.clone();
+            let is_empty = self.shared.members_of(&other).is_empty();
+            let release = move |lane: &mut Lane| {
+                drop(views.send(lane.release(&released)));
+                if is_empty {
+                    lane.face.close();
+                }
+            };
+            other.tap.errand(now, Box::new(release));
+            other.tap.set_inputs(self.inputs_of(&other));
+            face.tap.errand(now, Box::new(move |lane| lane.adopt_from(&handed_over)));
+            if is_empty {
+                self.lanes.retain(|face| !Arc::ptr_eq(face, &other));
+            }
+        }
+        face.tap.set_inputs(self.inputs_of(&face));
+        if let Some(rest) = rest {
+            face.tap.pause(rest);
+        }
+        self.lanes.push(Arc::clone(&face));
+        let group = Group::new(Vec::new());
+        let mut lane = Lane::new(face, group, Purpose::Serve, &self.shared, &self.reply);
+        lane.stand_at(now);
+        spawn(&first, move || lane.run());
+    }
+
+    /// Lets a paused view go on, but not those that are paused themselves.
+    pub(crate) fn resume(&mut self, name: &Name) {
+        // It may have been waiting for another one.
+        let Some(face) = self.shared.lane_of(name) else { return self.start_waiting() };
+        let Some(paused) = face.tap.paused_at() else { return };
+        let catalog = self.shared.catalog();
+        let members = self.shared.members_of(&face);
+        let mut stay = catalog.paused_closure();
+        stay.retain(|name| members.contains(name));
+        if !stay.is_empty() {
+            self.set_apart(stay, Vec::new(), &paused, Some(&paused));
+        }
+        face.tap.set_inputs(self.inputs_of(&face));
+        face.tap.resume(&self.shared.cut());
+        self.start_waiting();
+    }
+
+    /// Brings paused views back after a start: as of where they were paused, by replay.
+    pub(crate) fn rest(&mut self, names: BTreeSet<Name>, cohort: Cohort, position: Position) {
+        let face = Face::new(BTreeSet::new(), None);
+        face.tap.pause_later();
+        self.shared.set_lane(names.clone(), &face);
+        face.tap.set_inputs(self.inputs_of(&face));
+        self.lanes.push(Arc::clone(&face));
+        let group = Group::new(Vec::new());
+        let lane = Lane::new(face, group, Purpose::Serve, &self.shared, &self.reply);
+        let first = names.first().cloned().unwrap_or_else(|| Name::public("lane"));
+        spawn(&first, move || lane.replay_and_rest(cohort, &names, position));
+    }
+}
