@@ -164,8 +164,8 @@ class Server:
 
     def verify(self, view: str) -> None:
         """Has the view folded again from zero; the live one must hold the same rows."""
-        [(_, position, live, replayed, equal)] = self.query(f"VERIFY VIEW {view}")
-        assert equal and live == replayed, f"{view} at {position}: {live} rows live, {replayed} replayed"
+        (_, position, live, replayed, equal, why), *rows = self.query(f"VERIFY VIEW {view}")
+        assert equal and live == replayed, f"{view} at {position}: {live} rows live, {replayed} replayed; {why} {rows}"
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Status and body of an HTTP GET."""

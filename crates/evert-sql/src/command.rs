@@ -53,6 +53,9 @@ pub(crate) enum Command {
     },
     RefreshView(Name),
     VerifyView(Name),
+    RebuildViews(Vec<Name>),
+    PauseView(Name),
+    ResumeView(Name),
     DiscardAll,
     /// Accepted, since clients send it when they put a connection back, and without effect.
     Nothing {
@@ -80,6 +83,10 @@ pub(crate) struct CreateRelation {
 pub(crate) struct CreateView {
     pub(crate) name: Name,
     pub(crate) if_not_exists: bool,
+    /// OR REPLACE.
+    pub(crate) replace: bool,
+    /// DRY RUN: tell what replacing would change.
+    pub(crate) dry_run: bool,
     pub(crate) query: Box<Query>,
     /// The SELECT as it was written.
     pub(crate) sql: String,

@@ -1,9 +1,12 @@
 //! CREATE and DROP.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use evert_model::Position;
-use evert_view::{CatalogError, Format, IndexDef, Name, NewRelation, RelationKind, ViewOptions};
+use evert_view::{
+    CatalogError, Difference, Format, IndexDef, Name, NewRelation, RelationKind, ViewOptions,
+};
 
 use crate::command::{CreateIndex, CreateRelation, CreateView, Drop, DropKind};
 use crate::engine::Inner;
@@ -52,6 +55,9 @@ pub(crate) async fn create_view(
     text: &str,
 ) -> Result<Changed, SqlError> {
     let mut changed = Changed::default();
+    if create.replace && engine.views.catalog().contains(&create.name) {
+        return replace_view(engine, create, text).await;
+    }
     if exists(engine, &create.name, create.if_not_exists, &mut changed)? {
         return Ok(changed);
     }
@@ -112,6 +118,68 @@ async fn drop_index(
     let position = blocking(engine, move |engine| engine.views.drop_index(&name)).await?;
     changed.position = Some(position);
     Ok(())
+}
+
+async fn replace_view(
+    engine: &Arc<Inner>,
+    create: &CreateView,
+    text: &str,
+) -> Result<Changed, SqlError> {
+    check_kind(engine, DropKind::View, &create.name)?;
+    view::plan_query((*create.query).clone(), text, &engine.views.catalog())?;
+    let (name, sql) = (create.name.clone(), create.sql.clone());
+    let position = while_wanted(engine, move |engine, given_up| {
+        engine.views.replace_view(&name, &sql, given_up)
+    });
+    Ok(Changed { position: Some(position.await?), ..Changed::default() })
+}
+
+/// What CREATE OR REPLACE would change.
+pub(crate) async fn dry_run(
+    engine: &Arc<Inner>,
+    create: &CreateView,
+    text: &str,
+) -> Result<(Position, Vec<Difference>), SqlError> {
+    check_kind(engine, DropKind::View, &create.name)?;
+    view::plan_query((*create.query).clone(), text, &engine.views.catalog())?;
+    let (name, sql) = (create.name.clone(), create.sql.clone());
+    while_wanted(engine, move |engine, given_up| engine.views.dry_run(&name, &sql, given_up)).await
+}
+
+pub(crate) async fn rebuild(engine: &Arc<Inner>, names: &[Name]) -> Result<Changed, SqlError> {
+    let names = names.to_vec();
+    let position =
+        while_wanted(engine, move |engine, given_up| engine.views.rebuild_views(&names, given_up));
+    Ok(Changed { position: Some(position.await?), ..Changed::default() })
+}
+
+pub(crate) async fn pause(engine: &Arc<Inner>, name: &Name) -> Result<Changed, SqlError> {
+    let paused = name.clone();
+    let position = blocking(engine, move |engine| engine.views.pause_view(&paused)).await?;
+    let notices = vec![format!("view \"{name}\" is paused at position {position}")];
+    Ok(Changed { position: None, notices })
+}
+
+pub(crate) async fn resume(engine: &Arc<Inner>, name: &Name) -> Result<Changed, SqlError> {
+    let name = name.clone();
+    let position = blocking(engine, move |engine| engine.views.resume_view(&name)).await?;
+    Ok(Changed { position: Some(position), ..Changed::default() })
+}
+
+/// As [`blocking`], for work that may take long: it is told when nobody waits for it any more.
+async fn while_wanted<T: Send + 'static>(
+    engine: &Arc<Inner>,
+    work: impl FnOnce(&Inner, &AtomicBool) -> Result<T, CatalogError> + Send + 'static,
+) -> Result<T, SqlError> {
+    struct GiveUp(Arc<AtomicBool>);
+    impl std::ops::Drop for GiveUp {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let given_up = Arc::new(AtomicBool::new(false));
+    let _give_up = GiveUp(Arc::clone(&given_up));
+    blocking(engine, move |engine| work(engine, &given_up)).await
 }
 
 /// Whether a relation or view of the name is there: a notice or an error then.

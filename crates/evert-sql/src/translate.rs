@@ -209,15 +209,23 @@ pub(crate) fn catalog(error: &CatalogError) -> SqlError {
         CatalogError::Unknown(name) => {
             SqlError::new(UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"))
         }
-        CatalogError::HasDependents { name, dependents } => {
-            let list: Vec<_> =
-                dependents.iter().map(|view| format!("view {view} depends on {name}")).collect();
-            SqlError::new(
-                DEPENDENT_OBJECTS,
-                format!("cannot drop {name} because other objects depend on it"),
-            )
-            .detail(list.join("\n"))
-            .hint("Use DROP ... CASCADE to drop the dependent objects too.")
+        CatalogError::HasDependents { what, details } => SqlError::new(
+            DEPENDENT_OBJECTS,
+            format!("cannot drop {what} because other objects depend on it"),
+        )
+        .detail(details.join("\n"))
+        .hint("Use DROP ... CASCADE to drop the dependent objects too."),
+        CatalogError::Dependent { name, dependent, why } => SqlError::new(
+            DEPENDENT_OBJECTS,
+            format!("cannot replace view {name} because other objects depend on it"),
+        )
+        .detail(format!("view {dependent} cannot be planned over its new columns: {why}"))
+        .hint(format!("Replace or drop {dependent} first.")),
+        CatalogError::NotAView(name) => {
+            SqlError::new(WRONG_OBJECT_TYPE, format!("\"{name}\" is not a materialized view"))
+        }
+        CatalogError::NotReady(why) | CatalogError::Failed(why) => {
+            SqlError::new(OBJECT_NOT_READY, why)
         }
         CatalogError::Invalid(message) => SqlError::new(INVALID_TABLE_DEFINITION, message),
         CatalogError::Plan(error) => view_plan(error),

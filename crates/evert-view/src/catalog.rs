@@ -171,12 +171,12 @@ pub enum CatalogError {
     #[error("\"{0}\" does not exist")]
     Unknown(Name),
     /// Others read what would be dropped.
-    #[error("cannot drop \"{name}\" because {} on it", depend(.dependents))]
+    #[error("cannot drop {what} because other objects depend on it")]
     HasDependents {
-        /// What was to be dropped.
-        name: Name,
-        /// What reads it.
-        dependents: Vec<Name>,
+        /// What was to be dropped: its kind and name.
+        what: String,
+        /// `materialized view v depends on table t`, for each view that reads it.
+        details: Vec<String>,
     },
     /// A view that reads another cannot be planned over the other's new columns.
     #[error("cannot replace view \"{name}\" because view \"{dependent}\" depends on it: {why}")]
@@ -212,11 +212,6 @@ pub enum CatalogError {
     /// The log cannot be read.
     #[error(transparent)]
     Read(#[from] evert_log::ReadError),
-}
-
-fn depend(names: &[Name]) -> String {
-    let list: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
-    format!("{} {}", list.join(", "), if names.len() == 1 { "depends" } else { "depend" })
 }
 
 /// A view's SELECT that cannot be a view.
@@ -311,6 +306,27 @@ impl Catalog {
         } else {
             EntryKey::Relation(name.clone())
         }
+    }
+
+    /// A relation's or view's kind, in Postgres's words, and its name.
+    pub fn describe(&self, name: &Name) -> String {
+        let kind = match self.relations.get(name).map(|relation| relation.kind) {
+            Some(RelationKind::Stream) => "stream",
+            Some(RelationKind::Table | RelationKind::Bag) => "table",
+            None => "materialized view",
+        };
+        format!("{kind} {name}")
+    }
+
+    /// Which of `dependents` reads what, of those and `name`.
+    pub(crate) fn dependencies(&self, name: &Name, dependents: &[Name]) -> Vec<String> {
+        let views = dependents.iter().filter_map(|dependent| self.views.get(dependent));
+        let reads = views.flat_map(|def| def.inputs.iter().map(move |input| (&def.name, input)));
+        let within = reads.filter(|(_, input)| *input == name || dependents.contains(input));
+        let told = within.map(|(dependent, input)| {
+            format!("{} depends on {}", self.describe(dependent), self.describe(input))
+        });
+        told.collect()
     }
 
     /// The views that read `name`, directly or through other views.

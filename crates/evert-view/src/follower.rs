@@ -75,7 +75,8 @@ pub(crate) enum Control {
     Mark(Arc<Face>, Sender<Marked>),
     /// Stops a view, and tells where.
     Pause(Name, Sender<Position>),
-    Resume(Name),
+    /// Lets a view go on. The sender is dropped when it is done.
+    Resume(Name, Sender<()>),
     Stop,
 }
 
@@ -440,7 +441,7 @@ impl Follower {
             Control::Mark(face, reply) => self.mark(&face, reply),
             // Whoever asked waits for the answer.
             Control::Pause(name, reply) => drop(reply.send(self.pause(&name))),
-            Control::Resume(name) => self.resume(&name),
+            Control::Resume(name, _done) => self.resume(&name),
             Control::Stop => {}
         }
         Ok(())

@@ -163,7 +163,7 @@ impl Views {
         let position = paused.recv().map_err(|_| stopping())?;
         let entry = Entry::Pause(Pause { name: name.clone(), position });
         if let Err(error) = self.record(&[(entry.key(), Some(&entry))]) {
-            self.tell(Control::Resume(name.clone()));
+            self.let_go_on(name);
             return Err(error);
         }
         catalog.put(entry);
@@ -192,9 +192,16 @@ impl Views {
         let above = catalog.pauser_of(name).cloned();
         self.shared().set_catalog(catalog);
         if above.is_none() {
-            self.tell(Control::Resume(name.clone()));
+            self.let_go_on(name);
         }
         Ok(position)
+    }
+
+    fn let_go_on(&self, name: &Name) {
+        let (done, gone_on) = channel::<()>();
+        self.tell(Control::Resume(name.clone(), done));
+        // Nothing is sent: the follower lets go of the sender when it is done.
+        let _ = gone_on.recv();
     }
 
     fn draw(&self, name: &Name, sql: Option<&str>) -> Result<Blueprint, CatalogError> {

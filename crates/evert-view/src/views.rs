@@ -445,7 +445,9 @@ impl Views {
             let mut dependents = catalog.dependents(&name);
             dependents.retain(|dependent| !names.contains(dependent));
             if !dependents.is_empty() && !cascade {
-                return Err(CatalogError::HasDependents { name, dependents });
+                let details = catalog.dependencies(&name, &dependents);
+                let what = catalog.describe(&name);
+                return Err(CatalogError::HasDependents { what, details });
             }
             names.extend(dependents);
         }

@@ -255,15 +255,10 @@ fn option_value(parser: &mut Parser<'_>, text: &str) -> Result<String, SqlError>
     }
 }
 
-/// `CREATE [OR REPLACE] MATERIALIZED VIEW [IF NOT EXISTS] name AS SELECT ...`.
+/// `CREATE [OR REPLACE] MATERIALIZED VIEW [IF NOT EXISTS] name [DRY RUN] AS SELECT ...`.
 pub(super) fn view(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
     parser.next_token();
-    let at = place(parser, text);
-    if parser.parse_keywords(&[Keyword::OR, Keyword::REPLACE]) {
-        return Err(SqlError::unsupported("CREATE OR REPLACE")
-            .hint("DROP the view and create it again.")
-            .at(at));
-    }
+    let replace = parser.parse_keywords(&[Keyword::OR, Keyword::REPLACE]);
     expect_word(parser, "MATERIALIZED", text)?;
     expect_word(parser, "VIEW", text)?;
     let if_not_exists = if_not_exists(parser);
@@ -274,6 +269,18 @@ pub(super) fn view(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlEr
             .at(place(parser, text)));
     }
     let options = view_options(parser, text)?;
+    let at = place(parser, text);
+    let dry_run = consume_word(parser, "DRY");
+    if dry_run {
+        expect_word(parser, "RUN", text)?;
+        if !replace {
+            let message = "DRY RUN tells what CREATE OR REPLACE would change";
+            return Err(SqlError::new(SYNTAX_ERROR, message).at(at));
+        }
+    }
+    if replace && (options.changes || options.start.is_some()) {
+        return Err(SqlError::unsupported("an option of a view that is replaced").at(at));
+    }
     at_text(parser.expect_keyword_is(Keyword::AS), text)?;
     let from = parser.peek_token_ref().span.start;
     let query = at_text(parser.parse_query(), text)?;
@@ -286,7 +293,7 @@ pub(super) fn view(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlEr
         }
     }
     let sql = slice(text, from, to).to_owned();
-    Ok(Command::CreateView(CreateView { name, if_not_exists, query, sql, options }))
+    Ok(Command::CreateView(CreateView { name, if_not_exists, replace, dry_run, query, sql, options }))
 }
 
 /// `[WITH (changes = 'on')] [START AT POSITION n | TIMESTAMP t]`, in any order.

@@ -65,12 +65,14 @@ fn command(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
         "DECLARE" => reading::declare(parser, text),
         "FETCH" | "MOVE" => reading::fetch(parser, text),
         "CLOSE" => reading::close(parser, text),
+        "REBUILD" => own::rebuild(parser, text),
+        "PAUSE" => Ok(Command::PauseView(own::view(parser, text)?)),
+        "RESUME" => Ok(Command::ResumeView(own::view(parser, text)?)),
         "UNLISTEN" => {
             parser.next_token();
             parser.next_token();
             Ok(Command::Nothing { tag: "UNLISTEN" })
         }
-        "REBUILD" | "PAUSE" => Err(SqlError::unsupported(first).at(place(parser, text))),
         _ => {
             if reading::may_be_as_of(text)
                 && let Some(command) = reading::query_as_of(parser, text)?

@@ -1,6 +1,7 @@
 //! Statements that only Evert has, or means in its own way.
 
 use evert_model::PositionToken;
+use evert_view::Name;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
@@ -134,11 +135,24 @@ pub(super) fn literal(parser: &mut Parser<'_>, text: &str) -> Result<String, Sql
 
 /// `VERIFY VIEW name`.
 pub(super) fn verify(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
+    Ok(Command::VerifyView(view(parser, text)?))
+}
+
+/// `REBUILD VIEW name, ...`.
+pub(super) fn rebuild(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
+    let mut names = vec![view(parser, text)?];
+    while parser.consume_token(&Token::Comma) {
+        names.push(relation_name(&at_text(parser.parse_object_name(false), text)?)?);
+    }
+    Ok(Command::RebuildViews(names))
+}
+
+/// `verb [MATERIALIZED] VIEW name`.
+pub(super) fn view(parser: &mut Parser<'_>, text: &str) -> Result<Name, SqlError> {
     parser.next_token();
     consume_word(parser, "MATERIALIZED");
     expect_word(parser, "VIEW", text)?;
-    let name = relation_name(&at_text(parser.parse_object_name(false), text)?)?;
-    Ok(Command::VerifyView(name))
+    relation_name(&at_text(parser.parse_object_name(false), text)?)
 }
 
 /// `REFRESH MATERIALIZED VIEW [CONCURRENTLY] name`.

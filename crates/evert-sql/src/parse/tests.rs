@@ -78,8 +78,21 @@ fn a_view_keeps_its_text() {
     else {
         panic!("a view")
     };
-    assert!(view.if_not_exists);
+    assert!(view.if_not_exists && !view.replace);
     assert_eq!(view.sql, "select 1");
+}
+
+#[test]
+fn a_view_is_replaced_or_only_compared() {
+    let Command::CreateView(view) = one("CREATE OR REPLACE MATERIALIZED VIEW v AS SELECT 1") else {
+        panic!("a view")
+    };
+    assert!(view.replace && !view.dry_run);
+    let text = "CREATE OR REPLACE MATERIALIZED VIEW v DRY RUN AS SELECT 1";
+    let Command::CreateView(view) = one(text) else { panic!("a view") };
+    assert!(view.replace && view.dry_run);
+    assert_eq!(view.sql, "SELECT 1");
+    assert_eq!(refusal("CREATE MATERIALIZED VIEW v DRY RUN AS SELECT 1").0, "42601");
 }
 
 #[test]
@@ -121,6 +134,9 @@ fn the_rest_of_our_own() {
     ));
     assert!(matches!(one("SET TIME ZONE 'UTC'"), Command::Set { name, .. } if name == "timezone"));
     assert!(matches!(one("VERIFY VIEW v"), Command::VerifyView(_)));
+    assert!(matches!(one("REBUILD VIEW v, s.w"), Command::RebuildViews(names) if names.len() == 2));
+    assert!(matches!(one("PAUSE MATERIALIZED VIEW v"), Command::PauseView(_)));
+    assert!(matches!(one("resume view v"), Command::ResumeView(_)));
     assert!(matches!(one("REFRESH MATERIALIZED VIEW v"), Command::RefreshView(_)));
     assert_eq!(refusal("SAVEPOINT a").0, "0A000");
     assert_eq!(refusal("ALTER TABLE t ADD COLUMN b int").0, "0A000");

@@ -9,6 +9,7 @@
 
 mod cursor;
 mod explain;
+mod difference;
 mod read;
 mod show;
 mod subscribe;
@@ -228,7 +229,10 @@ impl Session {
             },
             Command::ShowPosition => rows(Some(show::position_schema())),
             Command::Explain(_) => rows(Some(show::explain_schema())),
-            Command::VerifyView(_) => rows(Some(show::verify_schema())),
+            Command::VerifyView(_) => rows(Some(difference::verify_schema())),
+            Command::CreateView(create) if create.dry_run => {
+                rows(Some(difference::dry_run_schema()))
+            }
             _ => rows(None),
         }
     }
@@ -269,6 +273,9 @@ impl Session {
                 let stream = create.kind == evert_view::RelationKind::Stream;
                 Ok(self.changed(changed, if stream { "CREATE STREAM" } else { "CREATE TABLE" }))
             }
+            Command::CreateView(create) if create.dry_run => {
+                self.dry_run(create, &parsed.text).await
+            }
             Command::CreateView(create) => {
                 let guard = self.guard();
                 let start = match &create.options.start {
@@ -277,7 +284,7 @@ impl Session {
                 };
                 let options = ViewOptions { changes: create.options.changes, start };
                 let created = ddl::create_view(&self.engine, create, options, &parsed.text);
-                let changed = created.await?;
+                let changed = guard.run(created).await?;
                 Ok(self.changed(changed, "CREATE MATERIALIZED VIEW"))
             }
             Command::CreateIndex(create) => {
@@ -302,6 +309,18 @@ impl Session {
             }
             Command::RefreshView(name) => self.refresh(name).await,
             Command::VerifyView(name) => self.verify(name).await,
+            Command::RebuildViews(names) => {
+                let changed = self.guard().run(ddl::rebuild(&self.engine, names)).await?;
+                Ok(self.changed(changed, "REBUILD VIEW"))
+            }
+            Command::PauseView(name) => {
+                let changed = ddl::pause(&self.engine, name).await?;
+                Ok(self.changed(changed, "PAUSE VIEW"))
+            }
+            Command::ResumeView(name) => {
+                let changed = ddl::resume(&self.engine, name).await?;
+                Ok(self.changed(changed, "RESUME VIEW"))
+            }
             Command::DiscardAll => self.discard(),
             Command::Nothing { tag } => Ok(done(*tag)),
         }

@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{DataType, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, FieldRef, TimestampMicrosecondType};
 use datafusion::execution::session_state::SessionState;
-use evert_model::{LogTime, Position, PositionToken};
-use evert_view::{Cut, Name};
+use evert_model::{Column, LogTime, Position, PositionToken};
+use evert_view::{Catalog, Cut, Name};
 use sqlparser::ast::Query;
 
 use super::Session;
 use crate::command::{AsOf, Command};
 use crate::engine::Inner;
-use crate::error::{INTERNAL_ERROR, INVALID_PARAMETER_VALUE};
+use crate::error::{
+    INTERNAL_ERROR, INVALID_PARAMETER_VALUE, OBJECT_NOT_READY, SERIALIZATION_FAILURE,
+};
 use crate::flights::{Boarding, landed};
 use crate::guard::{FOREVER, Guard};
 use crate::names::unknown_relation;
@@ -101,6 +103,7 @@ impl Session {
     ) -> Result<Response, SqlError> {
         let guard = self.guard();
         let hints: Vec<_> = params.iter().map(|param| Some(param.data_type().clone())).collect();
+        let catalog = self.engine.views.catalog();
         let planned = self.planned(parsed, query, &hints)?;
         let pinned = pinned(&planned);
         let engine = Arc::clone(&self.engine);
@@ -119,6 +122,21 @@ impl Session {
         };
         let position = cut.as_ref().map(|cut| cut.position);
         let transaction = self.open.as_ref().map_or(&own, |open| &open.transaction);
+        if !fits(transaction.cut(), &catalog, &pinned) {
+            if self.open.is_some() {
+                let message = "a view was replaced since this transaction began";
+                return Err(SqlError::new(SERIALIZATION_FAILURE, message));
+            }
+            // A view was replaced between planning and reading.
+            return Box::pin(self.select(parsed, query, params, reading)).await;
+        }
+        if let Some(notice) = paused(&catalog, &pinned, position) {
+            if self.settings.after.is_some() && position.is_some_and(|at| at < at_least) {
+                let message = format!("{notice}, before position {at_least}");
+                return Err(SqlError::new(OBJECT_NOT_READY, message).hint("RESUME VIEW first."));
+            }
+            self.notices.push(notice);
+        }
         let rows = |name: &Name| rows(&engine, transaction, name);
         // What a transaction has written is its own, and what the server tells of itself is of
         // another moment each time.
@@ -292,6 +310,32 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Whether the pinned views have the columns that the catalog says.
+fn fits(cut: Option<&Cut>, catalog: &Catalog, names: &[Name]) -> bool {
+    let Some(cut) = cut else { return true };
+    names.iter().all(|name| {
+        let (Some(def), Some(rows)) = (catalog.views.get(name), cut.snapshots.get(name)) else {
+            return true;
+        };
+        let fields = rows.schema().fields();
+        let columns = &def.schema.columns;
+        let same = |(column, field): (&Column, &FieldRef)| {
+            column.name == *field.name() && column.ty.arrow_type() == *field.data_type()
+        };
+        columns.len() == fields.len() && columns.iter().zip(fields).all(same)
+    })
+}
+
+/// What a reader of a paused view should know.
+fn paused(catalog: &Catalog, names: &[Name], position: Option<Position>) -> Option<String> {
+    if catalog.paused.is_empty() {
+        return None;
+    }
+    let paused = catalog.paused_closure();
+    let name = names.iter().find(|name| paused.contains(*name))?;
+    Some(format!("view \"{name}\" is paused at position {}", position.unwrap_or_default()))
 }
 
 /// The rows that a relation has in a transaction that has pinned what it reads.

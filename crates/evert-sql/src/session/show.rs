@@ -2,20 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringViewArray};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use evert_model::Position;
-use evert_view::Name;
 
 use super::Session;
 use super::read::Reading;
 use crate::command::Command;
-use crate::ddl::blocking;
 use crate::error::INTERNAL_ERROR;
-use crate::names::unknown_relation;
 use crate::{Response, SqlError, system, translate};
 
-fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
+pub(super) fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
     let fields = columns.iter().map(|(name, ty)| Field::new(*name, ty.clone(), true));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
@@ -28,16 +25,6 @@ pub(super) fn explain_schema() -> SchemaRef {
     schema(&[("QUERY PLAN", DataType::Utf8View)])
 }
 
-pub(super) fn verify_schema() -> SchemaRef {
-    schema(&[
-        ("view", DataType::Utf8View),
-        ("position", DataType::Int64),
-        ("rows_live", DataType::Int64),
-        ("rows_replayed", DataType::Int64),
-        ("equal", DataType::Boolean),
-    ])
-}
-
 /// SHOW's one column is named after the setting.
 pub(super) fn setting_schema(name: &str) -> SchemaRef {
     match name {
@@ -48,17 +35,21 @@ pub(super) fn setting_schema(name: &str) -> SchemaRef {
     }
 }
 
-fn one(schema: SchemaRef, columns: Vec<ArrayRef>, tag: &'static str) -> Result<Response, SqlError> {
+pub(super) fn one(
+    schema: SchemaRef,
+    columns: Vec<ArrayRef>,
+    tag: &'static str,
+) -> Result<Response, SqlError> {
     let rows = RecordBatch::try_new(Arc::clone(&schema), columns)
         .map_err(|error| translate::planning(&error.into(), ""))?;
     Ok(Response::rows(schema, vec![rows], tag))
 }
 
-fn text(values: impl IntoIterator<Item = impl AsRef<str>>) -> ArrayRef {
+pub(super) fn text(values: impl IntoIterator<Item = impl AsRef<str>>) -> ArrayRef {
     Arc::new(StringViewArray::from_iter_values(values))
 }
 
-fn number(value: u64) -> ArrayRef {
+pub(super) fn number(value: u64) -> ArrayRef {
     Arc::new(Int64Array::from(vec![i64::try_from(value).unwrap_or(i64::MAX)]))
 }
 
@@ -85,25 +76,5 @@ impl Session {
             return one(setting_schema(name), vec![text(names), text(values)], "SHOW");
         }
         one(setting_schema(name), vec![text([self.settings.get(name)?])], "SHOW")
-    }
-
-    pub(super) async fn verify(&mut self, name: &Name) -> Result<Response, SqlError> {
-        let catalog = self.engine.views.catalog();
-        if !catalog.contains(name) {
-            return Err(unknown_relation(name, &catalog));
-        }
-        let name = name.clone();
-        let guard = self.guard();
-        let work = blocking(&self.engine, move |engine| engine.views.verify(&name));
-        let report = guard.run(work).await?;
-        self.last = report.position;
-        let columns = vec![
-            text([report.name.to_string()]),
-            number(report.position.get()),
-            number(report.rows_live as u64),
-            number(report.rows_replayed as u64),
-            Arc::new(BooleanArray::from(vec![report.equal])),
-        ];
-        one(verify_schema(), columns, "VERIFY")
     }
 }

@@ -336,7 +336,7 @@ async fn views_follow_and_a_session_reads_its_writes() {
     .await;
     let verified = run(&mut session, "VERIFY VIEW sold").await;
     assert!(
-        verified.starts_with("VERIFY 1: sold|") && verified.ends_with("|1|1|true"),
+        verified.starts_with("VERIFY 1: sold|") && verified.ends_with("|1|1|true|"),
         "{verified}"
     );
     let shown = run(&mut session, "SHOW VIEWS").await;

@@ -15,6 +15,10 @@ pub(super) const TABLES: &[SystemTable] = &[
             ("name", Text),
             ("kind", Text),
             ("state", Text),
+            ("stage", Text),
+            ("percent", Int),
+            ("rate", BigInt),
+            ("eta_ms", BigInt),
             ("position", BigInt),
             ("lag_records", BigInt),
             ("lag_ms", BigInt),
@@ -101,11 +105,16 @@ fn views(engine: &Inner, rows: &mut Builder) {
             ViewState::Live => "live".to_owned(),
             other => other.to_string(),
         };
+        let progress = view.progress;
         let definition = catalog.views.get(&view.name).map(|def| def.sql.clone());
         rows.push(vec![
             view.name.to_string().into(),
             "table".into(),
             state.into(),
+            progress.map(|progress| progress.stage.to_string()).into(),
+            progress.map(|progress| i32::from(progress.percent)).into(),
+            progress.and_then(|progress| progress.rate).into(),
+            progress.and_then(|progress| progress.eta).map(|eta| eta.as_millis() as u64).into(),
             view.position.get().into(),
             view.lag_records.into(),
             view.lag_ms.into(),

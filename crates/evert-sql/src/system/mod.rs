@@ -71,8 +71,8 @@ pub(crate) fn rows(engine: &Inner, name: &Name) -> Result<Rows, SqlError> {
 pub(crate) fn show(what: &str) -> Option<&'static str> {
     Some(match what {
         "views" => {
-            "SELECT name, kind, state, position, lag_records, lag_ms, rows, memory_bytes \
-             FROM evert.views ORDER BY name"
+            "SELECT name, kind, state, stage, percent, rate, eta_ms, position, lag_records, lag_ms, \
+             rows, memory_bytes FROM evert.views ORDER BY name"
         }
         "topics" => {
             "SELECT name, partitions, records, relation FROM evert.topics \
