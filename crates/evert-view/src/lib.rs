@@ -49,8 +49,8 @@ mod verify;
 mod views;
 
 pub use catalog::{
-    Catalog, CatalogError, Format, IndexDef, NewRelation, Pause, PlanError, Relation,
-    RelationKind, SourceDef, StartedFrom, ViewDef, ViewOptions,
+    Catalog, CatalogError, Format, IndexDef, NewRelation, Pause, PlanError, Relation, RelationKind,
+    SourceDef, StartedFrom, ViewDef, ViewOptions,
 };
 pub use checkpoint::CheckpointConfig;
 #[cfg(feature = "planted-faults")]

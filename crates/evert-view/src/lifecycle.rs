@@ -130,7 +130,8 @@ impl Views {
             let plan = self.draw_all(names, None)?;
             let sources = SourceStates::new(self.shared().sources_topic);
             let wanted: Vec<Name> = plan.names.iter().cloned().collect();
-            let mut cohort = Cohort::of_names(&plan.before, &wanted, self.planner().as_ref(), sources);
+            let mut cohort =
+                Cohort::of_names(&plan.before, &wanted, self.planner().as_ref(), sources);
             if self.is_kept() {
                 cohort.track_views();
             }

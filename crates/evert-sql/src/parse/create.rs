@@ -293,7 +293,15 @@ pub(super) fn view(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlEr
         }
     }
     let sql = slice(text, from, to).to_owned();
-    Ok(Command::CreateView(CreateView { name, if_not_exists, replace, dry_run, query, sql, options }))
+    Ok(Command::CreateView(CreateView {
+        name,
+        if_not_exists,
+        replace,
+        dry_run,
+        query,
+        sql,
+        options,
+    }))
 }
 
 /// `[WITH (changes = 'on')] [START AT POSITION n | TIMESTAMP t]`, in any order.
