@@ -77,3 +77,61 @@ def test_what_is_here(server):
     assert "t" in rows(server, "SHOW TOPICS")
     assert rows(server, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1") == "t\nv\n"
     assert int(rows(server, "SHOW POSITION")) > 0
+
+
+def test_savepoints(server):
+    rows(server, "CREATE TABLE t (id int PRIMARY KEY, word text)")
+    script = """
+        BEGIN;
+        INSERT INTO t VALUES (1, 'kept');
+        SAVEPOINT a;
+        INSERT INTO t VALUES (2, 'undone');
+        SELECT 1/0;
+        ROLLBACK TO SAVEPOINT a;
+        INSERT INTO t VALUES (3, 'after');
+        SAVEPOINT b;
+        RELEASE SAVEPOINT a;
+        ROLLBACK TO b;
+        COMMIT;
+    """
+    done = psql(server, stdin=script)
+    assert 'savepoint "b" does not exist' in done.stderr, "releasing a releases what came after it"
+    assert rows(server, "SELECT count(*) FROM t") == "0\n", "the error has failed the transaction"
+    script = script.replace("ROLLBACK TO b;", "")
+    done = psql(server, stdin=script)
+    assert "division by zero" in done.stderr and done.stdout.endswith("COMMIT\n")
+    assert rows(server, "SELECT * FROM t ORDER BY id") == "1|kept\n3|after\n"
+
+
+def test_describing_commands(server):
+    rows(server, "CREATE TABLE orders (id bigint PRIMARY KEY, city text NOT NULL, amount numeric(10,2), at timestamptz, doc json)")
+    rows(server, "CREATE STREAM clicks (who text, n int)")
+    rows(server, "CREATE MATERIALIZED VIEW by_city AS SELECT city, count(*) AS n FROM orders GROUP BY city")
+
+    def told(command: str) -> str:
+        done = psql(server, "-c", command)
+        assert done.returncode == 0 and not done.stderr, f"{command}: {done.stderr}"
+        return done.stdout
+
+    everything = told("\\d")
+    assert " public | by_city | materialized view | evert" in everything
+    assert " public | orders  | table             | evert" in everything
+    assert "pg_class" not in everything
+    tables = told("\\dt")
+    assert "orders" in tables and "clicks" in tables and "by_city" not in tables
+    assert "by_city" in told("\\dm") and "orders" not in told("\\dm")
+    orders = told("\\d orders")
+    assert 'Table "public.orders"' in orders
+    assert " city   | text                     |           | not null |" in orders
+    assert " amount | numeric(10,2)            |" in orders
+    assert " at     | timestamp with time zone |" in orders
+    assert '"orders_pkey" PRIMARY KEY, btree (id)' in orders
+    view = told("\\d+ by_city")
+    assert 'Materialized view "public.by_city"' in view
+    assert "SELECT city, count(*) AS n FROM orders GROUP BY city" in view
+    assert "orders_pkey" in told("\\di")
+    assert "public" in told("\\dn")
+    assert "Superuser" in told("\\du")
+    assert "UTF8" in told("\\l")
+    for command in ["\\dv", "\\df", "\\dT", "\\dp", "\\dx", "\\dD", "\\ds", "\\dRp", "\\dt+", "\\dy", "\\des", "\\dconfig"]:
+        told(command)

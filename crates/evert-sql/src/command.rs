@@ -36,6 +36,9 @@ pub(crate) enum Command {
     },
     Commit,
     Rollback,
+    Savepoint(String),
+    ReleaseSavepoint(String),
+    RollbackTo(String),
     Set {
         name: String,
         value: Option<String>,

@@ -22,14 +22,16 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::prelude::SessionConfig;
+use datafusion::scalar::ScalarValue;
 use datafusion::sql::planner::{NullOrdering, ParserOptions};
-use evert_view::Name;
+use evert_view::{Name, Views};
 
 use crate::functions::{
     CheckedArithmetic, JsonOperators, SessionFacts, aggregate_functions, catalog_functions,
     clock_functions, json_functions, session_functions, tumble_functions, window_functions,
 };
 use crate::names::of_reference;
+use crate::system;
 use crate::types::Types;
 use crate::{SqlError, rules};
 
@@ -102,8 +104,26 @@ pub(crate) fn register_facts(state: &mut SessionState, facts: &SessionFacts) {
     }
 }
 
+/// Puts in the functions that clients' catalog queries call.
+pub(crate) fn register_catalog(state: &mut SessionState, views: &Views) {
+    let functions = system::library_functions().into_iter();
+    for function in functions.chain(system::definition_functions(views)) {
+        register(state.register_udf(Arc::new(function)));
+    }
+}
+
 fn register<T>(outcome: Result<T>) {
     outcome.map(drop).expect("functions can always be registered");
+}
+
+/// Table functions take bigint bounds only.
+fn wide(arg: Expr) -> Expr {
+    match arg {
+        Expr::Literal(ScalarValue::Int32(value), _) => {
+            Expr::Literal(ScalarValue::Int64(value.map(i64::from)), None)
+        }
+        arg => arg,
+    }
 }
 
 /// Finds the relations that a statement names.
@@ -167,7 +187,7 @@ impl ContextProvider for Context<'_> {
         let simplifier = ExprSimplifier::new(context);
         let args = args
             .into_iter()
-            .map(|arg| simplifier.simplify(simplifier.coerce(arg, &schema)?))
+            .map(|arg| simplifier.simplify(simplifier.coerce(arg, &schema)?).map(wide))
             .collect::<Result<Vec<_>>>()?;
         let args = TableFunctionArgs::new(&args, self.state);
         Ok(provider_as_source(function.create_table_provider_with_args(args)?))

@@ -62,7 +62,9 @@ impl Engine {
             .with_memory_pool(Arc::new(pool))
             .build_arc()
             .expect("a runtime of memory only can always be made");
-        let facts = SessionFacts { user: "evert".into(), database: "evert".into() };
+        let facts = SessionFacts::default();
+        let mut state = state(runtime, &facts);
+        crate::context::register_catalog(&mut state, &views);
         Self(Arc::new(Inner {
             log,
             views,
@@ -71,7 +73,7 @@ impl Engine {
             statements: Statements::default(),
             dml: tokio::sync::RwLock::new(()),
             flights: Arc::default(),
-            state: state(runtime, &facts),
+            state,
         }))
     }
 

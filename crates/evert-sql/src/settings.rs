@@ -38,6 +38,7 @@ const KNOWN: &[(&str, &str)] = &[
     ("jit", "off"),
     ("lock_timeout", "0"),
     ("max_identifier_length", "63"),
+    ("max_index_keys", "32"),
     ("row_security", "on"),
     ("search_path", "\"$user\", public"),
     ("server_encoding", "UTF8"),
@@ -51,12 +52,18 @@ const KNOWN: &[(&str, &str)] = &[
     ("transaction_read_only", "off"),
 ];
 
+/// Every setting and its value at the start.
+pub(crate) fn defaults() -> impl Iterator<Item = (&'static str, String)> {
+    KNOWN.iter().map(|(name, value)| (*name, (*value).to_owned()))
+}
+
 /// Settings that cannot be changed.
 const READ_ONLY: &[&str] = &[
     "in_hot_standby",
     "integer_datetimes",
     "is_superuser",
     "max_identifier_length",
+    "max_index_keys",
     "server_encoding",
     "server_version",
     "server_version_num",

@@ -37,6 +37,7 @@ pub(crate) struct Transaction {
 }
 
 /// What a transaction does to one relation.
+#[derive(Clone)]
 struct Writes {
     relation: Arc<Relation>,
     changes: Vec<RowChange>,
@@ -44,6 +45,7 @@ struct Writes {
     table: Option<TableWrites>,
 }
 
+#[derive(Clone)]
 struct TableWrites {
     keys: Arc<Keys>,
     overlay: Arc<Overlay>,
@@ -52,6 +54,7 @@ struct TableWrites {
 }
 
 /// A key that was touched, and the row that the transaction's cut held under it.
+#[derive(Clone)]
 struct Seen {
     key: RecordBatch,
     row: Option<RecordBatch>,
@@ -66,10 +69,25 @@ pub(crate) enum Check {
     No,
 }
 
+/// A transaction's writes at a savepoint.
+pub(crate) struct Savepoint {
+    writes: BTreeMap<Name, Writes>,
+}
+
 impl Transaction {
     /// One that reads this cut.
     pub(crate) fn at(cut: Arc<Cut>) -> Self {
         Self { cut: Some(cut), ..Self::default() }
+    }
+
+    /// What [`Transaction::return_to`] goes back to.
+    pub(crate) fn savepoint(&self) -> Savepoint {
+        Savepoint { writes: self.writes.clone() }
+    }
+
+    /// Forgets what was written since the savepoint. Reads stay those of the same cut.
+    pub(crate) fn return_to(&mut self, savepoint: &Savepoint) {
+        self.writes = savepoint.writes.clone();
     }
 
     /// The cut that this transaction reads, pinned at its first read.

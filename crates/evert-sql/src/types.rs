@@ -111,8 +111,12 @@ fn nullable(ty: DataType) -> FieldRef {
 /// Types that clients' catalog queries cast to.
 fn catalog_type(name: &str) -> Option<DataType> {
     Some(match name {
-        "name" | "regclass" | "regtype" | "regproc" | "bpchar" => DataType::Utf8View,
-        "oid" | "int8" => DataType::Int64,
+        "name" | "regclass" | "regtype" | "regproc" | "regnamespace" | "regrole" | "bpchar"
+        | "text" | "varchar" | "\"char\"" | "cstring" => DataType::Utf8View,
+        "bool" => DataType::Boolean,
+        "float4" => DataType::Float32,
+        "float8" => DataType::Float64,
+        "oid" | "xid" | "int8" => DataType::Int64,
         "int4" => DataType::Int32,
         "int2" => DataType::Int16,
         "timestamptz" => ColumnType::TimestampTz.arrow_type(),

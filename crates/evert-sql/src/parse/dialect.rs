@@ -23,11 +23,10 @@ pub(super) fn command(statement: Statement, text: &str) -> Result<Command, SqlEr
         }
         Statement::Commit { chain: false, .. } => Command::Commit,
         Statement::Rollback { chain: false, savepoint: None } => Command::Rollback,
-        Statement::Savepoint { .. }
-        | Statement::ReleaseSavepoint { .. }
-        | Statement::Rollback { savepoint: Some(_), .. } => {
-            return Err(SqlError::unsupported("SAVEPOINT")
-                .hint("ROLLBACK the transaction and begin again."));
+        Statement::Savepoint { name } => Command::Savepoint(names::fold(&name)),
+        Statement::ReleaseSavepoint { name } => Command::ReleaseSavepoint(names::fold(&name)),
+        Statement::Rollback { savepoint: Some(name), .. } => {
+            Command::RollbackTo(names::fold(&name))
         }
         Statement::Set(set) => return self::set(set),
         Statement::Discard { .. } => Command::DiscardAll,

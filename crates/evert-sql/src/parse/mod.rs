@@ -19,6 +19,9 @@ use crate::text::{at_text, parser};
 
 /// Splits and parses a text. An empty one gives one empty command.
 pub(crate) fn parse(text: &str) -> Result<Vec<Command>, SqlError> {
+    if let Some(statements) = crate::system::rewrite(text) {
+        return statements.into_iter().map(|statement| dialect::command(statement, text)).collect();
+    }
     let mut parser = parser(text)?;
     let mut commands = Vec::new();
     loop {

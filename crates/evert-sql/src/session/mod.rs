@@ -15,8 +15,8 @@ mod show;
 mod subscribe;
 mod write;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use arrow::array::ArrayRef;
@@ -30,14 +30,15 @@ use crate::command::Command;
 use crate::ddl::Changed;
 use crate::engine::Inner;
 use crate::error::{
-    ACTIVE_TRANSACTION, IN_FAILED_TRANSACTION, INVALID_PARAMETER_VALUE, QUERY_CANCELED,
+    ACTIVE_TRANSACTION, IN_FAILED_TRANSACTION, INVALID_PARAMETER_VALUE, NO_ACTIVE_TRANSACTION,
+    NO_SAVEPOINT, QUERY_CANCELED,
 };
-use crate::functions::SessionFacts;
+use crate::functions::{SessionFacts, SharedSettings};
 use crate::guard::Guard;
 use crate::query::Scope;
 use crate::settings::Settings;
 use crate::statement::{Parsed, done};
-use crate::transaction::Transaction;
+use crate::transaction::{Savepoint, Transaction};
 use crate::{Description, NewSource, Response, SqlError, Statement, ddl, translate};
 
 /// Where a session stands.
@@ -59,6 +60,7 @@ pub struct Session {
     engine: Arc<Inner>,
     state: SessionState,
     settings: Settings,
+    shown: SharedSettings,
     /// BEGIN ... COMMIT, and the settings to go back to at ROLLBACK and to keep at COMMIT.
     open: Option<Open>,
     cursors: cursor::Cursors,
@@ -76,17 +78,34 @@ struct Open {
     transaction: Transaction,
     at_rollback: Settings,
     at_commit: Settings,
+    /// Each with its name and the settings there; a name given again hides the older one.
+    savepoints: Vec<(String, Savepoint, Settings)>,
+}
+
+impl Open {
+    fn find_savepoint(&self, name: &str) -> Result<usize, SqlError> {
+        let found = self.savepoints.iter().rposition(|(other, ..)| other == name);
+        found.ok_or_else(|| {
+            SqlError::new(NO_SAVEPOINT, format!("savepoint \"{name}\" does not exist"))
+        })
+    }
 }
 
 impl Session {
     pub(crate) fn new(engine: Arc<Inner>, user: &str, database: &str) -> Self {
-        let facts = SessionFacts { user: user.into(), database: database.into() };
-        let state = engine.state(&facts);
         let settings = Settings::new(user, engine.config.statement_timeout);
-        Self {
+        let shown = SharedSettings::default();
+        let facts = SessionFacts {
+            user: user.into(),
+            database: database.into(),
+            settings: Arc::clone(&shown),
+        };
+        let state = engine.state(&facts);
+        let session = Self {
             engine,
             state,
             settings,
+            shown,
             open: None,
             cursors: cursor::Cursors::new(),
             failed: Arc::new(AtomicBool::new(false)),
@@ -94,7 +113,15 @@ impl Session {
             floor: Position::ZERO,
             notices: Vec::new(),
             cancel: Arc::new(watch::Sender::new(0)),
-        }
+        };
+        session.show_settings();
+        session
+    }
+
+    /// Lets `current_setting()` tell the settings as they are now.
+    fn show_settings(&self) {
+        let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
+        *shown = self.settings.all().into_iter().collect();
     }
 
     /// Splits and parses a text; an empty one gives one empty statement.
@@ -140,6 +167,10 @@ impl Session {
         let result = self.run(&parsed, params).await;
         if result.is_err() {
             self.note_failure();
+        }
+        // Statements that change settings, or put them back.
+        if !matches!(parsed.command, Command::Query(_) | Command::Insert(_)) {
+            self.show_settings();
         }
         result
     }
@@ -244,7 +275,10 @@ impl Session {
     }
 
     async fn run(&mut self, parsed: &Parsed, params: &[ArrayRef]) -> Result<Response, SqlError> {
-        let ends = matches!(parsed.command, Command::Commit | Command::Rollback | Command::Empty);
+        let ends = matches!(
+            parsed.command,
+            Command::Commit | Command::Rollback | Command::RollbackTo(_) | Command::Empty
+        );
         if self.transaction_status() == TransactionStatus::Failed && !ends {
             return Err(SqlError::new(
                 IN_FAILED_TRANSACTION,
@@ -268,6 +302,9 @@ impl Session {
             Command::Begin { read_only } => Ok(self.begin(*read_only)),
             Command::Commit => self.commit().await,
             Command::Rollback => Ok(self.rollback()),
+            Command::Savepoint(name) => self.savepoint(name),
+            Command::ReleaseSavepoint(name) => self.release(name),
+            Command::RollbackTo(name) => self.rollback_to(name),
             Command::CreateRelation(create) => {
                 let changed = ddl::create_relation(&self.engine, create).await?;
                 let stream = create.kind == evert_view::RelationKind::Stream;
@@ -340,6 +377,7 @@ impl Session {
             transaction,
             at_rollback: self.settings.clone(),
             at_commit: self.settings.clone(),
+            savepoints: Vec::new(),
         });
         done("BEGIN")
     }
@@ -369,6 +407,37 @@ impl Session {
             None => self.notices.push("there is no transaction in progress".into()),
         }
         done("ROLLBACK")
+    }
+
+    fn in_transaction(&mut self, what: &str) -> Result<&mut Open, SqlError> {
+        let message = format!("{what} can only be used in transaction blocks");
+        self.open.as_mut().ok_or_else(|| SqlError::new(NO_ACTIVE_TRANSACTION, message))
+    }
+
+    fn savepoint(&mut self, name: &str) -> Result<Response, SqlError> {
+        let settings = self.settings.clone();
+        let open = self.in_transaction("SAVEPOINT")?;
+        open.savepoints.push((name.to_owned(), open.transaction.savepoint(), settings));
+        Ok(done("SAVEPOINT"))
+    }
+
+    fn release(&mut self, name: &str) -> Result<Response, SqlError> {
+        let open = self.in_transaction("RELEASE SAVEPOINT")?;
+        let at = open.find_savepoint(name)?;
+        open.savepoints.truncate(at);
+        Ok(done("RELEASE"))
+    }
+
+    fn rollback_to(&mut self, name: &str) -> Result<Response, SqlError> {
+        let open = self.in_transaction("ROLLBACK TO SAVEPOINT")?;
+        let at = open.find_savepoint(name)?;
+        let (_, savepoint, settings) = &open.savepoints[at];
+        open.transaction.return_to(savepoint);
+        let settings = settings.clone();
+        open.savepoints.truncate(at + 1);
+        self.settings = settings;
+        self.failed.store(false, Ordering::Relaxed);
+        Ok(done("ROLLBACK"))
     }
 
     fn wrote(&mut self, position: Position) {

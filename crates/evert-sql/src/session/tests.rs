@@ -403,7 +403,7 @@ async fn errors_have_codes_places_and_hints() {
         ("SELECT * FROM generate(1)", "0A000"),
         ("CREATE MATERIALIZED VIEW w AS SELECT value FROM range(1, 2)", "0A000"),
         ("COPY items FROM STDIN", "0A000"),
-        ("SAVEPOINT s", "0A000"),
+        ("SAVEPOINT s", "25P01"),
         ("SHOW nothing", "42704"),
         ("SET nothing = 1", "42704"),
         ("CREATE SOURCE s FROM POSTGRES 'postgres://x'", "0A000"),

@@ -1,17 +1,27 @@
-//! `pg_catalog.*`: what clients ask for when they connect or list relations.
+//! `pg_catalog.*` as far as it shows what is here: relations, columns, keys, schemas, roles.
+//!
+//! After Postgres 15's system catalogs. What is the same in every database (types, operators,
+//! functions, ...) comes from `library`.
 
 use evert_model::ColumnType;
 
 use super::SystemTable;
-use super::information::{DATABASE, relations, udt_name};
-use super::rows::{Builder, Cell, Kind::BigInt, Kind::Bool, Kind::Int, Kind::Text};
+use super::information::DATABASE;
+use super::oids::{self, Class, ClassKind};
+use super::rows::{
+    Builder, Cell, Kind::BigInt, Kind::Bool, Kind::Float, Kind::Int, Kind::Ints, Kind::Text,
+    Kind::Texts,
+};
 use crate::engine::Inner;
+
+/// The role that owns everything: Postgres's number for the first one.
+pub(super) const OWNER: i64 = 10;
 
 pub(super) const TABLES: &[SystemTable] = &[
     SystemTable {
         schema: "pg_catalog",
         name: "pg_namespace",
-        columns: &[("oid", BigInt), ("nspname", Text), ("nspowner", BigInt)],
+        columns: &[("oid", BigInt), ("nspname", Text), ("nspowner", BigInt), ("nspacl", Texts)],
         fill: namespaces,
     },
     SystemTable {
@@ -21,12 +31,34 @@ pub(super) const TABLES: &[SystemTable] = &[
             ("oid", BigInt),
             ("relname", Text),
             ("relnamespace", BigInt),
+            ("reltype", BigInt),
+            ("reloftype", BigInt),
             ("relowner", BigInt),
             ("relam", BigInt),
-            ("relkind", Text),
-            ("relispartition", Bool),
+            ("relfilenode", BigInt),
+            ("reltablespace", BigInt),
+            ("relpages", Int),
+            ("reltuples", Float),
+            ("relallvisible", Int),
+            ("reltoastrelid", BigInt),
+            ("relhasindex", Bool),
+            ("relisshared", Bool),
             ("relpersistence", Text),
-            ("reltuples", BigInt),
+            ("relkind", Text),
+            ("relnatts", Int),
+            ("relchecks", Int),
+            ("relhasrules", Bool),
+            ("relhastriggers", Bool),
+            ("relhassubclass", Bool),
+            ("relrowsecurity", Bool),
+            ("relforcerowsecurity", Bool),
+            ("relispopulated", Bool),
+            ("relreplident", Text),
+            ("relispartition", Bool),
+            ("relrewrite", BigInt),
+            ("relacl", Texts),
+            ("reloptions", Texts),
+            ("relpartbound", Text),
         ],
         fill: classes,
     },
@@ -37,113 +69,403 @@ pub(super) const TABLES: &[SystemTable] = &[
             ("attrelid", BigInt),
             ("attname", Text),
             ("atttypid", BigInt),
+            ("attstattarget", Int),
+            ("attlen", Int),
             ("attnum", Int),
+            ("attndims", Int),
+            ("atttypmod", Int),
+            ("attbyval", Bool),
+            ("attalign", Text),
+            ("attstorage", Text),
+            ("attcompression", Text),
             ("attnotnull", Bool),
+            ("atthasdef", Bool),
+            ("atthasmissing", Bool),
+            ("attidentity", Text),
+            ("attgenerated", Text),
             ("attisdropped", Bool),
+            ("attislocal", Bool),
+            ("attinhcount", Int),
+            ("attcollation", BigInt),
+            ("attacl", Texts),
+            ("attoptions", Texts),
+            ("attfdwoptions", Texts),
         ],
         fill: attributes,
     },
     SystemTable {
         schema: "pg_catalog",
-        name: "pg_type",
+        name: "pg_index",
+        columns: &[
+            ("indexrelid", BigInt),
+            ("indrelid", BigInt),
+            ("indnatts", Int),
+            ("indnkeyatts", Int),
+            ("indisunique", Bool),
+            ("indnullsnotdistinct", Bool),
+            ("indisprimary", Bool),
+            ("indisexclusion", Bool),
+            ("indimmediate", Bool),
+            ("indisclustered", Bool),
+            ("indisvalid", Bool),
+            ("indcheckxmin", Bool),
+            ("indisready", Bool),
+            ("indislive", Bool),
+            ("indisreplident", Bool),
+            ("indkey", Ints),
+            ("indcollation", Ints),
+            ("indclass", Ints),
+            ("indoption", Ints),
+            ("indexprs", Text),
+            ("indpred", Text),
+        ],
+        fill: indexes,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_constraint",
         columns: &[
             ("oid", BigInt),
-            ("typname", Text),
-            ("typnamespace", BigInt),
-            ("typtype", Text),
-            ("typelem", BigInt),
-            ("typarray", BigInt),
-            ("typbasetype", BigInt),
-            ("typrelid", BigInt),
+            ("conname", Text),
+            ("connamespace", BigInt),
+            ("contype", Text),
+            ("condeferrable", Bool),
+            ("condeferred", Bool),
+            ("convalidated", Bool),
+            ("conrelid", BigInt),
+            ("contypid", BigInt),
+            ("conindid", BigInt),
+            ("conparentid", BigInt),
+            ("confrelid", BigInt),
+            ("confupdtype", Text),
+            ("confdeltype", Text),
+            ("confmatchtype", Text),
+            ("conislocal", Bool),
+            ("coninhcount", Int),
+            ("connoinherit", Bool),
+            ("conkey", Ints),
+            ("confkey", Ints),
+            ("conbin", Text),
         ],
-        fill: types,
+        fill: constraints,
     },
     SystemTable {
         schema: "pg_catalog",
         name: "pg_database",
-        columns: &[("oid", BigInt), ("datname", Text), ("datallowconn", Bool)],
+        columns: &[
+            ("oid", BigInt),
+            ("datname", Text),
+            ("datdba", BigInt),
+            ("encoding", Int),
+            ("datlocprovider", Text),
+            ("datistemplate", Bool),
+            ("datallowconn", Bool),
+            ("datconnlimit", Int),
+            ("dattablespace", BigInt),
+            ("datcollate", Text),
+            ("datctype", Text),
+            ("daticulocale", Text),
+            ("datacl", Texts),
+        ],
         fill: databases,
     },
     SystemTable {
         schema: "pg_catalog",
-        name: "pg_am",
-        columns: &[("oid", BigInt), ("amname", Text)],
+        name: "pg_roles",
+        columns: &[
+            ("oid", BigInt),
+            ("rolname", Text),
+            ("rolsuper", Bool),
+            ("rolinherit", Bool),
+            ("rolcreaterole", Bool),
+            ("rolcreatedb", Bool),
+            ("rolcanlogin", Bool),
+            ("rolreplication", Bool),
+            ("rolconnlimit", Int),
+            ("rolpassword", Text),
+            ("rolvaliduntil", Text),
+            ("rolbypassrls", Bool),
+            ("rolconfig", Texts),
+        ],
+        fill: roles,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_user",
+        columns: &[("usename", Text), ("usesysid", BigInt), ("usesuper", Bool)],
+        fill: |_, rows| rows.push(vec!["evert".into(), OWNER.into(), true.into()]),
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_tables",
+        columns: &[
+            ("schemaname", Text),
+            ("tablename", Text),
+            ("tableowner", Text),
+            ("tablespace", Text),
+            ("hasindexes", Bool),
+            ("hasrules", Bool),
+            ("hastriggers", Bool),
+            ("rowsecurity", Bool),
+        ],
+        fill: tables,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_matviews",
+        columns: &[
+            ("schemaname", Text),
+            ("matviewname", Text),
+            ("matviewowner", Text),
+            ("tablespace", Text),
+            ("hasindexes", Bool),
+            ("ispopulated", Bool),
+            ("definition", Text),
+        ],
+        fill: matviews,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_views",
+        columns: &[
+            ("schemaname", Text),
+            ("viewname", Text),
+            ("viewowner", Text),
+            ("definition", Text),
+        ],
         fill: |_, _| {},
     },
     SystemTable {
         schema: "pg_catalog",
-        name: "pg_range",
-        columns: &[("rngtypid", BigInt), ("rngsubtype", BigInt)],
+        name: "pg_indexes",
+        columns: &[
+            ("schemaname", Text),
+            ("tablename", Text),
+            ("indexname", Text),
+            ("tablespace", Text),
+            ("indexdef", Text),
+        ],
+        fill: index_list,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_settings",
+        columns: &[
+            ("name", Text),
+            ("setting", Text),
+            ("unit", Text),
+            ("category", Text),
+            ("short_desc", Text),
+            ("context", Text),
+            ("vartype", Text),
+            ("source", Text),
+            ("min_val", Text),
+            ("max_val", Text),
+            ("boot_val", Text),
+            ("reset_val", Text),
+        ],
+        fill: settings,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_stat_activity",
+        columns: &[
+            ("datid", BigInt),
+            ("datname", Text),
+            ("pid", Int),
+            ("usename", Text),
+            ("application_name", Text),
+            ("state", Text),
+            ("query", Text),
+        ],
         fill: |_, _| {},
     },
     SystemTable {
         schema: "pg_catalog",
-        name: "pg_enum",
-        columns: &[("enumtypid", BigInt), ("enumlabel", Text)],
-        fill: |_, _| {},
+        name: "pg_stat_user_tables",
+        columns: &[
+            ("relid", BigInt),
+            ("schemaname", Text),
+            ("relname", Text),
+            ("n_live_tup", BigInt),
+        ],
+        fill: user_tables,
     },
 ];
 
-/// Postgres's own for `pg_catalog` and `public`; the others follow in order of name.
-fn schemas(engine: &Inner) -> Vec<(String, i64)> {
-    let mut schemas =
-        vec![("pg_catalog".to_owned(), 11), ("public".into(), 2200), ("evert".into(), 16_000)];
-    for (name, ..) in relations(engine) {
-        if !schemas.iter().any(|(schema, _)| *schema == name.schema) {
-            schemas.push((name.schema, 16_000 + schemas.len() as i64));
-        }
-    }
-    schemas
-}
-
-fn schema_oid(schemas: &[(String, i64)], name: &str) -> i64 {
-    schemas.iter().find(|(schema, _)| schema == name).map_or(0, |(_, oid)| *oid)
-}
-
 fn namespaces(engine: &Inner, rows: &mut Builder) {
-    for (name, oid) in schemas(engine) {
-        rows.push(vec![oid.into(), name.into(), 10i64.into()]);
+    for (name, oid) in oids::schemas(&engine.views.catalog()) {
+        rows.push(vec![oid.into(), name.into(), OWNER.into(), Cell::Null]);
     }
 }
 
-/// The first oid that Postgres gives to what users create.
-const FIRST_OID: i64 = 16_384;
+/// How many rows a relation has, as of its last cut; -1 where that is not kept.
+fn row_count(engine: &Inner, class: &Class) -> i64 {
+    let cut = engine.views.watch();
+    let cut = cut.borrow();
+    cut.snapshots.get(&class.name).map_or(-1, |snapshot| snapshot.len() as i64)
+}
 
 fn classes(engine: &Inner, rows: &mut Builder) {
-    let schemas = schemas(engine);
-    for (oid, (name, _, kind, _)) in (FIRST_OID..).zip(relations(engine)) {
-        let kind = if kind == "VIEW" { "m" } else { "r" };
+    let schemas = oids::schemas(&engine.views.catalog());
+    for class in oids::classes(&engine.views.catalog()) {
+        let (relkind, columns, has_index) = match &class.kind {
+            ClassKind::Relation { relkind, schema } => {
+                (*relkind, schema.columns.len(), !schema.key.is_empty())
+            }
+            ClassKind::Index { columns, .. } => ("i", columns.len(), false),
+        };
+        // heap and btree, by Postgres's numbers.
+        let access_method: i64 = if relkind == "i" { 403 } else { 2 };
         rows.push(vec![
-            oid.into(),
-            name.name.into(),
-            schema_oid(&schemas, &name.schema).into(),
-            10i64.into(),
+            class.oid.into(),
+            class.name.name.clone().into(),
+            schemas.get(&class.name.schema).copied().into(),
             0i64.into(),
-            kind.into(),
+            0i64.into(),
+            OWNER.into(),
+            access_method.into(),
+            class.oid.into(),
+            0i64.into(),
+            0i64.into(),
+            row_count(engine, &class).into(),
+            0i64.into(),
+            0i64.into(),
+            has_index.into(),
             false.into(),
             "p".into(),
-            (-1i64).into(),
+            relkind.into(),
+            columns.into(),
+            0i64.into(),
+            false.into(),
+            false.into(),
+            false.into(),
+            false.into(),
+            false.into(),
+            true.into(),
+            "d".into(),
+            false.into(),
+            0i64.into(),
+            Cell::Null,
+            Cell::Null,
+            Cell::Null,
         ]);
     }
 }
 
 fn attributes(engine: &Inner, rows: &mut Builder) {
-    for (oid, (_, schema, ..)) in (FIRST_OID..).zip(relations(engine)) {
-        for (number, column) in (1i64..).zip(&schema.columns) {
+    let classes = oids::classes(&engine.views.catalog());
+    for class in &classes {
+        let (schema, columns): (_, Vec<usize>) = match &class.kind {
+            ClassKind::Relation { schema, .. } => (schema, (0..schema.columns.len()).collect()),
+            ClassKind::Index { of, columns, .. } => match relation(&classes, *of) {
+                Some(schema) => (schema, columns.clone()),
+                None => continue,
+            },
+        };
+        for (number, column) in (1i64..).zip(columns) {
+            let column = &schema.columns[column];
             rows.push(vec![
-                oid.into(),
+                class.oid.into(),
                 column.name.clone().into(),
                 type_oid(column.ty).into(),
+                (-1i64).into(),
+                type_length(column.ty).into(),
                 number.into(),
+                0i64.into(),
+                type_modifier(column.ty).into(),
+                (type_length(column.ty) > 0).into(),
+                "i".into(),
+                if type_length(column.ty) > 0 { "p" } else { "x" }.into(),
+                "".into(),
                 (!column.nullable).into(),
                 false.into(),
+                false.into(),
+                "".into(),
+                "".into(),
+                false.into(),
+                true.into(),
+                0i64.into(),
+                collation(column.ty).into(),
+                Cell::Null,
+                Cell::Null,
+                Cell::Null,
             ]);
         }
     }
 }
 
+fn relation(classes: &[Class], oid: i64) -> Option<&evert_model::RowSchema> {
+    classes.iter().find(|class| class.oid == oid).and_then(|class| match &class.kind {
+        ClassKind::Relation { schema, .. } => Some(schema),
+        ClassKind::Index { .. } => None,
+    })
+}
+
+fn indexes(engine: &Inner, rows: &mut Builder) {
+    for class in oids::classes(&engine.views.catalog()) {
+        let ClassKind::Index { of, columns, primary } = class.kind else { continue };
+        let numbers: Vec<i64> = columns.iter().map(|column| *column as i64 + 1).collect();
+        let zeros = vec![0i64; columns.len()];
+        rows.push(vec![
+            class.oid.into(),
+            of.into(),
+            columns.len().into(),
+            columns.len().into(),
+            true.into(),
+            false.into(),
+            primary.into(),
+            false.into(),
+            true.into(),
+            false.into(),
+            true.into(),
+            false.into(),
+            true.into(),
+            true.into(),
+            false.into(),
+            numbers.into(),
+            zeros.clone().into(),
+            zeros.clone().into(),
+            zeros.into(),
+            Cell::Null,
+            Cell::Null,
+        ]);
+    }
+}
+
+fn constraints(engine: &Inner, rows: &mut Builder) {
+    let schemas = oids::schemas(&engine.views.catalog());
+    for class in oids::classes(&engine.views.catalog()) {
+        let ClassKind::Index { of, columns, primary: true } = class.kind else { continue };
+        let numbers: Vec<i64> = columns.iter().map(|column| *column as i64 + 1).collect();
+        rows.push(vec![
+            oids::constraint(class.oid).into(),
+            class.name.name.clone().into(),
+            schemas.get(&class.name.schema).copied().into(),
+            "p".into(),
+            false.into(),
+            false.into(),
+            true.into(),
+            of.into(),
+            0i64.into(),
+            class.oid.into(),
+            0i64.into(),
+            0i64.into(),
+            " ".into(),
+            " ".into(),
+            " ".into(),
+            true.into(),
+            0i64.into(),
+            true.into(),
+            numbers.into(),
+            Cell::Null,
+            Cell::Null,
+        ]);
+    }
+}
+
 /// From Postgres's pg_type.dat.
-fn type_oid(ty: ColumnType) -> i64 {
+pub(super) fn type_oid(ty: ColumnType) -> i64 {
     match ty {
         ColumnType::Boolean => 16,
         ColumnType::Bytes => 17,
@@ -162,38 +484,176 @@ fn type_oid(ty: ColumnType) -> i64 {
     }
 }
 
-fn types(_: &Inner, rows: &mut Builder) {
-    use ColumnType::*;
-    let all = [
-        Boolean,
-        Bytes,
-        Int64,
-        Int16,
-        Int32,
-        Text,
-        Json,
-        Float32,
-        Float64,
-        Date,
-        Timestamp,
-        TimestampTz,
-        Decimal { precision: 38, scale: 0 },
-        Uuid,
-    ];
-    for ty in all {
+/// Bytes of a value, or -1 where they vary.
+fn type_length(ty: ColumnType) -> i64 {
+    match ty {
+        ColumnType::Boolean => 1,
+        ColumnType::Int16 => 2,
+        ColumnType::Int32 | ColumnType::Float32 | ColumnType::Date => 4,
+        ColumnType::Int64
+        | ColumnType::Float64
+        | ColumnType::Timestamp
+        | ColumnType::TimestampTz => 8,
+        ColumnType::Uuid => 16,
+        ColumnType::Text | ColumnType::Bytes | ColumnType::Json | ColumnType::Decimal { .. } => -1,
+    }
+}
+
+/// As Postgres packs `numeric(p,s)`: precision and scale in one number, four more.
+fn type_modifier(ty: ColumnType) -> i64 {
+    match ty {
+        ColumnType::Decimal { precision, scale } => {
+            ((i64::from(precision) << 16) | i64::from(scale)) + 4
+        }
+        _ => -1,
+    }
+}
+
+/// The default collation for texts.
+fn collation(ty: ColumnType) -> i64 {
+    if ty == ColumnType::Text { 100 } else { 0 }
+}
+
+fn databases(_: &Inner, rows: &mut Builder) {
+    rows.push(vec![
+        1i64.into(),
+        DATABASE.into(),
+        OWNER.into(),
+        // UTF8, by Postgres's number.
+        6i64.into(),
+        "c".into(),
+        false.into(),
+        true.into(),
+        (-1i64).into(),
+        1663i64.into(),
+        "C.UTF-8".into(),
+        "C.UTF-8".into(),
+        Cell::Null,
+        Cell::Null,
+    ]);
+}
+
+fn roles(_: &Inner, rows: &mut Builder) {
+    rows.push(vec![
+        OWNER.into(),
+        "evert".into(),
+        true.into(),
+        true.into(),
+        true.into(),
+        true.into(),
+        true.into(),
+        true.into(),
+        (-1i64).into(),
+        "********".into(),
+        Cell::Null,
+        true.into(),
+        Cell::Null,
+    ]);
+}
+
+fn tables(engine: &Inner, rows: &mut Builder) {
+    for relation in engine.views.catalog().relations.values() {
         rows.push(vec![
-            type_oid(ty).into(),
-            udt_name(ty).into(),
-            11i64.into(),
-            "b".into(),
-            0i64.into(),
-            0i64.into(),
-            0i64.into(),
-            Cell::from(0i64),
+            relation.name.schema.clone().into(),
+            relation.name.name.clone().into(),
+            "evert".into(),
+            Cell::Null,
+            (!relation.schema.key.is_empty()).into(),
+            false.into(),
+            false.into(),
+            false.into(),
         ]);
     }
 }
 
-fn databases(_: &Inner, rows: &mut Builder) {
-    rows.push(vec![1i64.into(), DATABASE.into(), true.into()]);
+fn matviews(engine: &Inner, rows: &mut Builder) {
+    for view in engine.views.catalog().views.values() {
+        rows.push(vec![
+            view.name.schema.clone().into(),
+            view.name.name.clone().into(),
+            "evert".into(),
+            Cell::Null,
+            (!view.schema.key.is_empty()).into(),
+            true.into(),
+            view.sql.clone().into(),
+        ]);
+    }
+}
+
+/// An index as the statement that would make it.
+pub(super) fn index_definition(classes: &[Class], index: &Class) -> Option<String> {
+    let ClassKind::Index { of, columns, .. } = &index.kind else { return None };
+    let table = classes.iter().find(|class| class.oid == *of)?;
+    let schema = relation(classes, *of)?;
+    let columns: Vec<_> =
+        columns.iter().map(|column| quote(&schema.columns[*column].name)).collect();
+    Some(format!(
+        "CREATE UNIQUE INDEX {} ON {}.{} USING btree ({})",
+        quote(&index.name.name),
+        quote(&table.name.schema),
+        quote(&table.name.name),
+        columns.join(", ")
+    ))
+}
+
+/// A primary key as a table's constraint.
+pub(super) fn constraint_definition(classes: &[Class], index: &Class) -> Option<String> {
+    let ClassKind::Index { of, columns, primary: true } = &index.kind else { return None };
+    let schema = relation(classes, *of)?;
+    let columns: Vec<_> =
+        columns.iter().map(|column| quote(&schema.columns[*column].name)).collect();
+    Some(format!("PRIMARY KEY ({})", columns.join(", ")))
+}
+
+fn quote(name: &str) -> String {
+    let plain = !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        && !name.as_bytes()[0].is_ascii_digit();
+    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
+fn index_list(engine: &Inner, rows: &mut Builder) {
+    let classes = oids::classes(&engine.views.catalog());
+    for index in &classes {
+        let ClassKind::Index { of, .. } = &index.kind else { continue };
+        let Some(table) = classes.iter().find(|class| class.oid == *of) else { continue };
+        rows.push(vec![
+            index.name.schema.clone().into(),
+            table.name.name.clone().into(),
+            index.name.name.clone().into(),
+            Cell::Null,
+            index_definition(&classes, index).into(),
+        ]);
+    }
+}
+
+fn settings(_: &Inner, rows: &mut Builder) {
+    for (name, value) in crate::settings::defaults() {
+        rows.push(vec![
+            name.into(),
+            value.clone().into(),
+            Cell::Null,
+            "Client Connection Defaults".into(),
+            "".into(),
+            "user".into(),
+            "string".into(),
+            "default".into(),
+            Cell::Null,
+            Cell::Null,
+            value.clone().into(),
+            value.into(),
+        ]);
+    }
+}
+
+fn user_tables(engine: &Inner, rows: &mut Builder) {
+    for class in oids::classes(&engine.views.catalog()) {
+        let ClassKind::Relation { relkind: "r", .. } = class.kind else { continue };
+        rows.push(vec![
+            class.oid.into(),
+            class.name.schema.clone().into(),
+            class.name.name.clone().into(),
+            row_count(engine, &class).into(),
+        ]);
+    }
 }

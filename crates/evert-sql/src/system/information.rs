@@ -1,7 +1,7 @@
 //! `information_schema.*`, after the SQL standard as Postgres has it.
 
 use evert_model::{ColumnType, RowSchema};
-use evert_view::Name;
+use evert_view::{Catalog, Name};
 
 use super::SystemTable;
 use super::rows::{Builder, Cell, Kind::Int, Kind::Text};
@@ -77,8 +77,7 @@ pub(super) const TABLES: &[SystemTable] = &[
 ];
 
 /// Everything that can be selected from: name, columns, kind and whether INSERT may change it.
-pub(super) fn relations(engine: &Inner) -> Vec<(Name, RowSchema, &'static str, bool)> {
-    let catalog = engine.views.catalog();
+pub(super) fn relations(catalog: &Catalog) -> Vec<(Name, RowSchema, &'static str, bool)> {
     let relations = catalog.relations.values().map(|relation| {
         let schema = relation.schema.clone();
         (relation.name.clone(), schema, "BASE TABLE", relation.source.is_none())
@@ -93,7 +92,7 @@ pub(super) fn relations(engine: &Inner) -> Vec<(Name, RowSchema, &'static str, b
 fn schemata(engine: &Inner, rows: &mut Builder) {
     let mut schemas: Vec<String> =
         ["public", "evert", "information_schema", "pg_catalog"].map(str::to_owned).to_vec();
-    for (name, ..) in relations(engine) {
+    for (name, ..) in relations(&engine.views.catalog()) {
         if !schemas.contains(&name.schema) {
             schemas.push(name.schema);
         }
@@ -104,7 +103,7 @@ fn schemata(engine: &Inner, rows: &mut Builder) {
 }
 
 fn tables(engine: &Inner, rows: &mut Builder) {
-    let own = relations(engine).into_iter();
+    let own = relations(&engine.views.catalog()).into_iter();
     let own = own.map(|(name, _, kind, insertable)| (name.schema, name.name, kind, insertable));
     let system = super::tables();
     let system = system.map(|table| (table.schema.into(), table.name.into(), "VIEW", false));
@@ -121,7 +120,7 @@ fn tables(engine: &Inner, rows: &mut Builder) {
 }
 
 fn columns(engine: &Inner, rows: &mut Builder) {
-    for (name, schema, ..) in relations(engine) {
+    for (name, schema, ..) in relations(&engine.views.catalog()) {
         for (index, column) in (1i64..).zip(&schema.columns) {
             let (precision, scale, datetime) = sizes(column.ty);
             rows.push(vec![

@@ -5,9 +5,17 @@
 //! Not here: `evert.errors`, which is a view like any other and is pinned with the rest.
 
 mod catalog;
+mod clients;
+mod definitions;
 mod evert;
 mod information;
+mod library;
+mod oids;
 mod rows;
+
+pub(crate) use clients::rewrite;
+pub(crate) use definitions::functions as definition_functions;
+pub(crate) use library::functions as library_functions;
 
 use arrow::datatypes::SchemaRef;
 use evert_view::{Name, errors_name, errors_schema};
@@ -31,10 +39,14 @@ fn tables() -> impl Iterator<Item = &'static SystemTable> {
 }
 
 fn table(name: &Name) -> Option<&'static SystemTable> {
-    // Postgres searches pg_catalog before everything else.
-    let bare = name.schema == "public" && name.name.starts_with("pg_");
-    let schema = if bare { "pg_catalog" } else { name.schema.as_str() };
+    let schema = schema(name);
     tables().find(|table| table.schema == schema && table.name == name.name)
+}
+
+/// Where a name leads: Postgres searches pg_catalog before everything else.
+fn schema(name: &Name) -> &str {
+    let bare = name.schema == "public" && name.name.starts_with("pg_");
+    if bare { "pg_catalog" } else { &name.schema }
 }
 
 /// Whether a name is a system relation's.
@@ -47,17 +59,23 @@ pub(crate) fn find(name: &Name) -> Option<(Name, SchemaRef)> {
     if *name == errors_name() {
         return Some((name.clone(), errors_schema().to_arrow()));
     }
-    let table = table(name)?;
-    Some((Name::new(table.schema, table.name), Builder::new(table.columns).schema()))
+    if let Some(table) = table(name) {
+        return Some((Name::new(table.schema, table.name), Builder::new(table.columns).schema()));
+    }
+    let (full, table) = library::table(name)?;
+    Some((full, table.schema()))
 }
 
 /// Whether a relation's rows are pinned with a cut, rather than made when they are read.
 pub(crate) fn is_pinned(name: &Name) -> bool {
-    table(name).is_none()
+    table(name).is_none() && library::table(name).is_none()
 }
 
 /// A system relation's rows as of now.
 pub(crate) fn rows(engine: &Inner, name: &Name) -> Result<Rows, SqlError> {
+    if let (None, Some((_, fixed))) = (table(name), library::table(name)) {
+        return Ok(Rows::Batches(fixed.data().to_vec()));
+    }
     let Some(table) = table(name) else {
         let message = format!("relation \"{name}\" does not exist");
         return Err(SqlError::new(UNDEFINED_TABLE, message));

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions,
-    StringViewArray,
+    ArrayRef, BooleanArray, Float64Array, Int32Array, Int32Builder, Int64Array, ListBuilder,
+    RecordBatch, RecordBatchOptions, StringViewArray, StringViewBuilder,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
@@ -20,7 +20,12 @@ pub(super) enum Kind {
     Text,
     Int,
     BigInt,
+    Float,
     Bool,
+    /// A list of numbers, such as an index's columns.
+    Ints,
+    /// A list of texts of which there are none: access rights, options.
+    Texts,
 }
 
 /// A value, or NULL.
@@ -30,6 +35,13 @@ pub(super) enum Cell {
     Text(String),
     Int(i64),
     Bool(bool),
+    Ints(Vec<i64>),
+}
+
+impl From<Vec<i64>> for Cell {
+    fn from(numbers: Vec<i64>) -> Self {
+        Self::Ints(numbers)
+    }
 }
 
 impl From<&str> for Cell {
@@ -103,7 +115,14 @@ impl Builder {
                 Kind::Text => DataType::Utf8View,
                 Kind::Int => DataType::Int32,
                 Kind::BigInt => DataType::Int64,
+                Kind::Float => DataType::Float64,
                 Kind::Bool => DataType::Boolean,
+                Kind::Texts => {
+                    DataType::List(Arc::new(Field::new_list_field(DataType::Utf8View, true)))
+                }
+                Kind::Ints => {
+                    DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true)))
+                }
             };
             Field::new(*name, ty, true)
         });
@@ -144,6 +163,34 @@ fn array(kind: Kind, cells: Vec<Cell>) -> Option<ArrayRef> {
         Kind::Int => {
             let narrow = |number: Option<i64>| number.map(|number| number as i32);
             Arc::new(numbers(cells)?.into_iter().map(narrow).collect::<Int32Array>())
+        }
+        Kind::Float => {
+            let wide = |number: Option<i64>| number.map(|number| number as f64);
+            Arc::new(numbers(cells)?.into_iter().map(wide).collect::<Float64Array>())
+        }
+        Kind::Ints => {
+            let mut lists = ListBuilder::new(Int32Builder::new());
+            for cell in cells {
+                match cell {
+                    Cell::Null => lists.append_null(),
+                    Cell::Ints(numbers) => {
+                        numbers
+                            .iter()
+                            .for_each(|number| lists.values().append_value(*number as i32));
+                        lists.append(true);
+                    }
+                    _ => return None,
+                }
+            }
+            Arc::new(lists.finish())
+        }
+        Kind::Texts => {
+            let mut lists = ListBuilder::new(StringViewBuilder::new());
+            for cell in cells {
+                let Cell::Null = cell else { return None };
+                lists.append_null();
+            }
+            Arc::new(lists.finish())
         }
         Kind::Bool => {
             let truths = cells.into_iter().map(|cell| match cell {

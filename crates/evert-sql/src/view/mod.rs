@@ -67,7 +67,7 @@ impl Planner for SqlPlanner {
 
 /// The same state for all views: their plans may not depend on a session.
 static STATE: LazyLock<SessionState> = LazyLock::new(|| {
-    let facts = SessionFacts { user: String::new(), database: String::new() };
+    let facts = SessionFacts::default();
     state(Arc::new(RuntimeEnv::default()), &facts)
 });
 

@@ -1,0 +1,325 @@
+//! Clients' catalog queries, put into a form that DataFusion plans.
+//!
+//! Owns: which statements are such queries, and what is rewritten in them.
+//! Not here: the catalogs' rows.
+//!
+//! Most of the rules are `datafusion-pg-catalog`'s. Its rule that makes correlated subqueries NULL
+//! is not among them: they are made to aggregate instead, which keeps their values.
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, LazyLock};
+
+use datafusion_pg_catalog::sql::rules::{
+    AliasDuplicatedProjectionRewrite, CurrentUserVariableToSessionUserFunctionCall,
+    FixArrayLiteral, FixVersionColumnName, PrependUnqualifiedPgTableName,
+    ResolveUnqualifiedIdentifier, RewriteArrayAnyAllOperation, RewritePgCatalogOperator,
+    RewriteRegCastToSubquery, SqlStatementRewriteRule, StripCallableQualifier, StripCollate,
+};
+use sqlparser::ast::{
+    AccessExpr, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, ObjectName, Query, SelectItem, SetExpr, Statement, TableFactor,
+    Value, Visit, VisitMut, Visitor, VisitorMut, visit_expressions, visit_relations,
+};
+
+use crate::text;
+
+static RULES: LazyLock<Vec<Arc<dyn SqlStatementRewriteRule>>> = LazyLock::new(|| {
+    vec![
+        Arc::new(AliasDuplicatedProjectionRewrite),
+        Arc::new(ResolveUnqualifiedIdentifier),
+        Arc::new(RewriteArrayAnyAllOperation),
+        Arc::new(PrependUnqualifiedPgTableName),
+        Arc::new(StripCallableQualifier),
+        Arc::new(FixArrayLiteral),
+        Arc::new(CurrentUserVariableToSessionUserFunctionCall),
+        Arc::new(StripCollate),
+        Arc::new(RewritePgCatalogOperator),
+        Arc::new(RewriteRegCastToSubquery::new()),
+        Arc::new(FixVersionColumnName),
+    ]
+});
+
+/// Signs of a catalog query, to look at the others no further.
+const SIGNS: [&str; 3] = ["pg_", "information_schema", "::reg"];
+
+/// The statements of a text that reads catalogs only, rewritten. `None`: it is another text.
+pub(crate) fn rewrite(text: &str) -> Option<Vec<Statement>> {
+    if !SIGNS.iter().any(|sign| text.contains(sign)) {
+        return None;
+    }
+    let statements = text::parse_statements(text).ok()?;
+    if statements.is_empty() || !statements.iter().all(reads_catalogs) {
+        return None;
+    }
+    let rewritten = statements.into_iter().map(|mut statement| {
+        // A breaking visit is one that never happens here.
+        let _: ControlFlow<()> = VisitMut::visit(&mut statement, &mut Subqueries);
+        RULES.iter().fold(statement, |statement, rule| rule.rewrite(statement))
+    });
+    Some(rewritten.collect())
+}
+
+/// Whether a statement is a query that names catalogs, or casts to their types, and nothing else.
+fn reads_catalogs(statement: &Statement) -> bool {
+    if !matches!(statement, Statement::Query(_)) {
+        return false;
+    }
+    let mut named = 0;
+    let others = visit_relations(statement, |name| {
+        named += 1;
+        if is_catalog(name) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    let casts = || {
+        visit_expressions(statement, |expr| match expr {
+            Expr::Cast { data_type, .. }
+                if data_type.to_string().to_lowercase().contains("reg") =>
+            {
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        })
+        .is_break()
+    };
+    others.is_continue() && (named > 0 || casts())
+}
+
+fn is_catalog(name: &ObjectName) -> bool {
+    let name = name.to_string().to_lowercase();
+    ["pg_catalog.", "information_schema.", "pg_"].iter().any(|start| name.starts_with(start))
+        // Functions in FROM, and names of common table expressions.
+        || !name.contains('.') && !name.starts_with("evert")
+}
+
+/// Catalogs that have no rows here.
+const ABSENT: [&str; 16] = [
+    "pg_attrdef",
+    "pg_db_role_setting",
+    "pg_default_acl",
+    "pg_depend",
+    "pg_event_trigger",
+    "pg_foreign_server",
+    "pg_foreign_table",
+    "pg_inherits",
+    "pg_partitioned_table",
+    "pg_policy",
+    "pg_publication",
+    "pg_publication_rel",
+    "pg_rewrite",
+    "pg_sequence",
+    "pg_statistic_ext",
+    "pg_trigger",
+];
+
+/// Subqueries that DataFusion refuses: `ARRAY(SELECT ...)`, and correlated ones that do not
+/// aggregate. What reads a catalog without rows has none at once, whatever it does with columns
+/// that Postgres has as arrays.
+struct Subqueries;
+
+impl VisitorMut for Subqueries {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        empty_selects(&mut query.body);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Function(function) if bare(&function.name).ends_with("_pg_expandarray") => {
+                // A set-returning function: its list, unnested.
+                function.name = ObjectName::from(vec![Ident::new("_pg_expandarray")]);
+                *expr = call("unnest", expr.clone());
+            }
+            Expr::Function(function) => {
+                if let Some(query) = array_constructor(function) {
+                    *expr = match is_absent(&query) {
+                        true => null_of("text[]"),
+                        false => Expr::Subquery(query),
+                    };
+                }
+            }
+            // `(row).field`
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                if let [AccessExpr::Dot(Expr::Identifier(field))] = access_chain.as_slice() {
+                    let field = Expr::value(Value::SingleQuotedString(field.value.clone()));
+                    let mut access = call("get_field", root.as_ref().clone());
+                    if let Expr::Function(Function {
+                        args: FunctionArguments::List(list), ..
+                    }) = &mut access
+                    {
+                        list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(field)));
+                    }
+                    *expr = access;
+                }
+            }
+            // The catalogs hold functions' names where Postgres holds their oids.
+            Expr::Cast { expr: name, data_type, .. }
+                if bare_type(data_type) == "regproc" && matches!(**name, Expr::Value(_)) =>
+            {
+                *expr = name.as_ref().clone();
+            }
+            Expr::Subquery(query) if is_absent(query) => *expr = null_of("text"),
+            Expr::Subquery(query) => aggregated(query, "first_value"),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Empties the SELECTs of a query that read a catalog without rows first.
+fn empty_selects(body: &mut SetExpr) {
+    let select = match body {
+        SetExpr::SetOperation { left, right, .. } => {
+            empty_selects(left);
+            return empty_selects(right);
+        }
+        SetExpr::Select(select) => select,
+        _ => return,
+    };
+    let Some(TableFactor::Table { name, .. }) = select.from.first().map(|from| &from.relation)
+    else {
+        return;
+    };
+    if !ABSENT.contains(&bare(name).as_str()) {
+        return;
+    }
+    for item in &mut select.projection {
+        let alias = match &*item {
+            SelectItem::ExprWithAlias { alias, .. } => alias.clone(),
+            SelectItem::UnnamedExpr(expr) => Ident::new(output_name(expr)),
+            _ => return,
+        };
+        *item = SelectItem::ExprWithAlias { expr: null_of("text"), alias };
+    }
+    select.from.clear();
+    select.selection = Some(Expr::value(Value::Boolean(false)));
+}
+
+/// The name that Postgres gives to a column.
+fn output_name(expr: &Expr) -> String {
+    match expr {
+        Expr::Identifier(ident) => ident.value.clone(),
+        Expr::CompoundIdentifier(parts) => {
+            parts.last().map_or_else(String::new, |ident| ident.value.clone())
+        }
+        Expr::Function(function) => bare(&function.name),
+        Expr::Cast { expr, .. } => output_name(expr),
+        _ => "?column?".to_owned(),
+    }
+}
+
+fn bare_type(ty: &DataType) -> String {
+    ty.to_string().to_lowercase().trim_start_matches("pg_catalog.").to_owned()
+}
+
+/// A catalog's or function's name without its schema.
+fn bare(name: &ObjectName) -> String {
+    let name = name.to_string().to_lowercase();
+    name.trim_start_matches("pg_catalog.").to_owned()
+}
+
+/// Whether a subquery can have no rows: it reads a catalog without any, asks for a collation that
+/// is not its type's, or unnests access rights or options, which nothing has here.
+fn is_absent(query: &Query) -> bool {
+    visit_relations(query, |name| {
+        let name = bare(name);
+        match ABSENT.contains(&name.as_str()) || matches!(name.as_str(), "unnest" | "pg_collation")
+        {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    })
+    .is_break()
+}
+
+fn null_of(ty: &str) -> Expr {
+    let text = format!("NULL::{ty}");
+    let parsed = text::parser(&text).ok().and_then(|mut parser| parser.parse_expr().ok());
+    parsed.expect("a cast of NULL is an expression")
+}
+
+/// The subquery of `ARRAY(SELECT ...)`, gathering its rows.
+fn array_constructor(function: &mut Function) -> Option<Box<Query>> {
+    if !function.name.to_string().eq_ignore_ascii_case("array") {
+        return None;
+    }
+    let FunctionArguments::Subquery(query) = &mut function.args else { return None };
+    let mut query = query.clone();
+    aggregated(&mut query, "array_agg");
+    Some(query)
+}
+
+/// Puts an aggregate around the one column of a query that has neither aggregates nor a limit.
+fn aggregated(query: &mut Query, aggregate: &str) {
+    if query.limit_clause.is_some() || query.fetch.is_some() {
+        return;
+    }
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let [item] = select.projection.as_mut_slice() else { return };
+    let (SelectItem::UnnamedExpr(column) | SelectItem::ExprWithAlias { expr: column, .. }) = item
+    else {
+        return;
+    };
+    if select.from.is_empty() || aggregates(column) {
+        return;
+    }
+    query.order_by = None;
+    *column = call(aggregate, column.clone());
+}
+
+/// Whether an expression aggregates the rows of its own query.
+fn aggregates(expr: &Expr) -> bool {
+    const AGGREGATES: [&str; 12] = [
+        "count",
+        "min",
+        "max",
+        "sum",
+        "avg",
+        "array_agg",
+        "string_agg",
+        "bool_or",
+        "bool_and",
+        "first_value",
+        "json_agg",
+        "json_object_agg",
+    ];
+    struct Calls {
+        depth: usize,
+    }
+    impl Visitor for Calls {
+        type Break = ();
+        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+            self.depth += 1;
+            ControlFlow::Continue(())
+        }
+        fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+            self.depth -= 1;
+            ControlFlow::Continue(())
+        }
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
+            match self.depth == 0 && AGGREGATES.contains(&bare(&function.name).as_str()) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        }
+    }
+    expr.visit(&mut Calls { depth: 0 }).is_break()
+}
+
+fn call(name: &str, argument: Expr) -> Expr {
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))],
+            clauses: Vec::new(),
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
