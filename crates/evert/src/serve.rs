@@ -72,7 +72,7 @@ impl Server {
         let views = {
             let (env, log) = (env.clone(), log.clone());
             let checkpoints = CheckpointConfig::new(dir.join("views"), CHECKPOINT_EVERY);
-            let config = ViewsConfig { checkpoints: Some(checkpoints) };
+            let config = ViewsConfig { checkpoints: Some(checkpoints), ..ViewsConfig::default() };
             let planner = Arc::new(SqlPlanner::new());
             let open = move || Views::open_with(env, log, planner, config);
             tokio::task::spawn_blocking(open).await?.context("cannot open the catalog")?
