@@ -8,8 +8,8 @@
 //! - After an error in a transaction nothing but its end is executed.
 
 mod cursor;
-mod explain;
 mod difference;
+mod explain;
 mod read;
 mod show;
 mod subscribe;

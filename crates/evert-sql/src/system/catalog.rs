@@ -404,7 +404,7 @@ fn relation(classes: &[Class], oid: i64) -> Option<&evert_model::RowSchema> {
 
 fn indexes(engine: &Inner, rows: &mut Builder) {
     for class in oids::classes(&engine.views.catalog()) {
-        let ClassKind::Index { of, columns, primary } = class.kind else { continue };
+        let ClassKind::Index { of, columns, unique, primary } = class.kind else { continue };
         let numbers: Vec<i64> = columns.iter().map(|column| *column as i64 + 1).collect();
         let zeros = vec![0i64; columns.len()];
         rows.push(vec![
@@ -412,7 +412,7 @@ fn indexes(engine: &Inner, rows: &mut Builder) {
             of.into(),
             columns.len().into(),
             columns.len().into(),
-            true.into(),
+            unique.into(),
             false.into(),
             primary.into(),
             false.into(),
@@ -436,7 +436,7 @@ fn indexes(engine: &Inner, rows: &mut Builder) {
 fn constraints(engine: &Inner, rows: &mut Builder) {
     let schemas = oids::schemas(&engine.views.catalog());
     for class in oids::classes(&engine.views.catalog()) {
-        let ClassKind::Index { of, columns, primary: true } = class.kind else { continue };
+        let ClassKind::Index { of, columns, primary: true, .. } = class.kind else { continue };
         let numbers: Vec<i64> = columns.iter().map(|column| *column as i64 + 1).collect();
         rows.push(vec![
             oids::constraint(class.oid).into(),
@@ -582,13 +582,14 @@ fn matviews(engine: &Inner, rows: &mut Builder) {
 
 /// An index as the statement that would make it.
 pub(super) fn index_definition(classes: &[Class], index: &Class) -> Option<String> {
-    let ClassKind::Index { of, columns, .. } = &index.kind else { return None };
+    let ClassKind::Index { of, columns, unique, .. } = &index.kind else { return None };
+    let unique = if *unique { "UNIQUE " } else { "" };
     let table = classes.iter().find(|class| class.oid == *of)?;
     let schema = relation(classes, *of)?;
     let columns: Vec<_> =
         columns.iter().map(|column| quote(&schema.columns[*column].name)).collect();
     Some(format!(
-        "CREATE UNIQUE INDEX {} ON {}.{} USING btree ({})",
+        "CREATE {unique}INDEX {} ON {}.{} USING btree ({})",
         quote(&index.name.name),
         quote(&table.name.schema),
         quote(&table.name.name),
@@ -598,7 +599,7 @@ pub(super) fn index_definition(classes: &[Class], index: &Class) -> Option<Strin
 
 /// A primary key as a table's constraint.
 pub(super) fn constraint_definition(classes: &[Class], index: &Class) -> Option<String> {
-    let ClassKind::Index { of, columns, primary: true } = &index.kind else { return None };
+    let ClassKind::Index { of, columns, primary: true, .. } = &index.kind else { return None };
     let schema = relation(classes, *of)?;
     let columns: Vec<_> =
         columns.iter().map(|column| quote(&schema.columns[*column].name)).collect();

@@ -31,7 +31,7 @@ pub(super) enum ClassKind {
     /// A table, stream or bag, a view, or a system relation; and its columns.
     Relation { relkind: &'static str, schema: RowSchema },
     /// An index: of the relation of this oid, over these columns.
-    Index { of: i64, columns: Vec<usize>, primary: bool },
+    Index { of: i64, columns: Vec<usize>, unique: bool, primary: bool },
 }
 
 /// Everything in pg_class, relations before their indexes.
@@ -47,8 +47,14 @@ pub(super) fn classes(catalog: &Catalog) -> Vec<Class> {
         if !key.is_empty() {
             let index = Name::new(&name.schema, format!("{}_pkey", name.name));
             let number = self::oid(&mut taken, "index", &index.to_string());
-            let kind = ClassKind::Index { of: oid, columns: key, primary: relkind == "r" };
+            let primary = relkind == "r";
+            let kind = ClassKind::Index { of: oid, columns: key, unique: true, primary };
             classes.push(Class { oid: number, name: index, kind });
+        }
+        for (index, columns) in catalog.indexes_on(&name) {
+            let number = self::oid(&mut taken, "index", &index.name.to_string());
+            let kind = ClassKind::Index { of: oid, columns, unique: false, primary: false };
+            classes.push(Class { oid: number, name: index.name.clone(), kind });
         }
     }
     classes
