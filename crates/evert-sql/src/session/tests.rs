@@ -499,7 +499,7 @@ async fn clients_find_what_they_ask_for() {
             ("SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1", "SELECT 2: items|BASE TABLE v|VIEW"),
             ("SELECT column_name, data_type, is_nullable FROM information_schema.columns WHERE table_name = 'items' AND ordinal_position < 5 ORDER BY ordinal_position",
              "SELECT 4: id|bigint|NO name|text|NO n|integer|YES price|numeric|YES"),
-            ("SELECT relname, relkind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE nspname = 'public' ORDER BY 1", "SELECT 2: items|r v|m"),
+            ("SELECT relname, relkind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE nspname = 'public' ORDER BY 1", "SELECT 3: items|r items_pkey|i v|m"),
             ("SELECT topic, partition, high_watermark FROM evert.partitions WHERE topic = 'items'", "SELECT 1: items|0|0"),
             ("SELECT name, relation FROM evert.topics WHERE NOT internal", "SELECT 1: items|items"),
             ("SELECT count(*) FROM evert.errors", "SELECT 1: 0"),
