@@ -186,7 +186,7 @@ pub enum CatalogError {
         /// What reads it.
         dependent: Name,
         /// Why it cannot be planned.
-        why: PlanError,
+        why: Box<PlanError>,
     },
     /// It is a table or a stream.
     #[error("\"{0}\" is not a materialized view")]

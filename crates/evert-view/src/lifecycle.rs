@@ -242,7 +242,7 @@ impl Views {
                     return CatalogError::Plan(why);
                 }
                 let (name, dependent) = (names[0].clone(), def.name.clone());
-                CatalogError::Dependent { name, dependent, why }
+                CatalogError::Dependent { name, dependent, why: Box::new(why) }
             })?;
             let (schema, inputs) = (planned.schema, read_parts(&def, &after, planned.inputs));
             let new = ViewDef { schema, inputs, ..ViewDef::clone(&def) };
