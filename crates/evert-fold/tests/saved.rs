@@ -57,7 +57,7 @@ fn rows(rng: &mut fastrand::Rng, len: usize) -> RecordBatch {
     let floats = [Some(0.0), Some(-0.0), Some(1.5), Some(f64::NAN), None];
     let x: Float64Array = (0..len).map(|_| floats[rng.usize(0..floats.len())]).collect();
     let columns: Vec<ArrayRef> = vec![Arc::new(text), Arc::new(ids), Arc::new(x)];
-    RecordBatch::try_new(schema(), columns).unwrap()
+    RecordBatch::try_new(schema(), columns).expect("columns of the schema")
 }
 
 impl Saved for Upsert {
@@ -190,9 +190,9 @@ fn saves_and_loads<T: Saved>() {
                     rng.shuffle(&mut entries);
                 }
                 for (key, value) in entries {
-                    other.load(key, value).unwrap();
+                    other.load(key, value).expect("a saved entry");
                 }
-                other.loaded().unwrap();
+                other.loaded().expect("saved state");
                 let (expected, found) = (live.snapshot(), other.snapshot());
                 assert_eq!(found.sorted(), expected.sorted(), "seed {seed} step {step}");
                 assert_eq!(found.len(), expected.len());
@@ -258,8 +258,8 @@ fn entries_of_something_else_are_refused() {
     let (key, value) = store.entries.iter().next().unwrap();
     let mut other = Upsert::fresh();
     // Another key than the row's, and the same key twice.
-    other.load(key, value).unwrap();
-    other.load(key, value).unwrap();
+    other.load(key, value).expect("a saved entry");
+    other.load(key, value).expect("a saved entry");
     assert!(other.loaded().is_err());
     let mut bag = BagInput::fresh();
     assert!(bag.load(&[7, 7], value).is_err());

@@ -15,6 +15,9 @@ use crate::follower::Follower;
 use crate::reader::Reader;
 use crate::sources::SourceStates;
 
+/// A view with its plan.
+type PlannedDef = (Arc<ViewDef>, Plan);
+
 impl Follower {
     /// Puts the cohort together: from the checkpoint, or before the log's first commit.
     pub(crate) fn begin(&mut self) -> Result<(), String> {
@@ -84,7 +87,7 @@ impl Follower {
     /// Brings in what was not in the checkpoint.
     fn add_rest(
         &mut self,
-        (relations, views): (Vec<Arc<Relation>>, Vec<(Arc<ViewDef>, Plan)>),
+        (relations, views): (Vec<Arc<Relation>>, Vec<PlannedDef>),
     ) -> Result<(), ReadError> {
         for relation in relations {
             let topic = self.shared.log.topic_by_id(relation.topic_id);

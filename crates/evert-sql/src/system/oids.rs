@@ -66,10 +66,8 @@ pub(super) fn schemas(catalog: &Catalog) -> BTreeMap<String, i64> {
     let mut schemas = BTreeMap::from([("pg_catalog".to_owned(), 11), ("public".to_owned(), 2200)]);
     let own = relations(catalog).into_iter().map(|(name, ..)| name.schema);
     for schema in ["evert".to_owned(), "information_schema".to_owned()].into_iter().chain(own) {
-        if !schemas.contains_key(&schema) {
-            let oid = oid(&mut taken, "schema", &schema);
-            schemas.insert(schema, oid);
-        }
+        let number = |schema: &String| oid(&mut taken, "schema", schema);
+        schemas.entry(schema).or_insert_with_key(number);
     }
     schemas
 }

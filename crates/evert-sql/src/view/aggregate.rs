@@ -76,7 +76,7 @@ impl Translation<'_> {
         let node = Node::Reduce { input, keys, aggregates, schema: schema_of(&folded) };
         let relation = Relation::of_node(self.builder.push(node), folded, key.clone());
         // Equal groups stay apart when their keys are cast, since only digits are added.
-        let mut relation = self.to_fields(relation, &planned)?;
+        let mut relation = self.with_fields(relation, &planned)?;
         relation.key = key;
         Ok(relation)
     }

@@ -16,7 +16,7 @@ impl Translation<'_> {
     pub(super) fn recursive(&mut self, query: &RecursiveQuery) -> Result<Relation> {
         let planned = fields(&query.schema);
         let static_term = self.relation(&query.static_term)?;
-        let mut base = self.to_fields(static_term, &planned)?;
+        let mut base = self.with_fields(static_term, &planned)?;
         let work = Name::new("", &query.name);
         let mut step = Translation {
             builder: Builder::default(),
@@ -27,7 +27,7 @@ impl Translation<'_> {
         step.work_tables.push(query.name.clone());
         step.builder.input(&work, schema_of(&planned), None);
         let derived = step.relation(&query.recursive_term)?;
-        let mut derived = step.to_fields(derived, &planned)?;
+        let mut derived = step.with_fields(derived, &planned)?;
         let output = step.builder.place(&mut derived);
         let Builder { nodes, inputs, .. } = step.builder;
         let schemas: Vec<_> = nodes

@@ -48,11 +48,11 @@ impl Translation<'_> {
     /// The rows of a plan, its columns of a schema's names and types.
     fn of_types(&mut self, plan: &LogicalPlan, schema: &DFSchema) -> Result<Relation> {
         let relation = self.relation(plan)?;
-        self.to_fields(relation, &fields(schema))
+        self.with_fields(relation, &fields(schema))
     }
 
     /// Gives a relation's columns other names and types.
-    pub(super) fn to_fields(&mut self, relation: Relation, wanted: &[Field]) -> Result<Relation> {
+    pub(super) fn with_fields(&mut self, relation: Relation, wanted: &[Field]) -> Result<Relation> {
         let columns = relation.columns().into_iter().zip(relation.fields.iter().zip(wanted));
         let exprs = columns
             .map(|(column, (have, want))| cast(column, have.data_type(), want.data_type()))

@@ -179,9 +179,9 @@ fn bags_are_equal_or_not() {
     let (a, b) = (row(&["1", "0.333333"]), row(&["1", "0.3333333333"]));
     let rounded = [false, true];
     assert!(equal(&[a.clone(), b.clone()], &[b.clone(), a.clone()], &rounded));
-    assert!(!equal(&[a.clone()], &[b.clone()], &[false, false]));
-    assert!(!equal(&[a.clone()], &[a.clone(), a.clone()], &rounded));
-    assert!(!equal(&[row(&["1", "0.3"])], &[b.clone()], &rounded));
+    assert!(!equal(std::slice::from_ref(&a), std::slice::from_ref(&b), &[false, false]));
+    assert!(!equal(std::slice::from_ref(&a), &[a.clone(), a.clone()], &rounded));
+    assert!(!equal(&[row(&["1", "0.3"])], std::slice::from_ref(&b), &rounded));
     assert!(!equal(&[row(&["2", "0.333333"])], &[b], &rounded));
     assert!(!equal(&[vec![None, None]], &[a], &rounded));
 }

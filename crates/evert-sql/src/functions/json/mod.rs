@@ -182,7 +182,7 @@ impl ScalarUDFImpl for JsonFunction {
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         let given = args.arg_fields.len();
         let fits = match self.task {
-            Task::BuildObject { .. } => given % 2 == 0,
+            Task::BuildObject { .. } => given.is_multiple_of(2),
             Task::BuildArray => true,
             Task::ExtractPath | Task::ExtractPathText => given > 0,
             Task::Get
@@ -439,7 +439,10 @@ fn texts(array: &ArrayRef) -> Result<StringViewArray> {
 }
 
 /// Lists of texts, by row; a text stands for the list that it writes, as in `'{a,b}'`.
-fn lists(array: &ArrayRef) -> Result<Box<dyn Fn(usize) -> Option<Vec<String>>>> {
+/// The texts of a row's list.
+type Lists = Box<dyn Fn(usize) -> Option<Vec<String>>>;
+
+fn lists(array: &ArrayRef) -> Result<Lists> {
     if let DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) =
         array.data_type()
     {

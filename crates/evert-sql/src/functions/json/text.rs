@@ -83,6 +83,7 @@ impl<'a> Json<'a> {
     }
 
     /// An object's members in their order, the last of each name alone; `None` for another value.
+    #[expect(clippy::type_complexity, reason = "names and values, as they are read once")]
     pub(super) fn members(self) -> Result<Option<Vec<(Cow<'a, str>, Self)>>> {
         if self.kind() != Kind::Object {
             return Ok(None);

@@ -35,7 +35,7 @@ impl Grammar<'_> {
         // Every column that has an order, so that no two different rows tie.
         let all: Vec<String> =
             scope.iter().filter(|col| col.ty != Ty::Json).map(|col| col.sql.clone()).collect();
-        let total = format!("{partition}ORDER BY {}", self.order(&[by.clone()], &all));
+        let total = format!("{partition}ORDER BY {}", self.order(std::slice::from_ref(&by), &all));
         let loose = format!("{partition}ORDER BY {}", self.order(&[by], &[]));
         let loosely = !may_number || self.choices.below(2) == 0;
         let kind =
