@@ -196,7 +196,7 @@ mod tests {
     }
 
     fn keep(history: &History, upto: u64, members: &[&Name], changes: TickDeltas) {
-        let members = members.iter().map(|name| Name::clone(name)).collect();
+        let members = members.iter().copied().cloned().collect();
         history.keep((at(upto), LogTime::new(upto as i64)), members, changes);
     }
 
