@@ -12,6 +12,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("evert-sql", &["evert-model", "evert-log", "evert-view", "evert-fold"]),
     ("evert-cdc", &["evert-model", "evert-log", "evert-view"]),
     ("evert-door", &["evert-model", "evert-env", "evert-log", "evert-view"]),
+    ("evert-search", &["evert-model", "evert-env", "evert-log", "evert-view"]),
+    ("evert-archive", &["evert-model", "evert-env", "evert-log", "evert-view"]),
+    ("evert-sink", &["evert-model", "evert-env", "evert-log", "evert-view"]),
+    ("evert-script", &["evert-model", "evert-env", "evert-log", "evert-view"]),
     (
         "evert",
         &[
@@ -23,6 +27,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "evert-sql",
             "evert-cdc",
             "evert-door",
+            "evert-search",
+            "evert-archive",
+            "evert-sink",
+            "evert-script",
         ],
     ),
     ("xtask", &[]),
@@ -42,6 +50,11 @@ const OWNED: &[(&str, &[&str])] = &[
     ("arrow-pg", &["evert-door"]),
     ("pgwire-replication", &["evert-cdc"]),
     ("pg_walstream", &["evert-cdc"]),
+    ("tantivy", &["evert-search"]),
+    ("iceberg", &["evert-archive"]),
+    ("krafka", &["evert-sink"]),
+    ("redis", &["evert-sink"]),
+    ("rquickjs", &["evert-script"]),
 ];
 
 /// Crates without I/O or async, and the libraries that would bring them.

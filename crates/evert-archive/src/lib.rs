@@ -1,0 +1,1 @@
+//! Archive: Iceberg tables folded from the log.

@@ -1,0 +1,1 @@
+//! Scripts: folds written in JavaScript.

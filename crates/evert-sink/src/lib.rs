@@ -1,0 +1,1 @@
+//! Sinks: views kept equal in other systems.
