@@ -86,11 +86,14 @@ pub(crate) fn state(runtime: Arc<RuntimeEnv>, facts: &SessionFacts) -> SessionSt
     state
 }
 
-/// DataFusion's rules, guarded those that mistake joins in which NULL equals NULL, or recursion.
+/// DataFusion's rules, guarded those that mistake joins in which NULL equals NULL, aggregates over
+/// no rows, or recursion.
 fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let guarded = |rule: Arc<dyn OptimizerRule + Send + Sync>| match rule.name() {
         "extract_equijoin_predicate" => Arc::new(rules::join_keys()) as _,
         "eliminate_cross_join" => Arc::new(rules::joins_in_order()) as _,
+        "eliminate_group_by_constant" => Arc::new(rules::keys_without_constants()) as _,
+        "push_down_filter" => Arc::new(rules::conditions_down()) as _,
         "optimize_projections" => Arc::new(rules::needed_columns()) as _,
         _ => rule,
     };

@@ -13,7 +13,7 @@ mod set_operation;
 mod spans;
 
 pub(crate) use columns::needed_columns;
-pub(crate) use guarded::{join_keys, joins_in_order};
+pub(crate) use guarded::{conditions_down, join_keys, joins_in_order, keys_without_constants};
 pub(crate) use set_operation::{SetOperation, SetOperator};
 
 use datafusion::common::Result;

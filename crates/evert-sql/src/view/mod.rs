@@ -31,7 +31,6 @@ use datafusion::logical_expr::{LogicalPlan, TableSource};
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
-use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerContext};
 use datafusion::sql::planner::SqlToRel;
@@ -81,7 +80,7 @@ static OPTIMIZER: LazyLock<Optimizer> = LazyLock::new(|| {
         Arc::new(EliminateFilter::new()),
         Arc::new(rules::joins_in_order()),
         Arc::new(EliminateOuterJoin::new()),
-        Arc::new(PushDownFilter::new()),
+        Arc::new(rules::conditions_down()),
         Arc::new(rules::needed_columns()),
     ])
 });

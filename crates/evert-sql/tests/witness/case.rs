@@ -8,6 +8,7 @@ use crate::folded::{Moment, Tick, View, cut, time_at};
 use crate::grammar::{NOW, Query, query};
 use crate::postgres::{Answer, Connection};
 use crate::rows::{self, Row};
+use crate::served::{Kept, serve};
 use crate::world::{Present, World};
 
 /// What came of a case.
@@ -98,6 +99,11 @@ impl Setting {
         sql
     }
 
+    /// The ticks after which answers are compared.
+    pub(crate) fn compared(&self) -> impl Iterator<Item = &Tick> {
+        self.ticks.iter().filter(|tick| tick.compared)
+    }
+
     /// Folds a query and compares it with Postgres's answers at each position.
     pub(crate) fn judge(&self, query: &Query, answers: &[&Answer]) -> Verdict {
         let folded = caught(|| {
@@ -109,9 +115,8 @@ impl Setting {
             Ok(Err(error)) => return rejected(&error, answers),
             Err(message) => return Verdict::Wrong(Wrong::Panicked(message)),
         };
-        let compared: Vec<&Tick> = self.ticks.iter().filter(|tick| tick.compared).collect();
         let (mut equal, mut errors) = (0, 0);
-        for ((tick, moment), answer) in compared.iter().zip(&moments).zip(answers) {
+        for ((tick, moment), answer) in self.compared().zip(&moments).zip(answers) {
             match judge_moment(query, &kinds, moment, answer) {
                 Ok(true) => equal += 1,
                 Ok(false) => errors += 1,
@@ -125,10 +130,28 @@ impl Setting {
         if equal == 0 && errors > 0 { Verdict::Errors } else { Verdict::Equal(equal) }
     }
 
-    /// Runs one query by itself.
-    pub(crate) async fn run(&self, postgres: &Connection, query: &Query) -> Verdict {
+    /// Whether a whole server can show this query's answers, given what came of its fold: they are
+    /// to be compared everywhere, and a server has a time of its own.
+    pub(crate) fn can_be_served(&self, query: &Query, verdict: &Verdict) -> bool {
+        let all = self.compared().count();
+        matches!(verdict, Verdict::Equal(equal) if *equal == all) && !query.theirs.contains(NOW)
+    }
+
+    /// Runs one query by itself; in a server too, if its life's seed is given.
+    async fn run(&self, postgres: &Connection, query: &Query, served: Option<u64>) -> Verdict {
         let answers = self.answers(postgres, std::slice::from_ref(query)).await;
-        self.judge(query, &answers.iter().map(|answers| &answers[0]).collect::<Vec<_>>())
+        let answers: Vec<&Answer> = answers.iter().map(|answers| &answers[0]).collect();
+        let verdict = self.judge(query, &answers);
+        match served {
+            Some(seed) if self.can_be_served(query, &verdict) => {
+                match serve(self, seed, &[Kept { query, answers }]).await {
+                    Ok(_) => verdict,
+                    Err((_, wrong)) => Verdict::Wrong(wrong),
+                }
+            }
+            Some(_) => Verdict::Errors,
+            None => verdict,
+        }
     }
 }
 
@@ -149,7 +172,7 @@ fn is_invalid(answer: &Answer) -> bool {
 }
 
 /// Whether the answers are equal (`true`) or rows in error leave nothing to compare (`false`).
-fn judge_moment(
+pub(crate) fn judge_moment(
     query: &Query,
     kinds: &[rows::Kind],
     moment: &Moment,
@@ -188,6 +211,8 @@ fn clock(micros: i64) -> String {
 pub(crate) struct Seeds {
     pub(crate) world: u64,
     pub(crate) query: u64,
+    /// Of the server's life in which it is wrong.
+    pub(crate) served: Option<u64>,
 }
 
 /// A case as its choices.
@@ -195,6 +220,7 @@ pub(crate) struct Seeds {
 pub(crate) struct Case {
     pub(crate) world: Vec<u32>,
     pub(crate) query: Vec<u32>,
+    served: Option<u64>,
 }
 
 impl Case {
@@ -203,7 +229,7 @@ impl Case {
         let setting = Setting::new(&mut world);
         let mut choices = Choices::random(seeds.query);
         query(&setting.world, &mut choices);
-        Self { world: world.taken(), query: choices.taken() }
+        Self { world: world.taken(), query: choices.taken(), served: seeds.served }
     }
 
     fn parts(&self) -> (Setting, Query) {
@@ -214,7 +240,7 @@ impl Case {
 
     pub(crate) async fn run(&self, postgres: &Connection) -> Verdict {
         let (setting, query) = self.parts();
-        setting.run(postgres, &query).await
+        setting.run(postgres, &query, self.served).await
     }
 
     /// The simplest case that is wrong in the same way.
@@ -231,11 +257,11 @@ impl Case {
         for _ in 0..2 {
             let world = self.world.clone();
             self.query = shrink(self.query.clone(), tries, &mut |query| {
-                same(&Self { world: world.clone(), query: query.to_vec() })
+                same(&Self { world: world.clone(), query: query.to_vec(), served: self.served })
             });
             let query = self.query.clone();
             self.world = shrink(self.world.clone(), tries, &mut |world| {
-                same(&Self { world: world.to_vec(), query: query.clone() })
+                same(&Self { world: world.to_vec(), query: query.clone(), served: self.served })
             });
         }
         self
@@ -275,6 +301,9 @@ impl Case {
             ));
         }
         out.push_str(&format!("-- Postgres: {}\n", query.theirs));
+        if let Some(seed) = self.served {
+            out.push_str(&format!("-- by a server whose life's seed is {seed}\n"));
+        }
         match wrong {
             Wrong::Rejected(what) => out.push_str(&format!("-- rejected: {what}\n")),
             Wrong::Panicked(what) => out.push_str(&format!("-- panicked: {what}\n")),

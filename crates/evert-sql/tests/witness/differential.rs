@@ -8,10 +8,13 @@ use crate::case::{Case, Seeds, Setting, Verdict, Wrong};
 use crate::choices::Choices;
 use crate::grammar::query;
 use crate::postgres::{Connection, Postgres};
+use crate::served::{Kept, Shown, serve};
 
 /// Queries that share a world.
 const QUERIES_A_WORLD: u64 = 25;
 const THREADS: usize = 2;
+/// One world of so many is lived through by a whole server too.
+const SERVED_EVERY: u64 = 10;
 /// Wrong cases after which the rest is left.
 const WRONG_MAX: usize = 60;
 /// Wrong cases that are shrunk and printed.
@@ -33,6 +36,9 @@ struct Tally {
     queries: usize,
     positions: usize,
     errors: usize,
+    /// Servers, and what they have shown.
+    servers: usize,
+    shown: Shown,
     refused: BTreeMap<String, usize>,
     invalid: BTreeMap<String, usize>,
     /// For each construct: views that were equal, and views in all.
@@ -107,14 +113,18 @@ async fn work(postgres: &Connection, worlds: &AtomicU64, end: u64, tally: &Mutex
         }
         let setting = Setting::new(&mut Choices::random(world));
         let seeds: Vec<Seeds> = (0..QUERIES_A_WORLD)
-            .map(|index| Seeds { world, query: world * 1_000_003 + index })
+            .map(|index| Seeds { world, query: world * 1_000_003 + index, served: None })
             .collect();
         let draw = |seeds: &Seeds| query(&setting.world, &mut Choices::random(seeds.query));
         let queries: Vec<_> = seeds.iter().map(draw).collect();
         let answers = setting.answers(postgres, &queries).await;
+        let mut kept: Vec<(Seeds, Kept<'_>)> = Vec::new();
         for (index, (query, seeds)) in queries.iter().zip(seeds).enumerate() {
             let answers: Vec<_> = answers.iter().map(|answers| &answers[index]).collect();
             let verdict = setting.judge(query, &answers);
+            if world % SERVED_EVERY == 0 && setting.can_be_served(query, &verdict) {
+                kept.push((seeds, Kept { query, answers }));
+            }
             let mut tally = tally.lock().expect("no worker panics");
             tally.queries += 1;
             let equal = matches!(verdict, Verdict::Equal(_));
@@ -132,6 +142,18 @@ async fn work(postgres: &Connection, worlds: &AtomicU64, end: u64, tally: &Mutex
                 Verdict::Wrong(wrong) => tally.wrong.push((seeds, wrong)),
             }
         }
+        if !kept.is_empty() {
+            let (seeds, kept): (Vec<Seeds>, Vec<Kept<'_>>) = kept.into_iter().unzip();
+            let served = serve(&setting, world, &kept).await;
+            let mut tally = tally.lock().expect("no worker panics");
+            tally.servers += 1;
+            match served {
+                Ok(shown) => tally.shown.add(shown),
+                Err((index, wrong)) => {
+                    tally.wrong.push((Seeds { served: Some(world), ..seeds[index] }, wrong));
+                }
+            }
+        }
     }
 }
 
@@ -140,6 +162,7 @@ fn report(tally: &Tally) {
         "{} views, {} answers equal, {} with rows in error only",
         tally.queries, tally.positions, tally.errors
     );
+    println!("{} servers: {:?}", tally.servers, tally.shown);
     for (construct, (equal, all)) in &tally.constructs {
         println!("  {equal:5} of {all:5} with {construct}");
     }

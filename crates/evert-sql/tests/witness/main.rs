@@ -1,6 +1,7 @@
 //! The witness: views against answers that others compute.
 //!
-//! `differential`: random views over random facts, against Postgres. `tpch`, `nexmark`: the
+//! `differential`: random views over random facts, against Postgres; some of them kept by a whole
+//! server (`served`). `tpch`, `nexmark`: the
 //! benchmarks' queries as views, against stock DataFusion.
 
 mod batch;
@@ -14,5 +15,6 @@ mod nexmark;
 mod postgres;
 mod replay;
 mod rows;
+mod served;
 mod tpch;
 mod world;

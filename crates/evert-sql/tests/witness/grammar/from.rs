@@ -1,6 +1,7 @@
 //! FROM: relations, joins of every kind, SELECTs in parentheses.
 
-use super::{Col, Grammar};
+use super::select::{list, names};
+use super::{Col, Grammar, Output};
 use crate::world::Ty;
 
 /// A FROM clause and the columns that it gives.
@@ -52,6 +53,9 @@ impl Grammar<'_> {
     }
 
     fn join(&mut self, left: From) -> From {
+        if self.choices.one_in(12) {
+            return self.lateral(left);
+        }
         let right = self.source();
         let mut scope = left.scope.clone();
         scope.extend(right.scope.iter().cloned());
@@ -91,6 +95,56 @@ impl Grammar<'_> {
             None => "1 = 1".to_owned(),
         };
         From { sql: format!("{} {kind} {} ON {on}", left.sql, right.sql), scope }
+    }
+
+    /// A SELECT that sees the columns to its left: rows, the first of them, or what they sum up to.
+    fn lateral(&mut self, left: From) -> From {
+        self.note("lateral");
+        let inner = self.relation();
+        let mut conditions: Vec<String> =
+            self.equality(&left.scope, &inner.scope).into_iter().collect();
+        if self.choices.one_in(3) {
+            conditions.push(self.comparison(&inner.scope, 1));
+        }
+        let filter = match conditions.is_empty() {
+            true => String::new(),
+            false => format!(" WHERE {}", conditions.join(" AND ")),
+        };
+        let (items, columns, tail) = match self.choices.below(3) {
+            0 => {
+                let (items, columns) = self.items(&inner.scope, 2);
+                (items, columns, String::new())
+            }
+            1 => {
+                let (items, columns) = self.items(&inner.scope, 2);
+                let ty = self.type_of(&inner.scope);
+                let by = self.leaf_column(&inner.scope, ty);
+                let order = self.order(std::slice::from_ref(&by), &names(items.len()));
+                let limit = self.choices.pick(&["LIMIT 2", "LIMIT 1", "LIMIT 1 OFFSET 1"]);
+                // A constant would name a column by its place.
+                let is_column = inner.scope.iter().any(|col| col.sql == by);
+                let tail =
+                    if is_column { format!(" ORDER BY {order} {limit}") } else { String::new() };
+                (items, columns, tail)
+            }
+            _ => {
+                let x = self.leaf_column(&inner.scope, Ty::Int);
+                let items = vec!["count(*)".to_owned(), format!("max({x})")];
+                (items, vec![Output::exact(Ty::Big), Output::exact(Ty::Int)], String::new())
+            }
+        };
+        let alias = self.name("x");
+        let body = format!("SELECT {} FROM {}{filter}{tail}", list(&items), inner.sql);
+        let mut scope = left.scope;
+        let own = columns.iter().enumerate();
+        scope.extend(
+            own.map(|(index, column)| Col { sql: format!("{alias}.o{index}"), ty: column.ty }),
+        );
+        let sql = match self.choices.below(2) {
+            0 => format!("{} CROSS JOIN LATERAL ({body}) AS {alias}", left.sql),
+            _ => format!("{} LEFT JOIN LATERAL ({body}) AS {alias} ON true", left.sql),
+        };
+        From { sql, scope }
     }
 
     /// A left column equal to a right one of its type.

@@ -153,12 +153,14 @@ impl Grammar<'_> {
             (5, "recursive"),
             (6, "unnest"),
             (5, "temporal"),
+            (5, "time window"),
         ]) {
             "cte" => self.with_cte(),
             "poisoned" => self.poisoned(),
             "recursive" => self.recursive(),
             "unnest" => self.unnest(),
             "temporal" => self.temporal(),
+            "time window" => self.time_window(),
             _ => self.body(),
         }
     }

@@ -10,7 +10,7 @@ pub(super) fn list(items: &[String]) -> String {
 }
 
 /// Those names.
-fn names(count: usize) -> Vec<String> {
+pub(super) fn names(count: usize) -> Vec<String> {
     (0..count).map(|index| format!("o{index}")).collect()
 }
 

@@ -127,6 +127,63 @@ impl Grammar<'_> {
         Body { sql, columns }
     }
 
+    /// Rows in windows of time, which Postgres has to be told in its own words.
+    pub(super) fn time_window(&mut self) -> Body {
+        let tables = &self.world.tables;
+        let table = tables[self.choices.below(tables.len())].clone();
+        let times = table.columns.iter().filter(|(_, ty)| *ty == Ty::Timestamp);
+        let Some((at, _)) = times.last() else { return self.body() };
+        let (name, alias) = (table.name, self.name("x"));
+        let (ours, theirs) = match self.choices.below(3) {
+            0 => {
+                self.note("TUMBLE");
+                let size = self.choices.pick(&["6 hours", "1 day", "90 minutes"]);
+                tumble(name, at, size)
+            }
+            1 => {
+                self.note("HOP");
+                let (slide, size) = self.choices.pick(&[
+                    ("6 hours", "12 hours"),
+                    ("1 day", "1 day"),
+                    ("7 hours", "17 hours"),
+                ]);
+                hop(name, at, slide, size)
+            }
+            _ => {
+                self.note("SESSION");
+                let key = self.choices.pick(&["s", "a"]);
+                let gap = self.choices.pick(&["6 hours", "1 hour", "2 days"]);
+                session(name, at, key, gap)
+            }
+        };
+        let from = either(&format!("{ours} AS {alias}"), &format!("({theirs}) AS {alias}"));
+        let mut scope: Vec<Col> = table
+            .columns
+            .iter()
+            .map(|(column, ty)| Col { sql: format!("{alias}.{column}"), ty: *ty })
+            .collect();
+        let window = ["window_start", "window_end"].map(|column| format!("{alias}.{column}"));
+        let filter = match self.choices.below(3) {
+            0 => format!(" WHERE {}", self.comparison(&scope, 1)),
+            _ => String::new(),
+        };
+        if self.choices.below(2) == 0 {
+            let mut items = window.to_vec();
+            let ty = self.type_of(&scope);
+            items.push(self.key(&scope, ty));
+            let groups = items.join(", ");
+            items.push("count(*)".to_owned());
+            let columns = [Ty::Timestamp, Ty::Timestamp, ty, Ty::Big].map(Output::exact).to_vec();
+            let sql = format!("SELECT {} FROM {from}{filter} GROUP BY {groups}", list(&items));
+            return Body { sql, columns };
+        }
+        scope.extend(window.map(|sql| Col { sql, ty: Ty::Timestamp }));
+        let (mut items, mut columns) = self.items(&scope, 3);
+        items.push(format!("{alias}.window_end"));
+        columns.push(Output::exact(Ty::Timestamp));
+        Body { sql: format!("SELECT {} FROM {from}{filter}", list(&items)), columns }
+    }
+
     /// Rows some of which cannot be evaluated: the view leaves them out, and in Postgres a
     /// condition does.
     pub(super) fn poisoned(&mut self) -> Body {
@@ -199,4 +256,43 @@ impl Grammar<'_> {
     fn group_key(&mut self, scope: &[Col]) -> String {
         self.leaf_column(scope, Ty::Text)
     }
+}
+
+fn tumble(table: &str, at: &str, size: &str) -> (String, String) {
+    let start = format!("date_bin('{size}', {at}, TIMESTAMP '1970-01-01')");
+    (
+        format!("TUMBLE(TABLE {table}, DESCRIPTOR({at}), INTERVAL '{size}')"),
+        format!(
+            "SELECT *, {start} AS window_start, {start} + INTERVAL '{size}' AS window_end \
+             FROM {table} WHERE {at} IS NOT NULL"
+        ),
+    )
+}
+
+fn hop(table: &str, at: &str, slide: &str, size: &str) -> (String, String) {
+    let last = format!("date_bin('{slide}', {at}, TIMESTAMP '1970-01-01')");
+    (
+        format!("HOP(TABLE {table}, DESCRIPTOR({at}), INTERVAL '{slide}', INTERVAL '{size}')"),
+        format!(
+            "SELECT {table}.*, w AS window_start, w + INTERVAL '{size}' AS window_end \
+             FROM {table}, generate_series({last} - INTERVAL '{slide}' * 10, {last}, \
+             INTERVAL '{slide}') AS w WHERE {at} IS NOT NULL AND w > {at} - INTERVAL '{size}'"
+        ),
+    )
+}
+
+/// A session begins where the row before it is a gap away.
+fn session(table: &str, at: &str, key: &str, gap: &str) -> (String, String) {
+    let by_time = format!("(PARTITION BY {key} ORDER BY {at})");
+    let of_session = format!("(PARTITION BY {key}, session_number)");
+    (
+        format!("SESSION(TABLE {table} PARTITION BY {key}, DESCRIPTOR({at}), INTERVAL '{gap}')"),
+        format!(
+            "SELECT *, min({at}) OVER {of_session} AS window_start, \
+             max({at}) OVER {of_session} + INTERVAL '{gap}' AS window_end \
+             FROM (SELECT *, count(*) FILTER (WHERE begins) OVER {by_time} AS session_number \
+             FROM (SELECT *, {at} - lag({at}) OVER {by_time} >= INTERVAL '{gap}' AS begins \
+             FROM {table} WHERE {at} IS NOT NULL) AS marked) AS numbered"
+        ),
+    )
 }
