@@ -41,7 +41,7 @@ class Server:
         self.arguments = list(arguments)
         self.env = env or {}
         self.process: subprocess.Popen | None = None
-        self.addresses = {"kafka": "127.0.0.1:0", "sql": "127.0.0.1:0", "http": "127.0.0.1:0"}
+        self.addresses = {door: "127.0.0.1:0" for door in ("kafka", "sql", "keyvalue", "http")}
         directory.mkdir(parents=True, exist_ok=True)
 
     # Life and death.
@@ -54,7 +54,7 @@ class Server:
             log.write(b"---- start\n")
             log.flush()
             self.process = subprocess.Popen(
-                [binary(), "serve", "--data", self.data, "--keyvalue", "off", *doors, *self.arguments],
+                [binary(), "serve", "--data", self.data, *doors, *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -137,6 +137,10 @@ class Server:
     @property
     def sql(self) -> str:
         return self.addresses["sql"]
+
+    @property
+    def keyvalue(self) -> str:
+        return self.addresses["keyvalue"]
 
     @property
     def http(self) -> str:

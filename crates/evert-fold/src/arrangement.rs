@@ -14,6 +14,7 @@ mod bag_input;
 mod bag_state;
 mod keyed;
 mod keyed_state;
+mod point;
 mod run;
 mod run_index;
 mod runs;
@@ -28,6 +29,7 @@ use crate::state::{StateError, StateSink, Stateful};
 use bag::BagRows;
 pub use bag_input::BagInput;
 pub(crate) use keyed::KeyedRows;
+pub use point::RowRef;
 pub use snapshot::Snapshot;
 
 /// A published bag or keyed set of rows.

@@ -16,6 +16,7 @@ mod consolidate;
 mod dataflow;
 mod exact;
 mod join;
+pub mod key_bytes;
 mod key_index;
 mod keys;
 mod matches;
@@ -40,7 +41,7 @@ mod unsaved;
 mod upsert;
 mod window;
 
-pub use arrangement::{Arrangement, BagInput, Snapshot};
+pub use arrangement::{Arrangement, BagInput, RowRef, Snapshot};
 pub use dataflow::{Dataflow, RowError, TickOutput};
 pub use exact::{ExactFloatSum, ExactIntegerSum, ExactMoments, OutOfRange};
 pub use plan::{

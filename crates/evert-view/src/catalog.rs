@@ -387,7 +387,7 @@ impl Catalog {
     }
 
     /// `names` and everything they read.
-    pub(crate) fn closure(&self, names: &[Name]) -> BTreeSet<Name> {
+    pub fn closure(&self, names: &[Name]) -> BTreeSet<Name> {
         let mut found: BTreeSet<Name> = names.iter().cloned().collect();
         let mut rest: Vec<Name> = names.to_vec();
         while let Some(name) = rest.pop() {

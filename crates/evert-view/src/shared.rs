@@ -1,7 +1,7 @@
 //! What the follower, its helpers and the readers share.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use evert_fold::OperatorState;
@@ -28,6 +28,7 @@ pub(crate) struct Shared {
     pub(crate) history: History,
     cut: watch::Sender<Arc<Cut>>,
     replacing_count: AtomicUsize,
+    has_stopped: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -62,6 +63,7 @@ impl Shared {
             history,
             cut,
             replacing_count: AtomicUsize::new(0),
+            has_stopped: AtomicBool::new(false),
             state: Mutex::new(state),
         }
     }
@@ -246,11 +248,17 @@ impl Shared {
     /// Notes that the follower has ended, and wakes all who wait for a cut.
     pub(crate) fn stop(&self, why: Option<String>) {
         self.lock().stopped.get_or_insert(why);
+        self.has_stopped.store(true, Ordering::Release);
         // Whoever waits for a lane looks again, and learns of it.
         for face in std::mem::take(&mut self.lock().lanes).into_values() {
             face.close();
         }
         self.cut.send_modify(|_| {});
+    }
+
+    /// Whether the follower has ended; no lock is taken.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.has_stopped.load(Ordering::Acquire)
     }
 
     /// Whether the follower has ended, and why if it had to.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use evert_door::{http, kafka, pg};
+use evert_door::{http, kafka, pg, resp};
 use evert_env::Env;
 use evert_log::{Log, LogConfig};
 use evert_sql::{Engine, EngineConfig, SqlPlanner};
@@ -32,12 +32,18 @@ const LOG_CHECKED_EVERY: Duration = Duration::from_millis(250);
 pub(crate) struct Addresses {
     pub(crate) kafka: Option<SocketAddr>,
     pub(crate) sql: Option<SocketAddr>,
+    pub(crate) keyvalue: Option<SocketAddr>,
     pub(crate) http: Option<SocketAddr>,
 }
 
 impl fmt::Display for Addresses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let doors = [("kafka", self.kafka), ("sql", self.sql), ("http", self.http)];
+        let doors = [
+            ("kafka", self.kafka),
+            ("sql", self.sql),
+            ("keyvalue", self.keyvalue),
+            ("http", self.http),
+        ];
         for (index, (name, address)) in doors.into_iter().enumerate() {
             f.write_str(if index > 0 { " " } else { "" })?;
             match address {
@@ -64,7 +70,6 @@ impl Server {
     /// # Errors
     /// When the data directory is locked or damaged, or an address is taken.
     pub(crate) async fn start(settings: &Settings) -> Result<Self> {
-        settings.check()?;
         let memory = settings.memory_bytes()?;
         let env = Env::real();
         let dir = settings.data_dir()?.to_path_buf();
@@ -88,7 +93,7 @@ impl Server {
 
         let (stop, stopped) = watch::channel(false);
         let mut doors = JoinSet::new();
-        let mut addresses = Addresses { kafka: None, sql: None, http: None };
+        let mut addresses = Addresses { kafka: None, sql: None, keyvalue: None, http: None };
         if let Some(address) = settings.kafka() {
             let config = kafka::KafkaConfig {
                 advertised: settings.kafka_advertised()?,
@@ -107,6 +112,13 @@ impl Server {
                 .await
                 .with_context(|| format!("cannot open the SQL door at {address}"))?;
             addresses.sql = Some(door.local_addr()?);
+            doors.spawn(door.serve(stopped.clone()));
+        }
+        if let Some(address) = settings.keyvalue() {
+            let door = resp::RespDoor::bind(address, views.clone(), resp::RespConfig::default())
+                .await
+                .with_context(|| format!("cannot open the key-value door at {address}"))?;
+            addresses.keyvalue = Some(door.local_addr()?);
             doors.spawn(door.serve(stopped.clone()));
         }
         if let Some(address) = settings.http() {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use serde::Deserialize;
 
@@ -32,13 +32,14 @@ pub(crate) struct Settings {
     /// Address of the HTTP door, or "off" [default: 127.0.0.1:7080]
     #[arg(long, value_name = "ADDR")]
     pub(crate) http: Option<String>,
-    /// Address of the key-value door: "off", since this version has none
+    /// Address of the key-value door (Redis protocol), or "off" [default: 127.0.0.1:7379]
     #[arg(long, value_name = "ADDR")]
     pub(crate) keyvalue: Option<String>,
 }
 
 const KAFKA: &str = "127.0.0.1:9092";
 const SQL: &str = "127.0.0.1:7432";
+const KEYVALUE: &str = "127.0.0.1:7379";
 const HTTP: &str = "127.0.0.1:7080";
 
 impl Settings {
@@ -84,14 +85,9 @@ impl Settings {
         door(&self.http, HTTP)
     }
 
-    /// Refuses a key-value door, which this version does not have.
-    pub(crate) fn check(&self) -> Result<()> {
-        match self.keyvalue.as_deref() {
-            None | Some("off") => Ok(()),
-            Some(address) => bail!(
-                "--keyvalue {address}: this version has no key-value door; leave it out or say off"
-            ),
-        }
+    /// The address of the key-value door; `None` is off.
+    pub(crate) fn keyvalue(&self) -> Option<&str> {
+        door(&self.keyvalue, KEYVALUE)
     }
 
     /// What Kafka clients are told to connect to, if it is not the address they used.
@@ -168,6 +164,7 @@ mod tests {
         assert_eq!(settings.kafka(), None);
         assert_eq!(settings.sql(), None);
         assert_eq!(settings.http(), Some(HTTP));
+        assert_eq!(settings.keyvalue(), Some(KEYVALUE));
         assert_eq!(settings.data_dir().expect("set"), Path::new("/d"));
 
         std::fs::write(&path, "kafak = \"off\"\n").expect("writes");

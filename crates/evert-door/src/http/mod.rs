@@ -13,7 +13,7 @@ mod changes;
 mod door;
 mod metrics;
 mod observed;
-mod process;
+pub(crate) mod process;
 #[cfg(test)]
 mod tests;
 

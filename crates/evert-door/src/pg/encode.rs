@@ -358,6 +358,16 @@ impl Column {
     }
 }
 
+/// Appends the text of a value that is not NULL: the only one of its array.
+pub(super) fn write_one(
+    field: &Field,
+    array: &ArrayRef,
+    out: &mut BytesMut,
+) -> Result<(), SqlError> {
+    Column::new(field, array)?.write_text(0, out);
+    Ok(())
+}
+
 fn primitive<T: ArrowPrimitiveType>(array: &ArrayRef) -> PrimitiveArray<T> {
     array.as_primitive::<T>().clone()
 }
@@ -373,7 +383,11 @@ fn uuid_bytes(text: &str) -> Result<uuid::Uuid, SqlError> {
 
 /// A float from its shortest digits in scientific form, laid out as Postgres does: plain from
 /// 1e-4 up to 1e`exponent_max`.
-fn write_float(out: &mut BytesMut, scientific: &str, exponent_max: i32) -> std::fmt::Result {
+pub(super) fn write_float(
+    out: &mut BytesMut,
+    scientific: &str,
+    exponent_max: i32,
+) -> std::fmt::Result {
     let Some((mantissa, exponent)) = scientific.split_once('e') else {
         return out.write_str(match scientific {
             "inf" => "Infinity",
@@ -401,7 +415,7 @@ fn write_float(out: &mut BytesMut, scientific: &str, exponent_max: i32) -> std::
     }
 }
 
-fn write_hex(out: &mut BytesMut, bytes: &[u8]) -> std::fmt::Result {
+pub(super) fn write_hex(out: &mut BytesMut, bytes: &[u8]) -> std::fmt::Result {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     out.put_slice(b"\\x");
     out.reserve(bytes.len() * 2);

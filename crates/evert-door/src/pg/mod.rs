@@ -37,6 +37,7 @@ mod startup;
 mod statement;
 #[cfg(test)]
 mod tests;
+pub(crate) mod text;
 mod types;
 mod wire;
 

@@ -66,6 +66,20 @@ impl KeyBytes {
         None
     }
 
+    /// The first row whose key is greater, if the keys ascend.
+    pub(crate) fn first_after(&self, key: &[u8]) -> usize {
+        let (mut low, mut high) = (0, self.len);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.get(middle) <= key {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
     fn memory_bytes(&self) -> usize {
         self.data.capacity() + self.ends.capacity() * size_of::<usize>()
     }

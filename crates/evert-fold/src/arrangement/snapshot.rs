@@ -66,6 +66,14 @@ impl Snapshot {
         self.inner.key.as_ref().map(|key| key.columns.as_slice())
     }
 
+    pub(super) fn runs(&self) -> &[LiveRun] {
+        &self.inner.runs
+    }
+
+    pub(super) fn codec(&self) -> Option<&KeyCodec> {
+        self.inner.key.as_ref().map(|key| key.codec.as_ref())
+    }
+
     /// The rows as batches of up to a few thousand; multiplicities are expanded. `projection`
     /// names columns in the order wanted. The order of rows means nothing.
     ///

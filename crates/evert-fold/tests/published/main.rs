@@ -9,7 +9,7 @@ use arrow::array::{
     StringViewArray,
 };
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef};
-use evert_fold::{Arrangement, BagInput, Snapshot, Upsert, UpsertBatch};
+use evert_fold::{Arrangement, BagInput, Snapshot, Upsert, UpsertBatch, key_bytes};
 use evert_model::Delta;
 use fastrand::Rng;
 
@@ -86,6 +86,34 @@ fn assert_gets(snapshot: &Snapshot, model: &Model, rng: &mut Rng, keys: i64) {
     }
 }
 
+/// Pages of rows, one after the other, are all rows in the order of their keys, and each is
+/// found by its key's bytes.
+fn assert_pages(snapshot: &Snapshot, model: &Model, page: usize) {
+    let mut facts = Vec::new();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let rows = snapshot.rows_after(after.as_deref(), page);
+        let Some(last) = rows.last() else { break };
+        after = Some(last.key.to_vec());
+        for found in &rows {
+            let fact = facts_of(&found.rows.slice(found.row, 1)).remove(0);
+            let mut key = Vec::new();
+            key_bytes::push_bytes(fact.0.as_bytes(), &mut key);
+            key_bytes::push_i64(fact.1, &mut key);
+            assert_eq!(key, found.key);
+            let again = snapshot.row(&key).expect("it is there");
+            assert_eq!(facts_of(&again.rows.slice(again.row, 1)), [fact.clone()]);
+            facts.push(fact);
+        }
+    }
+    let expected: Vec<Fact> = model.iter().map(|((a, b), v)| (a.clone(), *b, *v)).collect();
+    assert_eq!(facts, expected);
+    let mut nobody = Vec::new();
+    key_bytes::push_bytes(b"nobody", &mut nobody);
+    key_bytes::push_i64(0, &mut nobody);
+    assert!(snapshot.row(&nobody).is_none());
+}
+
 #[test]
 fn upserts_agree_with_a_map_and_old_snapshots_stay() {
     for seed in 0..24 {
@@ -117,6 +145,7 @@ fn upserts_agree_with_a_map_and_old_snapshots_stay() {
             let expected: Bag = model.iter().map(|((a, b), v)| ((a.clone(), *b, *v), 1)).collect();
             assert_eq!(bag_of(snapshot), expected);
             assert_gets(snapshot, model, &mut rng, keys);
+            assert_pages(snapshot, model, 1 + rng.usize(0..700));
         }
         // The digest knows rows, not runs.
         let mut once = Upsert::new(schema(), vec![0, 1]);
