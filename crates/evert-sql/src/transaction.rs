@@ -69,6 +69,12 @@ pub(crate) enum Check {
     No,
 }
 
+/// Which of `names` a cut does not hold: views that fold apart, or are newer.
+fn missing(cut: &Cut, names: &[Name]) -> Vec<Name> {
+    let held = |name: &&Name| cut.snapshots.contains_key(name) || cut.streams.contains_key(name);
+    names.iter().filter(|name| !held(name)).cloned().collect()
+}
+
 /// A transaction's writes at a savepoint.
 pub(crate) struct Savepoint {
     writes: BTreeMap<Name, Writes>,
@@ -99,17 +105,19 @@ impl Transaction {
         timeout: Duration,
     ) -> Result<Arc<Cut>, SqlError> {
         if let Some(cut) = &self.cut {
-            for name in names {
-                let known = cut.snapshots.contains_key(name) || cut.streams.contains_key(name);
-                if !known {
-                    return Err(SqlError::new(
-                        SERIALIZATION_FAILURE,
-                        format!("\"{name}\" is newer than this transaction"),
-                    )
-                    .hint("Begin a new transaction to read it."));
+            let cut = match missing(cut, names) {
+                missing if missing.is_empty() => Arc::clone(cut),
+                missing => {
+                    let more = engine.views.cut_at(&missing, cut.position);
+                    let more = more.await.map_err(|error| translate::past(&error))?;
+                    let mut whole = Cut::clone(cut);
+                    whole.snapshots.extend(more.snapshots.clone());
+                    whole.streams.extend(more.streams.clone());
+                    Arc::new(whole)
                 }
-            }
-            return Ok(Arc::clone(cut));
+            };
+            self.cut = Some(Arc::clone(&cut));
+            return Ok(cut);
         }
         let cut = engine.pin(names, at_least, timeout).await?;
         self.cut = Some(Arc::clone(&cut));

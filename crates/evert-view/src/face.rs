@@ -62,13 +62,9 @@ impl Face {
         self.lock().cut.clone()
     }
 
-    /// Whether it is paused at this position and has the view, failed or not.
-    pub(crate) fn holds(&self, name: &Name, position: Position) -> bool {
-        let paused = self.tap.paused_at().is_some_and(|cut| cut.position == position);
-        let cut = self.cut();
-        paused
-            && cut
-                .is_none_or(|cut| cut.snapshots.contains_key(name) || cut.failed.contains_key(name))
+    /// Whether it is paused at this position.
+    pub(crate) fn is_paused_at(&self, position: Position) -> bool {
+        self.tap.paused_at().is_some_and(|cut| cut.position == position)
     }
 
     /// Its snapshot at exactly this position.

@@ -170,7 +170,9 @@ impl Views {
         let kept = shared.history.cut_at(position);
         let holds =
             |cut: &Cut, name| cut.snapshots.contains_key(name) || cut.streams.contains_key(name);
-        if let Some(cut) = kept.filter(|cut| names.iter().all(|name| holds(cut, name))) {
+        if let Some(kept) = kept
+            && let Some(cut) = self.with_lanes(&kept, names).await?
+        {
             return Ok(cut);
         }
         let catalog = shared.catalog();

@@ -138,12 +138,55 @@ impl Views {
         let paused =
             faces.iter().filter_map(|face| face.tap.paused_at()).min_by_key(|c| c.position);
         if let Some(paused) = paused.filter(|_| ready) {
-            return look_back(&paused, faces, names);
+            return self.look_back(&paused, faces, names);
         }
         if !ready || cut.position < at_least.max(shared.floor) {
             return Ok(Look::Wait);
         }
         Ok(if faces.is_empty() { Look::Ready(cut) } else { Look::Ask(cut, faces) })
+    }
+
+    /// The cut at which a view is paused, if the others can be read at it.
+    fn look_back(
+        &self,
+        paused: &Arc<Cut>,
+        faces: Vec<Arc<Face>>,
+        names: &[Name],
+    ) -> Result<Look, PinError> {
+        // What is on its way into a paused lane is read there as soon as it has arrived.
+        let rests = |name: &&Name| {
+            let face = self.shared().lane_of(name);
+            face.is_some_and(|face| face.is_paused_at(paused.position))
+        };
+        let is_kept = |name: &&Name| {
+            paused.snapshots.contains_key(*name) || paused.streams.contains_key(*name)
+        };
+        let Some(other) = names.iter().find(|name| !is_kept(name) && !rests(name)) else {
+            return Ok(Look::Ask(Arc::clone(paused), faces));
+        };
+        let name = names.iter().find(rests).unwrap_or(other).clone();
+        Err(PinError::Paused { name, position: paused.position, other: other.clone() })
+    }
+
+    /// A cut with what lanes have of `names` at its position; nothing if one is past it.
+    pub(crate) async fn with_lanes(
+        &self,
+        cut: &Arc<Cut>,
+        names: &[Name],
+    ) -> Result<Option<Arc<Cut>>, PinError> {
+        let mut faces: Vec<Arc<Face>> = Vec::new();
+        for name in names {
+            if cut.snapshots.contains_key(name) || cut.streams.contains_key(name) {
+                continue;
+            }
+            match self.shared().lane_of(name) {
+                Some(face) if face.tap.paused_at().is_none_or(|at| at.position >= cut.position) => {
+                    faces.push(face);
+                }
+                _ => return Ok(None),
+            }
+        }
+        ask(cut, &faces, names).await
     }
 
     fn why_late(&self, names: &[Name], wanted: Position) -> PinError {
@@ -164,20 +207,6 @@ impl Views {
             },
         }
     }
-}
-
-/// The cut at which a view is paused, if the others can be read at it.
-fn look_back(paused: &Arc<Cut>, faces: Vec<Arc<Face>>, names: &[Name]) -> Result<Look, PinError> {
-    let kept = |name: &&Name| {
-        let elsewhere = paused.snapshots.contains_key(*name) || paused.streams.contains_key(*name);
-        !elsewhere && !faces.iter().any(|face| face.holds(name, paused.position))
-    };
-    let Some(other) = names.iter().find(kept) else {
-        return Ok(Look::Ask(Arc::clone(paused), faces));
-    };
-    let is_paused = |name: &&Name| faces.iter().any(|face| face.holds(name, paused.position));
-    let name = names.iter().find(is_paused).unwrap_or(other).clone();
-    Err(PinError::Paused { name, position: paused.position, other: other.clone() })
 }
 
 /// The cut with what the lanes have at its position; nothing if they are past it or were closed.

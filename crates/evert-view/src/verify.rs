@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use evert_fold::Snapshot;
 use evert_log::{CommitBody, CommitPart, Log};
@@ -19,6 +21,9 @@ use crate::relation::RelationInput;
 use crate::sources::SourceStates;
 use crate::{Name, Views};
 
+/// How long a view that moves from lane to lane is waited for, and between two looks.
+const MOVE_TIME_MAX: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Rows whose facts are looked for.
 const ROWS_TRACED: usize = 10;
 /// Facts told of a row: the last ones.
@@ -81,13 +86,26 @@ impl Views {
         })
     }
 
-    /// The newest cut that has the view.
+    /// The newest cut that has the view. One that is on its way from lane to lane is waited for.
     fn cut_of(&self, name: &Name) -> Arc<Cut> {
-        let live = self.shared().cut();
-        if live.snapshots.contains_key(name) {
-            return live;
+        let shared = self.shared();
+        let has = |cut: &Cut| cut.snapshots.contains_key(name) || cut.failed.contains_key(name);
+        let deadline = Instant::now() + MOVE_TIME_MAX;
+        loop {
+            let own = shared.lane_of(name).and_then(|face| face.cut());
+            let live = shared.cut();
+            if has(&live) {
+                return live;
+            }
+            if let Some(own) = own.filter(|own| has(own)) {
+                return own;
+            }
+            let moves = shared.lane_of(name).is_some() && shared.newcomer(name).is_none();
+            if !moves || Instant::now() >= deadline {
+                return live;
+            }
+            thread::sleep(LOOK_EVERY);
         }
-        self.shared().lane_of(name).and_then(|face| face.cut()).unwrap_or(live)
     }
 
     fn why_nothing(&self, catalog: &Catalog, live: &Cut, name: &Name) -> CatalogError {

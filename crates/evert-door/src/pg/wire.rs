@@ -20,6 +20,8 @@ use super::reply::{self, Severity};
 const SMALL_FRAME_BYTES: usize = 64 * 1024;
 /// Output is written out when it has grown to this.
 const OUTPUT_BYTES: usize = 64 * 1024;
+/// What a client may send ahead of the end of an answer that has none.
+const AHEAD_BYTES_MAX: usize = 64 * 1024;
 /// How long a statement runs before it is looked whether its client is still there.
 const GONE_AFTER: Duration = Duration::from_millis(200);
 
@@ -166,18 +168,17 @@ impl Wire {
     }
 
     /// Resolves when the client has left, or has said that it does. For answers without an end:
-    /// nothing that is sent after the goodbye is waited for.
-    pub(super) async fn left(&self) {
-        /// The end of a series of extended messages, which usually comes with it.
-        const SYNC: &[u8] = b"S\0\0\0\x04";
-        let mut next = [0];
-        if self.inbox.is_empty() || &self.inbox[..] == SYNC {
-            let peeked = self.socket.peek(&mut next).await;
-            if !matches!(peeked, Ok(1)) || next == [b'X'] {
+    /// nothing that is sent before the goodbye is waited for, only taken in, up to a bound.
+    /// Dropping the future loses nothing.
+    pub(super) async fn left(&mut self) {
+        while !says_goodbye(&self.inbox) {
+            if self.inbox.len() >= AHEAD_BYTES_MAX {
+                return std::future::pending().await;
+            }
+            if !matches!(self.fill().await, Ok(true)) {
                 return;
             }
         }
-        std::future::pending().await
     }
 
     /// Resolves when the client has left. Looks only after a while, and stops looking when more
@@ -189,4 +190,21 @@ impl Wire {
         }
         std::future::pending().await
     }
+}
+
+/// Whether there is a Terminate among these frames.
+fn says_goodbye(mut frames: &[u8]) -> bool {
+    while let Some((kind, rest)) = frames.split_first() {
+        if *kind == b'X' {
+            return true;
+        }
+        let Some(length) = rest.first_chunk::<4>() else { return false };
+        let Some(after) = rest.get(u32::from_be_bytes(*length) as usize..) else { return false };
+        // A length counts itself; one that does not is refused when its turn comes.
+        if after.len() == rest.len() {
+            return false;
+        }
+        frames = after;
+    }
+    false
 }

@@ -106,6 +106,11 @@ fn first_of_each(distinct: DistinctOn) -> Result<LogicalPlan> {
     let columns = schema.columns();
     let first = fresh(&input, "first");
     let added = |exprs: &mut Vec<Expr>, expr: Expr| {
+        // A column that is there anyway, so that what is DISTINCT ON can be seen to be the key.
+        let selected = exprs[..columns.len()].iter().position(|it| it.clone().unalias() == expr);
+        if let Some(selected) = selected {
+            return Expr::Column(columns[selected].clone());
+        }
         let name = format!("{first}_{}", exprs.len());
         exprs.push(expr.alias(&name));
         Expr::Column(Column::new_unqualified(name))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{JoinType, NullEquality};
 use datafusion::logical_expr::Join;
 use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
@@ -47,7 +47,7 @@ impl Translation<'_> {
                 let both = join.left.schema().join(join.right.schema())?;
                 let filter = self.physical(filter, &both)?;
                 let added = left.relation.fields.len() - left.columns;
-                Some(shift(filter, left.columns, added)?)
+                Some(shift(filter, both.as_arrow(), left.columns, added)?)
             }
             None => None,
         };
@@ -166,9 +166,11 @@ fn common_type(left: &DataType, right: &DataType) -> Result<DataType> {
 /// Moves the right side's columns by the columns that were added to the left side.
 fn shift(
     expr: Arc<dyn PhysicalExpr>,
+    both: &Schema,
     left_columns: usize,
     added: usize,
 ) -> Result<Arc<dyn PhysicalExpr>> {
     let moved = |index: usize| if index < left_columns { index } else { index + added };
-    Ok(substitute(expr, |index| Arc::new(Column::new("", moved(index))))?)
+    let column = |index: usize| Column::new(both.field(index).name(), moved(index));
+    Ok(substitute(expr, |index| Arc::new(column(index)))?)
 }

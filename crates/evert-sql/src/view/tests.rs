@@ -436,7 +436,8 @@ fn keys_are_traced() {
     assert_eq!(key("SELECT n, city FROM cities"), [1]);
     assert_eq!(key("SELECT count(*) FROM t"), [0usize; 0]);
     assert_eq!(key("SELECT DISTINCT s, flag FROM t"), [0, 1]);
-    assert_eq!(key("SELECT DISTINCT ON (s) s, id, a FROM t ORDER BY s, a"), [1]);
+    assert_eq!(key("SELECT DISTINCT ON (s) s, id, a FROM t ORDER BY s, a"), [0]);
+    assert_eq!(key("SELECT DISTINCT ON (upper(s)) id, a FROM t ORDER BY upper(s)"), [0usize; 0]);
     assert_eq!(key("SELECT a, id FROM t ORDER BY a LIMIT 3"), [1]);
     assert_eq!(key("SELECT t.id, u.city FROM t LEFT JOIN u ON t.a = u.id"), [0]);
     assert_eq!(key("SELECT t.id, u.id AS u FROM t LEFT JOIN u ON t.a = u.w"), [0, 1]);

@@ -41,12 +41,17 @@ impl TestDoor {
     }
 
     async fn try_client(&self) -> Result<Client, tokio_postgres::Error> {
+        Ok(self.connect().await?.0)
+    }
+
+    /// A client, and the task that holds its socket: aborted, the client is gone.
+    async fn connect(&self) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
         let config = format!(
             "host=127.0.0.1 port={} user=me dbname=test application_name=tests",
             self.address.port()
         );
         let (client, connection) = tokio_postgres::connect(&config, NoTls).await?;
-        tokio::spawn(connection);
-        Ok(client)
+        let socket = tokio::spawn(async move { drop(connection.await) });
+        Ok((client, socket))
     }
 }
