@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::Name;
+use crate::outlet::OutletDef;
 
 /// What a relation's records mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -239,6 +240,8 @@ pub struct Catalog {
     pub indexes: BTreeMap<Name, Arc<IndexDef>>,
     /// Views that stand still on request, and where. What reads them does so with them.
     pub paused: BTreeMap<Name, Position>,
+    /// Search indexes, archives and sinks.
+    pub outlets: BTreeMap<Name, Arc<OutletDef>>,
 }
 
 /// One object of the catalog, as its record's value holds it.
@@ -250,6 +253,7 @@ pub(crate) enum Entry {
     Source(SourceDef),
     Index(IndexDef),
     Pause(Pause),
+    Outlet(OutletDef),
 }
 
 /// The key of an object's record.
@@ -261,6 +265,7 @@ pub(crate) enum EntryKey {
     Source(String),
     Index(Name),
     Pause(Name),
+    Outlet(Name),
 }
 
 impl Entry {
@@ -271,6 +276,7 @@ impl Entry {
             Self::Source(source) => EntryKey::Source(source.name.clone()),
             Self::Index(index) => EntryKey::Index(index.name.clone()),
             Self::Pause(pause) => EntryKey::Pause(pause.name.clone()),
+            Self::Outlet(outlet) => EntryKey::Outlet(outlet.name.clone()),
         }
     }
 }
@@ -298,6 +304,12 @@ impl Catalog {
             Some((Arc::clone(index), columns))
         });
         placed.collect()
+    }
+
+    /// The outlets that hold the rows of any of `names`.
+    pub fn outlets_on(&self, names: &[Name]) -> Vec<Arc<OutletDef>> {
+        let outlets = self.outlets.values().filter(|outlet| names.contains(&outlet.on));
+        outlets.map(Arc::clone).collect()
     }
 
     pub(crate) fn key_of(&self, name: &Name) -> EntryKey {
@@ -417,6 +429,9 @@ impl Catalog {
             Entry::Index(index) => {
                 self.indexes.insert(index.name.clone(), Arc::new(index));
             }
+            Entry::Outlet(outlet) => {
+                self.outlets.insert(outlet.name.clone(), Arc::new(outlet));
+            }
         }
     }
 
@@ -430,6 +445,7 @@ impl Catalog {
             EntryKey::Pause(name) => drop(self.paused.remove(name)),
             EntryKey::Source(name) => drop(self.sources.remove(name)),
             EntryKey::Index(name) => drop(self.indexes.remove(name)),
+            EntryKey::Outlet(name) => drop(self.outlets.remove(name)),
         }
     }
 

@@ -228,8 +228,11 @@ fn is_finite(column: &ArrayRef, ty: ColumnType, row: usize) -> bool {
     }
 }
 
-/// One value that is not null, as plain text: what `decode` parses as this type.
-pub(crate) fn write_text(column: &ArrayRef, ty: ColumnType, row: usize, out: &mut String) {
+/// Appends one value that is not null, as plain text: what `decode` parses as this type.
+///
+/// # Panics
+/// If the column is not of the type, or there is no such row.
+pub fn write_text(column: &ArrayRef, ty: ColumnType, row: usize, out: &mut String) {
     match ty {
         ColumnType::Boolean => write!(out, "{}", column.as_boolean().value(row)),
         ColumnType::Int16 => write!(out, "{}", column.as_primitive::<Int16Type>().value(row)),

@@ -31,6 +31,7 @@ mod lifecycle;
 mod live_view;
 mod look;
 mod name;
+mod outlet;
 mod pace;
 mod pass;
 mod past;
@@ -57,11 +58,16 @@ pub use checkpoint::CheckpointConfig;
 #[cfg(feature = "planted-faults")]
 pub use checkpoint::PlantedCheckpointFaults;
 pub use cohort::Cut;
+pub use decode::KeyWriter;
 pub use difference::{Difference, RowDifference};
-pub use encode::{RowChange, RowWriter};
+pub use encode::{RowChange, RowWriter, write_text};
 pub use errors::errors_schema;
 pub use evert_fold::{RowRef, Snapshot, key_bytes};
 pub use name::Name;
+pub use outlet::{
+    Outlet, OutletContext, OutletDef, OutletError, OutletFactory, OutletKind, OutletVerdict,
+    is_secret, without_secrets,
+};
 pub use past::PastError;
 pub use pin::PinError;
 pub use planner::{PlannedView, Planner};

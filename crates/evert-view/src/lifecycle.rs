@@ -117,11 +117,30 @@ impl Views {
     }
 
     /// Folds views again from the log's beginning, beside the old, in one reading; and with them
-    /// the views that read them. Then readers see the new ones. Blocks until then.
+    /// the views that read them. Then readers see the new ones. Outlets among `names` forget what
+    /// they have stored and begin again. Blocks until then.
     ///
     /// # Errors
     /// When there is no such view, when it fails, or when it is given up.
     pub fn rebuild_views(
+        &self,
+        names: &[Name],
+        given_up: &AtomicBool,
+    ) -> Result<Position, CatalogError> {
+        let outlets = self.catalog();
+        let (outlets, names): (Vec<_>, Vec<_>) =
+            names.iter().cloned().partition(|name| outlets.outlets.contains_key(name));
+        let mut position = match names.is_empty() {
+            true => self.position(),
+            false => self.rebuild_folded(&names, given_up)?,
+        };
+        for name in outlets {
+            position = self.rebuild_outlet(&name, given_up)?;
+        }
+        Ok(position)
+    }
+
+    fn rebuild_folded(
         &self,
         names: &[Name],
         given_up: &AtomicBool,
@@ -153,6 +172,9 @@ impl Views {
     /// # Errors
     /// When there is no such view.
     pub fn pause_view(&self, name: &Name) -> Result<Position, CatalogError> {
+        if self.catalog().outlets.contains_key(name) {
+            return self.set_outlet_paused(name, true);
+        }
         let _ddl = self.lock_ddl();
         let mut catalog = Catalog::clone(&self.catalog());
         check_view(&catalog, name)?;
@@ -177,6 +199,9 @@ impl Views {
     /// # Errors
     /// When there is no such view, when it is not paused, or reads one that is.
     pub fn resume_view(&self, name: &Name) -> Result<Position, CatalogError> {
+        if self.catalog().outlets.contains_key(name) {
+            return self.set_outlet_paused(name, false);
+        }
         let _ddl = self.lock_ddl();
         let mut catalog = Catalog::clone(&self.catalog());
         check_view(&catalog, name)?;
@@ -338,8 +363,12 @@ impl Views {
             plan.before.views.get(&def.name).is_none_or(|old| !Arc::ptr_eq(old, def))
         });
         let changed: Vec<Arc<ViewDef>> = changed.map(|(def, _)| Arc::clone(def)).collect();
-        let entries: Vec<Entry> =
-            changed.iter().map(|def| Entry::View(ViewDef::clone(def))).collect();
+        // What outlets have stored of the old ones is nothing to go on from.
+        let names: Vec<Name> = changed.iter().map(|def| def.name.clone()).collect();
+        let outlets = self.catalog().outlets_on(&names);
+        let outlets: Vec<Entry> = outlets.iter().map(|def| Entry::Outlet(def.anew())).collect();
+        let views = changed.iter().map(|def| Entry::View(ViewDef::clone(def)));
+        let entries: Vec<Entry> = views.chain(outlets.iter().cloned()).collect();
         let records: Vec<_> = entries.iter().map(|entry| (entry.key(), Some(entry))).collect();
         let position = match records.is_empty() {
             true => self.position(),
@@ -353,6 +382,7 @@ impl Views {
         };
         let mut catalog = Catalog::clone(&self.catalog());
         catalog.views.extend(changed.into_iter().map(|def| (def.name.clone(), def)));
+        outlets.into_iter().for_each(|outlet| catalog.put(outlet));
         self.shared().begin_replacing(&plan.names);
         self.shared().set_catalog(catalog);
         let (done, swapped) = channel::<()>();
@@ -360,6 +390,7 @@ impl Views {
         // Nothing is sent: the follower lets go of the sender when it is done.
         let _ = swapped.recv();
         self.shared().end_replacing(&plan.names);
+        self.start_outlets_anew(&names)?;
         Ok(position)
     }
 

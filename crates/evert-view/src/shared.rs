@@ -245,6 +245,44 @@ impl Shared {
         lag.sum()
     }
 
+    /// Records of a view's or relation's topics that were committed after a position.
+    pub(crate) fn records_after(&self, catalog: &Catalog, name: &Name, after: Position) -> u64 {
+        let closure = catalog.closure(std::slice::from_ref(name));
+        let relations = closure.iter().filter_map(|name| catalog.relations.get(name));
+        let topics: BTreeSet<TopicId> = relations.map(|relation| relation.topic_id).collect();
+        let topics = topics.into_iter().filter_map(|id| self.log.topic_by_id(id));
+        let counts = topics.map(|topic| {
+            let partitions = (0..topic.partitions).map(PartitionId::new);
+            partitions.map(|partition| self.offsets_after(topic.id, partition, after)).sum::<u64>()
+        });
+        counts.sum()
+    }
+
+    /// How long ago the first commit after a position was made, in milliseconds.
+    pub(crate) fn waiting_ms(&self, position: Position) -> u64 {
+        let first = self.log.replay(position).and_then(|mut replay| replay.next());
+        let Ok(Some(commit)) = first else { return 0 };
+        let waited = self.log.now().get().saturating_sub(commit.log_time.get());
+        u64::try_from(waited / 1000).unwrap_or(0)
+    }
+
+    /// Offsets of a partition that were committed after a position; none if they cannot be read.
+    fn offsets_after(&self, topic: TopicId, partition: PartitionId, after: Position) -> u64 {
+        let Ok(ends) = self.log.partition_ends(topic, partition) else { return 0 };
+        let (mut low, mut high) = (ends.log_start.get(), ends.high_watermark.get());
+        let end = high;
+        // Positions rise with offsets: the first offset after it is found by halving.
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.log.position_of(topic, partition, Offset::new(middle)) {
+                Ok(Some(position)) if position > after => high = middle,
+                Ok(_) => low = middle + 1,
+                Err(_) => return 0,
+            }
+        }
+        u64::try_from(end - low).unwrap_or(0)
+    }
+
     /// Notes that the follower has ended, and wakes all who wait for a cut.
     pub(crate) fn stop(&self, why: Option<String>) {
         self.lock().stopped.get_or_insert(why);

@@ -6,6 +6,7 @@ use evert_model::Position;
 
 use crate::catalog::{Catalog, ViewDef};
 use crate::cohort::Cut;
+use crate::outlet::{OutletDef, OutletKind};
 use crate::progress::StageProgress;
 use crate::{Name, Views};
 
@@ -25,6 +26,8 @@ pub enum ViewState {
     Behind,
     /// Standing still on request: it is read as it was then.
     Paused,
+    /// Stopped for a while, and why: it is tried again.
+    Retrying(String),
     /// Stopped, and why.
     Failed(String),
 }
@@ -39,6 +42,7 @@ impl std::fmt::Display for ViewState {
             Self::Live => f.write_str("live"),
             Self::Behind => f.write_str("behind"),
             Self::Paused => f.write_str("paused"),
+            Self::Retrying(why) => write!(f, "retrying: {why}"),
             Self::Failed(why) => write!(f, "failed: {why}"),
         }
     }
@@ -49,6 +53,8 @@ impl std::fmt::Display for ViewState {
 pub struct ViewStatus {
     /// The view.
     pub name: Name,
+    /// What holds its rows, if not the fold: a search index, an archive, a sink.
+    pub outlet: Option<OutletKind>,
     /// Whether it can be read.
     pub state: ViewState,
     /// How it catches up, while it is new or being built anew.
@@ -101,6 +107,7 @@ pub(crate) fn of(views: &Views, catalog: &Catalog, def: &ViewDef, live: &Cut) ->
     let snapshot = cut.and_then(|cut| cut.snapshots.get(name));
     ViewStatus {
         name: name.clone(),
+        outlet: None,
         state,
         progress,
         position: cut.map_or(Position::ZERO, |cut| cut.position),
@@ -108,5 +115,36 @@ pub(crate) fn of(views: &Views, catalog: &Catalog, def: &ViewDef, live: &Cut) ->
         lag_ms,
         rows: snapshot.map_or(0, |snapshot| snapshot.len()),
         memory_bytes: shared.state_of(name).iter().map(|held| held.bytes).sum(),
+    }
+}
+
+/// The status of one outlet; `live` is what the live cohort has published.
+pub(crate) fn of_outlet(
+    views: &Views,
+    catalog: &Catalog,
+    def: &OutletDef,
+    live: &Cut,
+) -> ViewStatus {
+    let shared = views.shared();
+    let board = views.outlets().board(&def.name);
+    let position = board.as_ref().map_or(Position::ZERO, |board| board.reached());
+    let state = match &board {
+        Some(board) => board.view_state(),
+        None => ViewState::Rebuilding { percent: 0, eta: None },
+    };
+    let lag_records = match position >= live.position {
+        true => shared.lag_records(catalog, &def.on, Some(live)),
+        false => shared.records_after(catalog, &def.on, position),
+    };
+    ViewStatus {
+        name: def.name.clone(),
+        outlet: Some(def.kind),
+        state,
+        progress: None,
+        position,
+        lag_records,
+        lag_ms: if lag_records == 0 { 0 } else { shared.waiting_ms(position) },
+        rows: board.map_or(0, |board| usize::try_from(board.rows()).unwrap_or(usize::MAX)),
+        memory_bytes: 0,
     }
 }

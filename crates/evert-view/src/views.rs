@@ -24,6 +24,7 @@ use crate::checkpoint::CheckpointConfig;
 use crate::cohort::{self, Cohort, Cut};
 use crate::encode::{self, RowChange};
 use crate::follower::{Control, Follower, Start};
+use crate::outlet::Outlets;
 use crate::past::{self, REPLAYS_MAX};
 use crate::planner::Planner;
 use crate::shared::Shared;
@@ -80,6 +81,7 @@ struct Inner {
     /// Places for private folds of the log.
     replays: Arc<Semaphore>,
     changelogs: Mutex<HashMap<Name, Changelog>>,
+    outlets: Outlets,
     is_kept: bool,
 }
 
@@ -129,6 +131,7 @@ impl Views {
             catalog_topic,
             replays: Arc::new(Semaphore::new(REPLAYS_MAX)),
             changelogs: Mutex::default(),
+            outlets: Outlets::default(),
             is_kept,
         }));
         for def in views.catalog().views.values().filter(|def| def.options.changes) {
@@ -150,6 +153,10 @@ impl Views {
     pub(crate) async fn replay_permit(&self) -> Result<OwnedSemaphorePermit, PinError> {
         let permit = Arc::clone(&self.0.replays).acquire_owned().await;
         permit.map_err(|_| PinError::Stopping)
+    }
+
+    pub(crate) fn outlets(&self) -> &Outlets {
+        &self.0.outlets
     }
 
     /// The catalog as it is.
@@ -399,14 +406,17 @@ impl Views {
         Ok(position)
     }
 
-    /// Drops a relation or view, and with `cascade` the views that read it. Topics stay. Blocks
-    /// until no later cut holds them.
+    /// Drops a relation, view or outlet, and with `cascade` the views and outlets that read it.
+    /// Topics stay. Blocks until no later cut holds them.
     ///
     /// # Errors
     /// When there is none, when views read it, or when a source writes it.
     pub fn drop(&self, name: &Name, cascade: bool) -> Result<Position, CatalogError> {
         let _ddl = self.lock_ddl();
         let catalog = self.catalog();
+        if catalog.outlets.contains_key(name) {
+            return self.drop_outlet(name);
+        }
         if !catalog.contains(name) {
             return Err(CatalogError::Unknown(name.clone()));
         }
@@ -444,8 +454,15 @@ impl Views {
         for name in names.clone() {
             let mut dependents = catalog.dependents(&name);
             dependents.retain(|dependent| !names.contains(dependent));
-            if !dependents.is_empty() && !cascade {
-                let details = catalog.dependencies(&name, &dependents);
+            let mut read = dependents.clone();
+            read.push(name.clone());
+            let outlets = catalog.outlets_on(&read);
+            if !(dependents.is_empty() && outlets.is_empty()) && !cascade {
+                let mut details = catalog.dependencies(&name, &dependents);
+                details.extend(outlets.iter().map(|outlet| {
+                    let noun = outlet.kind.noun();
+                    format!("{noun} {} depends on {}", outlet.name, catalog.describe(&outlet.on))
+                }));
                 let what = catalog.describe(&name);
                 return Err(CatalogError::HasDependents { what, details });
             }
@@ -453,12 +470,15 @@ impl Views {
         }
         names.extend(unread_parts(catalog, &names));
         names.iter().for_each(|name| self.stop_changelog(name));
+        let outlets = catalog.outlets_on(&names);
+        outlets.iter().for_each(|outlet| self.outlets().stop(&outlet.name));
         let mut keys: Vec<EntryKey> = names.iter().map(|name| catalog.key_of(name)).collect();
         let over_gone = catalog.indexes.values().filter(|index| names.contains(&index.on));
         keys.extend(over_gone.map(|index| EntryKey::Index(index.name.clone())));
         let paused = names.iter().filter(|name| catalog.paused.contains_key(*name));
         keys.extend(paused.map(|name| EntryKey::Pause(name.clone())));
         keys.extend(more);
+        keys.extend(outlets.iter().map(|outlet| EntryKey::Outlet(outlet.name.clone())));
         let records: Vec<_> = keys.iter().map(|key| (key.clone(), None)).collect();
         let position = self.record(&records)?;
         let mut catalog = catalog.clone();
@@ -471,6 +491,7 @@ impl Views {
         drop(done);
         // Ends when the follower has let go of every sender.
         for () in removed {}
+        outlets.iter().for_each(|outlet| self.forget_outlet(outlet));
         Ok(position)
     }
 
@@ -518,11 +539,16 @@ impl Views {
         ViewState::Rebuilding { percent: (position * 100 / floor).min(99) as u8, eta }
     }
 
-    /// Every view, by name.
+    /// Every view and outlet, by name.
     pub fn status(&self) -> Vec<ViewStatus> {
         let catalog = self.catalog();
         let cut = self.0.shared.cut();
-        catalog.views.values().map(|def| status::of(self, &catalog, def, &cut)).collect()
+        let views = catalog.views.values().map(|def| status::of(self, &catalog, def, &cut));
+        let outlets = catalog.outlets.values();
+        let outlets = outlets.map(|def| status::of_outlet(self, &catalog, def, &cut));
+        let mut all: Vec<_> = views.chain(outlets).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
     }
 
     /// How far a source has come, as of the published cut; `None` until its first commit. To see
@@ -600,6 +626,7 @@ impl Views {
         let changelogs =
             std::mem::take(&mut *self.0.changelogs.lock().unwrap_or_else(PoisonError::into_inner));
         changelogs.into_values().for_each(Changelog::stop);
+        self.outlets().close();
         self.tell(Control::Stop);
         let ended = self.0.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(ended) = ended {
@@ -657,8 +684,8 @@ fn unread_parts(catalog: &Catalog, gone: &[Name]) -> Vec<Name> {
     parts.filter(unread).map(|part| part.name.clone()).collect()
 }
 
-fn check_new(catalog: &Catalog, name: &Name) -> Result<(), CatalogError> {
-    if catalog.contains(name) {
+pub(crate) fn check_new(catalog: &Catalog, name: &Name) -> Result<(), CatalogError> {
+    if catalog.contains(name) || catalog.outlets.contains_key(name) {
         return Err(CatalogError::Exists(name.clone()));
     }
     if RESERVED_SCHEMAS.contains(&name.schema.as_str()) {

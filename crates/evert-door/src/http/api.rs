@@ -71,13 +71,14 @@ fn replay(state: &ViewState) -> Value {
         ViewState::Live | ViewState::Behind | ViewState::Paused => {
             json!({ "percent": 100, "eta_seconds": 0 })
         }
-        ViewState::Failed(why) => json!({ "failed": why }),
+        ViewState::Retrying(why) | ViewState::Failed(why) => json!({ "failed": why }),
     }
 }
 
 fn view(view: &ViewStatus) -> Value {
     json!({
         "name": view.name.to_string(),
+        "kind": view.outlet.map_or("table", |kind| kind.word()),
         "state": view.state.to_string(),
         "position": view.position.get(),
         "lag_records": view.lag_records,

@@ -120,6 +120,7 @@ fn views(page: &mut Page, server: &dyn Observed) {
             ("live", status.state == ViewState::Live),
             ("behind", status.state == ViewState::Behind),
             ("paused", status.state == ViewState::Paused),
+            ("retrying", matches!(status.state, ViewState::Retrying(_))),
             ("failed", matches!(status.state, ViewState::Failed(_))),
         ];
         for (state, is) in states {

@@ -47,6 +47,7 @@ impl Observed for MadeUp {
     fn views(&self) -> Vec<ViewStatus> {
         vec![ViewStatus {
             name: Name::public("to\"tals"),
+            outlet: None,
             state: self.replay_state(),
             progress: None,
             position: Position::new(40),

@@ -22,7 +22,7 @@ pub(super) fn read<'a>(reader: &RowReader, key: &'a str) -> Result<Vec<Cell<'a>>
 }
 
 /// Writes the record keys of rows.
-pub(crate) struct KeyWriter {
+pub struct KeyWriter {
     key: Vec<usize>,
     types: Vec<ColumnType>,
     writer: RowWriter,
@@ -31,14 +31,21 @@ pub(crate) struct KeyWriter {
 
 impl KeyWriter {
     /// Keys of `schema`; always as JSON objects if `json`.
-    pub(crate) fn new(schema: &RowSchema, json: bool) -> Self {
+    ///
+    /// # Panics
+    /// If the schema has no key.
+    pub fn new(schema: &RowSchema, json: bool) -> Self {
         let types = schema.key.iter().map(|&index| schema.columns[index].ty).collect();
         let writer = RowWriter::new(schema, &schema.key);
         Self { key: schema.key.clone(), types, writer, json: json || schema.key.len() > 1 }
     }
 
-    /// The key of row `row` of `rows`, a batch in the relation's schema.
-    pub(crate) fn write(&self, rows: &RecordBatch, row: usize, out: &mut String) {
+    /// The key of row `row` of `rows`, a batch in the relation's schema, instead of what is in
+    /// `out`. A key of one column must not be NULL.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn write(&self, rows: &RecordBatch, row: usize, out: &mut String) {
         out.clear();
         if self.json {
             self.writer.write(rows, row, out);

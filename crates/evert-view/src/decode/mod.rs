@@ -21,7 +21,7 @@ use evert_model::{Delta, Record};
 pub(crate) use cell::Cell;
 use cell::JsonColumns;
 pub(crate) use columns::Columns;
-pub(crate) use key::KeyWriter;
+pub use key::KeyWriter;
 use row::RowReader;
 
 use crate::catalog::{Format, Relation, RelationKind};
