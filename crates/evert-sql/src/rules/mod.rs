@@ -14,6 +14,7 @@ mod spans;
 
 pub(crate) use columns::needed_columns;
 pub(crate) use guarded::{conditions_down, join_keys, joins_in_order, keys_without_constants};
+pub(crate) use order::limits_at_sorts;
 pub(crate) use set_operation::{SetOperation, SetOperator};
 
 use datafusion::common::Result;

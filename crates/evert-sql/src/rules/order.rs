@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::tree_node::{Transformed, TransformedResult};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, Result};
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{
@@ -34,6 +34,18 @@ pub(super) fn settle(plan: LogicalPlan) -> Result<LogicalPlan> {
             }
             LogicalPlan::Limit(limit) => Transformed::yes(strict_limit(limit)?),
             LogicalPlan::Aggregate(aggregate) => ordered_aggregate(aggregate)?,
+            other => Transformed::no(other),
+        })
+    })
+    .data()
+}
+
+/// Limits right above their sorts again: columns that nobody reads may have been dropped in
+/// between.
+pub(crate) fn limits_at_sorts(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.transform_up(|plan| {
+        Ok(match plan {
+            LogicalPlan::Limit(limit) => Transformed::yes(strict_limit(limit)?),
             other => Transformed::no(other),
         })
     })
@@ -223,6 +235,13 @@ fn strictly_ordered(expr: &Expr) -> Option<Expr> {
         return None;
     }
     let mut ordered = params.clone();
+    // What comes again orders nothing, and the planner's aggregates stumble over it.
+    ordered.order_by = Vec::with_capacity(params.order_by.len());
+    for key in &params.order_by {
+        if ordered.order_by.iter().all(|other| other.expr != key.expr) {
+            ordered.order_by.push(key.clone());
+        }
+    }
     for arg in &params.args {
         let named = ordered.order_by.iter().any(|key| key.expr == *arg);
         // With DISTINCT, the order is of the values themselves.
@@ -231,7 +250,7 @@ fn strictly_ordered(expr: &Expr) -> Option<Expr> {
             ordered.order_by.push(arg.clone().sort(true, true));
         }
     }
-    (ordered.order_by.len() > params.order_by.len()).then(|| {
+    (ordered.order_by != params.order_by).then(|| {
         Expr::AggregateFunction(AggregateFunction { func: Arc::clone(func), params: ordered })
     })
 }

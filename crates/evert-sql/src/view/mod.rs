@@ -127,7 +127,11 @@ pub(crate) fn plan_query(
 
 fn optimize(plan: LogicalPlan) -> datafusion::common::Result<LogicalPlan> {
     let context = OptimizerContext::new_with_config_options(Arc::clone(STATE.config_options()));
-    OPTIMIZER.optimize(plan, &context, |_, _| {}).and_then(time::lift_now).and_then(time::mark_now)
+    OPTIMIZER
+        .optimize(plan, &context, |_, _| {})
+        .and_then(rules::limits_at_sorts)
+        .and_then(time::lift_now)
+        .and_then(time::mark_now)
 }
 
 /// The columns that identify a row, for the inputs that have such.

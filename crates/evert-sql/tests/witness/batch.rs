@@ -35,11 +35,15 @@ impl Batch {
 
     pub(crate) fn answer(&self, sql: &str) -> Result<Answer, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let answer = runtime.block_on(async {
+        runtime.block_on(self.collect(sql))
+    }
+
+    pub(crate) async fn collect(&self, sql: &str) -> Result<Answer, String> {
+        let answer = async {
             let frame = self.0.sql(sql).await?;
             let schema = Arc::new(frame.schema().as_arrow().clone());
             Ok(Answer { schema, batches: frame.collect().await? })
-        });
-        answer.map_err(|error: datafusion::error::DataFusionError| error.to_string())
+        };
+        answer.await.map_err(|error: datafusion::error::DataFusionError| error.to_string())
     }
 }

@@ -1,7 +1,9 @@
 //! A case: a world, a cut of its history, one query; and what came of comparing the two answers.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
+use crate::batch::Batch;
 use crate::caught::caught;
 use crate::choices::{Choices, shrink};
 use crate::folded::{Moment, Tick, View, cut, time_at};
@@ -9,7 +11,7 @@ use crate::grammar::{NOW, Query, query};
 use crate::postgres::{Answer, Connection};
 use crate::rows::{self, Row};
 use crate::served::{Kept, serve};
-use crate::world::{Present, World};
+use crate::world::{Present, World, delta};
 
 /// What came of a case.
 #[derive(Clone, Debug)]
@@ -62,7 +64,7 @@ impl Setting {
         Self { world, ticks }
     }
 
-    /// Postgres's answers to queries at each compared position.
+    /// Postgres's answers to queries at each compared position; DataFusion's to what it lacks.
     pub(crate) async fn answers(
         &self,
         postgres: &Connection,
@@ -79,11 +81,32 @@ impl Setting {
             if tick.compared {
                 postgres.run(&self.replace(&present)).await;
                 let now = clock(time_at(&self.world, tick.until));
-                let texts = queries.iter().map(|query| query.theirs.replace(NOW, &now));
-                answers.push(postgres.answers(&texts.collect::<Vec<_>>()).await);
+                let batch = OnceCell::new();
+                let texts = queries.iter().filter(|query| !query.batch);
+                let texts: Vec<_> = texts.map(|query| query.theirs.replace(NOW, &now)).collect();
+                let mut postgres = postgres.answers(&texts).await.into_iter();
+                let mut of_each = Vec::with_capacity(queries.len());
+                for query in queries {
+                    of_each.push(match query.batch {
+                        true => {
+                            let batch = batch.get_or_init(|| self.batch(&present));
+                            batch_answer(batch, &query.theirs).await
+                        }
+                        false => postgres.next().expect("an answer to each"),
+                    });
+                }
+                answers.push(of_each);
             }
         }
         answers
+    }
+
+    /// The rows that are there, as stock DataFusion reads them.
+    fn batch(&self, present: &Present) -> Batch {
+        Batch::new(self.world.tables.iter().enumerate().map(|(index, table)| {
+            let rows: Vec<(usize, i64)> = present.rows(index).map(|row| (row, 1)).collect();
+            (table.name.to_owned(), delta(&table.batch(), &rows).rows)
+        }))
     }
 
     /// Statements that make Postgres's tables hold these rows.
@@ -152,6 +175,13 @@ impl Setting {
             Some(_) => Verdict::Errors,
             None => verdict,
         }
+    }
+}
+
+async fn batch_answer(batch: &Batch, sql: &str) -> Answer {
+    match batch.collect(sql).await {
+        Ok(answer) => Ok(rows::of_batches(answer.batches)),
+        Err(error) => Err(("XX000".to_owned(), error)),
     }
 }
 
@@ -236,6 +266,11 @@ impl Case {
         let setting = Setting::new(&mut Choices::replay(self.world.clone()));
         let query = query(&setting.world, &mut Choices::replay(self.query.clone()));
         (setting, query)
+    }
+
+    /// The view's SELECT.
+    pub(crate) fn text(&self) -> String {
+        self.parts().1.ours
     }
 
     pub(crate) async fn run(&self, postgres: &Connection) -> Verdict {

@@ -167,9 +167,13 @@ fn report(tally: &Tally) {
         println!("  {equal:5} of {all:5} with {construct}");
     }
     let mut rejected = BTreeMap::<String, usize>::new();
-    for (_, wrong) in &tally.rejected {
+    for (seeds, wrong) in &tally.rejected {
         if let Wrong::Rejected(what) = wrong {
-            *rejected.entry(what.clone()).or_default() += 1;
+            let count = rejected.entry(what.clone()).or_default();
+            *count += 1;
+            if *count == 1 {
+                println!("{what}, for one: {}", Case::of(*seeds).text());
+            }
         }
     }
     for (title, counts) in

@@ -8,6 +8,7 @@
 //! - A SELECT has one answer: rows that an order does not tell apart are the same to the byte.
 //! - Every choice of zero is the simplest, so that lists of choices shrink.
 
+mod batch;
 mod from;
 mod group;
 mod scalar;
@@ -33,6 +34,8 @@ pub(crate) struct Query {
     pub(crate) constructs: BTreeSet<&'static str>,
     /// Whether some rows cannot be evaluated, which Postgres's text leaves out.
     pub(crate) poisoned: bool,
+    /// Whether Postgres lacks it, so that DataFusion's batch answer judges it.
+    pub(crate) batch: bool,
 }
 
 /// Stands for the log's time in Postgres's text.
@@ -107,6 +110,7 @@ struct Grammar<'a> {
     choices: &'a mut Choices,
     constructs: BTreeSet<&'static str>,
     poisoned: bool,
+    batch: bool,
     /// How many names have been given.
     names: usize,
     /// How many SELECTs may yet lie within.
@@ -120,6 +124,7 @@ pub(crate) fn query(world: &World, choices: &mut Choices) -> Query {
         choices,
         constructs: BTreeSet::new(),
         poisoned: false,
+        batch: false,
         names: 0,
         depth: 2,
     };
@@ -130,6 +135,7 @@ pub(crate) fn query(world: &World, choices: &mut Choices) -> Query {
         rounded: body.columns.iter().map(|column| column.rounded).collect(),
         constructs: grammar.constructs,
         poisoned: grammar.poisoned,
+        batch: grammar.batch,
     }
 }
 
@@ -154,6 +160,7 @@ impl Grammar<'_> {
             (6, "unnest"),
             (5, "temporal"),
             (5, "time window"),
+            (6, "batch"),
         ]) {
             "cte" => self.with_cte(),
             "poisoned" => self.poisoned(),
@@ -161,6 +168,7 @@ impl Grammar<'_> {
             "unnest" => self.unnest(),
             "temporal" => self.temporal(),
             "time window" => self.time_window(),
+            "batch" => self.batch_only(),
             _ => self.body(),
         }
     }

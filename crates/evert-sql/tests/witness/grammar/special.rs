@@ -274,9 +274,10 @@ fn hop(table: &str, at: &str, slide: &str, size: &str) -> (String, String) {
     (
         format!("HOP(TABLE {table}, DESCRIPTOR({at}), INTERVAL '{slide}', INTERVAL '{size}')"),
         format!(
-            "SELECT {table}.*, w AS window_start, w + INTERVAL '{size}' AS window_end \
+            "SELECT {table}.*, bin AS window_start, bin + INTERVAL '{size}' AS window_end \
              FROM {table}, generate_series({last} - INTERVAL '{slide}' * 10, {last}, \
-             INTERVAL '{slide}') AS w WHERE {at} IS NOT NULL AND w > {at} - INTERVAL '{size}'"
+             INTERVAL '{slide}') AS bin \
+             WHERE {at} IS NOT NULL AND bin > {at} - INTERVAL '{size}'"
         ),
     )
 }

@@ -1,17 +1,18 @@
 //! Postgres's phrases in words that the planner knows.
 //!
-//! Owns: FETCH FIRST as LIMIT, column names of recursive queries, functions that return rows as
+//! Owns: what ORDER BY names (`output_order`), FETCH FIRST as LIMIT, column names of recursive queries, functions that return rows as
 //! subqueries that unnest a list.
 //! Not here: what the words mean.
+
+mod output_order;
 
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, Distinct, Expr, Fetch, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, LimitClause, ObjectName,
-    ObjectNamePart, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr, SetOperator,
-    TableAlias, TableAliasColumnDef, TableFactor, Value, VisitMut, VisitorMut, With,
-    visit_expressions,
+    BinaryOperator, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, GroupByExpr, Ident, LimitClause, ObjectName, ObjectNamePart, Query, Select,
+    SelectItem, SetExpr, SetOperator, TableAlias, TableAliasColumnDef, TableFactor, Value,
+    VisitMut, VisitorMut, With, visit_expressions,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -44,7 +45,7 @@ impl VisitorMut for Rephraser {
         if let Some(with) = &mut query.with {
             name_recursive(with);
         }
-        order_by_outputs(query);
+        output_order::settle(query);
         tell_casts_apart(query);
         ControlFlow::Continue(())
     }
@@ -102,48 +103,6 @@ fn limit(query: &mut Query, fetch: Fetch) -> Result<(), SqlError> {
         }
     }
     Ok(())
-}
-
-/// `SELECT a AS b ... ORDER BY b` means the output's `b`, whatever the input's columns are called.
-fn order_by_outputs(query: &mut Query) {
-    let Query { body, order_by, .. } = query;
-    let SetExpr::Select(select) = body.as_mut() else { return };
-    let outputs: Vec<(Option<String>, Option<Expr>)> = select
-        .projection
-        .iter()
-        .map(|item| match item {
-            SelectItem::ExprWithAlias { expr, alias } => (Some(fold(alias)), Some(expr.clone())),
-            _ => (None, None),
-        })
-        .collect();
-    let is_wildcard = |item: &SelectItem| {
-        !matches!(item, SelectItem::ExprWithAlias { .. } | SelectItem::UnnamedExpr(_))
-    };
-    let first_wildcard = select.projection.iter().position(is_wildcard);
-    let output = |expr: &Expr| {
-        let Expr::Identifier(ident) = expr else { return None };
-        let name = fold(ident);
-        let place = outputs.iter().position(|(alias, _)| *alias == Some(name.clone()))?;
-        Some((place, outputs[place].1.clone()?))
-    };
-    let mut distinct_on = false;
-    if let Some(Distinct::On(keys)) = &mut select.distinct {
-        distinct_on = true;
-        for key in keys {
-            if let Some((_, expr)) = output(key) {
-                *key = expr;
-            }
-        }
-    }
-    let Some(OrderBy { kind: OrderByKind::Expressions(keys), .. }) = order_by else { return };
-    for key in keys {
-        let Some((place, expr)) = output(&key.expr) else { continue };
-        let counted = !distinct_on && first_wildcard.is_none_or(|wildcard| place < wildcard);
-        key.expr = match counted {
-            true => Expr::value(Value::Number((place + 1).to_string(), false)),
-            false => expr,
-        };
-    }
 }
 
 /// `a IS DISTINCT FROM b AND c`, which the parser reads as `a IS DISTINCT FROM (b AND c)`.
