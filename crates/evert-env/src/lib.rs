@@ -8,6 +8,7 @@
 mod forgetful;
 mod real;
 mod sim;
+pub mod spill;
 mod world;
 
 pub use forgetful::Forgets;

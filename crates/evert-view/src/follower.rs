@@ -194,6 +194,7 @@ impl Follower {
 
     /// Runs until told to stop, until the log cannot be read, or until another thread goes on.
     pub(crate) fn run(self: Box<Self>) {
+        let _spills = evert_env::spill::spills_here();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let shared = Arc::clone(&self.shared);
         let end = match runtime {

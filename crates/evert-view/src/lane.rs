@@ -379,6 +379,10 @@ impl Lane {
 /// A thread for a lane or for a relation that hydrates.
 pub(crate) fn spawn(name: &Name, work: impl FnOnce() + Send + 'static) {
     let thread = thread::Builder::new().name(format!("lane {name}"));
+    let work = move || {
+        let _spills = evert_env::spill::spills_here();
+        work();
+    };
     if let Err(error) = thread.spawn(work) {
         tracing::error!(%name, %error, "no thread for a view: restart to try again");
     }

@@ -93,6 +93,7 @@ impl PrivateFold {
         end: Position,
         mut each: impl FnMut(Position, LogTime, &TickDeltas) -> bool,
     ) -> Result<(), ReadError> {
+        let _spills = evert_env::spill::spills_here();
         loop {
             let commit = self.reader.next_upto(end)?;
             let last = commit.is_none();

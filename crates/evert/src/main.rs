@@ -11,10 +11,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use evert_env::spill::Spilling;
+use mimalloc::MiMalloc;
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Spilling<MiMalloc> = Spilling::over(MiMalloc);
 
 /// One durable, totally ordered log of facts, and every view folded from it.
 #[derive(Parser)]

@@ -74,6 +74,9 @@ impl Server {
         let env = Env::real();
         let dir = settings.data_dir()?.to_path_buf();
         let log = open_log(env.clone(), &dir, memory).await?;
+        if let Err(error) = evert_env::spill::begin(&dir, memory) {
+            tracing::warn!(%error, "state cannot spill: memory is not bounded");
+        }
         let views = {
             let (env, log) = (env.clone(), log.clone());
             let checkpoints = CheckpointConfig::new(dir.join("views"), CHECKPOINT_EVERY);
