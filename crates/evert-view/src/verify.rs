@@ -21,7 +21,7 @@ use crate::relation::RelationInput;
 use crate::sources::SourceStates;
 use crate::{Name, Views};
 
-/// How long a view that moves from lane to lane is waited for, and between two looks.
+/// How long a view that is on its way to a lane is waited for, and between two looks.
 const MOVE_TIME_MAX: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Rows whose facts are looked for.
@@ -86,7 +86,7 @@ impl Views {
         })
     }
 
-    /// The newest cut that has the view. One that is on its way from lane to lane is waited for.
+    /// The newest cut that has the view. One that is on its way to a lane is waited for.
     fn cut_of(&self, name: &Name) -> Arc<Cut> {
         let shared = self.shared();
         let has = |cut: &Cut| cut.snapshots.contains_key(name) || cut.failed.contains_key(name);
@@ -100,8 +100,7 @@ impl Views {
             if let Some(own) = own.filter(|own| has(own)) {
                 return own;
             }
-            let moves = shared.lane_of(name).is_some() && shared.newcomer(name).is_none();
-            if !moves || Instant::now() >= deadline {
+            if shared.lane_of(name).is_none() || Instant::now() >= deadline {
                 return live;
             }
             thread::sleep(LOOK_EVERY);

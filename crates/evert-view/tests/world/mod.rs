@@ -127,7 +127,8 @@ pub(crate) struct World {
     /// The SELECT of each view that was replaced.
     replaced: BTreeMap<&'static str, &'static str>,
     paused: BTreeMap<&'static str, Position>,
-    position_first: bool,
+    /// Checkpoints write the position before the state, and stop after this many batches.
+    torn_after: Option<u64>,
     /// No start is followed by a kill in the midst of a checkpoint.
     pub(crate) lives_on: bool,
     /// Starts that began at a checkpoint.
@@ -140,11 +141,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
-        Self::with_fault(seed, false)
+        Self::with_fault(seed, None)
     }
 
-    /// With checkpoints that write the position before the state, if `position_first`.
-    pub(crate) fn with_fault(seed: u64, position_first: bool) -> Self {
+    /// With checkpoints that write the position before the state and are torn after some batches.
+    pub(crate) fn with_fault(seed: u64, torn_after: Option<u64>) -> Self {
         let mut world = Self {
             random: fastrand::Rng::with_seed(seed),
             dir: tempfile::tempdir().expect("a directory"),
@@ -155,7 +156,7 @@ impl World {
             live: BTreeSet::new(),
             replaced: BTreeMap::new(),
             paused: BTreeMap::new(),
-            position_first,
+            torn_after,
             lives_on: false,
             restored: 0,
             restored_views: 0,
@@ -195,8 +196,8 @@ impl World {
         let random = &mut self.random;
         let killed = !self.lives_on && random.bool();
         checkpoints.planted = PlantedCheckpointFaults {
-            position_first: self.position_first,
-            stop_after_batches: killed.then(|| random.u64(..40)),
+            position_first: self.torn_after.is_some(),
+            stop_after_batches: self.torn_after.or(killed.then(|| random.u64(..40))),
             batch_changes: Some(random.usize(1..20)),
         };
         // Folds that take no time at all are too slow by chance: views go apart and come back.
