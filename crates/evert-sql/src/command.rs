@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use evert_model::{PositionToken, RowSchema};
-use evert_view::{Name, RelationKind};
+use evert_view::{Name, OutletKind, RelationKind};
 use sqlparser::ast::{Delete, Expr, Insert, Query, Update};
 
 use crate::NewSource;
@@ -30,6 +30,7 @@ pub(crate) enum Command {
     CreateView(CreateView),
     CreateSource(NewSource),
     CreateIndex(CreateIndex),
+    CreateOutlet(CreateOutlet),
     Drop(Drop),
     Begin {
         read_only: bool,
@@ -114,6 +115,17 @@ pub(crate) struct CreateIndex {
     pub(crate) if_not_exists: bool,
 }
 
+/// CREATE SEARCH INDEX, ARCHIVE or SINK.
+#[derive(Clone, Debug)]
+pub(crate) struct CreateOutlet {
+    pub(crate) name: Name,
+    pub(crate) kind: OutletKind,
+    pub(crate) on: Name,
+    /// See [`evert_view::OutletDef::options`].
+    pub(crate) options: serde_json::Value,
+    pub(crate) if_not_exists: bool,
+}
+
 /// EXPLAIN.
 #[derive(Clone, Debug)]
 pub(crate) struct Explain {
@@ -140,6 +152,7 @@ pub(crate) enum DropKind {
     View,
     Source,
     Index,
+    Outlet(OutletKind),
 }
 
 /// DROP.
@@ -162,6 +175,9 @@ impl DropKind {
             Self::View => "MATERIALIZED VIEW",
             Self::Source => "SOURCE",
             Self::Index => "INDEX",
+            Self::Outlet(OutletKind::Search) => "SEARCH INDEX",
+            Self::Outlet(OutletKind::Archive) => "ARCHIVE",
+            Self::Outlet(OutletKind::Sink) => "SINK",
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::error::{
     WRONG_OBJECT_TYPE,
 };
 use crate::names::unknown_relation;
-use crate::{SourceControl, SqlError, translate, view};
+use crate::{SourceControl, SqlError, outlets, translate, view};
 
 /// What a statement of this kind did: where the catalog changed, and what to tell.
 #[derive(Default)]
@@ -167,7 +167,7 @@ pub(crate) async fn resume(engine: &Arc<Inner>, name: &Name) -> Result<Changed, 
 }
 
 /// As [`blocking`], for work that may take long: it is told when nobody waits for it any more.
-async fn while_wanted<T: Send + 'static>(
+pub(crate) async fn while_wanted<T: Send + 'static>(
     engine: &Arc<Inner>,
     work: impl FnOnce(&Inner, &AtomicBool) -> Result<T, CatalogError> + Send + 'static,
 ) -> Result<T, SqlError> {
@@ -189,7 +189,8 @@ fn exists(
     allowed: bool,
     changed: &mut Changed,
 ) -> Result<bool, SqlError> {
-    if !engine.views.catalog().contains(name) {
+    let catalog = engine.views.catalog();
+    if !catalog.contains(name) && !catalog.outlets.contains_key(name) {
         return Ok(false);
     }
     let message = format!("relation \"{name}\" already exists");
@@ -216,8 +217,8 @@ pub(crate) async fn drop(engine: &Arc<Inner>, drop: &Drop) -> Result<Changed, Sq
             continue;
         }
         if let Err(error) = check_kind(engine, drop.kind, name) {
-            if drop.if_exists && error.sqlstate == UNDEFINED_TABLE {
-                changed.notices.push(format!("relation \"{name}\" does not exist, skipping"));
+            if drop.if_exists && matches!(error.sqlstate, UNDEFINED_TABLE | UNDEFINED_OBJECT) {
+                changed.notices.push(format!("{}, skipping", error.message));
                 continue;
             }
             return Err(error);
@@ -235,7 +236,15 @@ pub(crate) async fn drop(engine: &Arc<Inner>, drop: &Drop) -> Result<Changed, Sq
 }
 
 fn check_kind(engine: &Inner, kind: DropKind, name: &Name) -> Result<(), SqlError> {
+    if let DropKind::Outlet(kind) = kind {
+        return outlets::check(engine, kind, name);
+    }
     let catalog = engine.views.catalog();
+    if let Some(def) = catalog.outlets.get(name) {
+        let (words, right) = (kind.words().to_lowercase(), def.kind.noun().to_uppercase());
+        return Err(SqlError::new(WRONG_OBJECT_TYPE, format!("\"{name}\" is not a {words}"))
+            .hint(format!("Use DROP {right}.")));
+    }
     let found = match catalog.relations.get(name) {
         Some(relation) if relation.kind == RelationKind::Stream => DropKind::Stream,
         Some(_) => DropKind::Table,

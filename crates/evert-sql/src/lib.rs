@@ -20,6 +20,7 @@ mod flights;
 mod functions;
 mod guard;
 mod names;
+mod outlets;
 mod output_names;
 mod overlay;
 mod parse;

@@ -201,10 +201,10 @@ fn option(create: &mut CreateRelation, key: &str, value: String) -> Result<(), S
     Ok(())
 }
 
-type Options = Vec<(String, String, Option<usize>)>;
+pub(super) type Options = Vec<(String, String, Option<usize>)>;
 
 /// `WITH (key = value, ...)`; keys may be dotted or quoted, values numbers, words or texts.
-fn options(parser: &mut Parser<'_>, text: &str) -> Result<Options, SqlError> {
+pub(super) fn options(parser: &mut Parser<'_>, text: &str) -> Result<Options, SqlError> {
     let mut options = Vec::new();
     if !consume_word(parser, "WITH") {
         return Ok(options);

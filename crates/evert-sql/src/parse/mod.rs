@@ -6,6 +6,7 @@
 mod create;
 mod dialect;
 mod explain;
+mod outlet;
 mod own;
 mod reading;
 
@@ -49,6 +50,7 @@ fn command(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
         "CREATE" if matches!(second, "TABLE" | "STREAM") => create::relation(parser, text),
         "CREATE" if second == "SOURCE" => create::source(parser, text),
         "CREATE" if matches!(second, "MATERIALIZED" | "OR") => create::view(parser, text),
+        "CREATE" if matches!(second, "SEARCH" | "ARCHIVE" | "SINK") => outlet::outlet(parser, text),
         "DROP"
             if matches!(
                 second,
@@ -57,6 +59,7 @@ fn command(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
         {
             own::drop(parser, text)
         }
+        "DROP" if matches!(second, "SEARCH" | "ARCHIVE" | "SINK") => own::drop(parser, text),
         "EXPLAIN" => explain::explain(parser, text),
         "SHOW" => own::show(parser, text),
         "RESET" => own::reset(parser, text),

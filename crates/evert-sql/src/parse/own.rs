@@ -17,22 +17,7 @@ use crate::text::at_text;
 /// `DROP kind [IF EXISTS] name, ... [CASCADE | RESTRICT] [WITH TOPIC]`.
 pub(super) fn drop(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
     parser.next_token();
-    let kind = match word(parser, 0).as_str() {
-        "TABLE" => DropKind::Table,
-        "STREAM" => DropKind::Stream,
-        "SOURCE" => DropKind::Source,
-        "INDEX" => DropKind::Index,
-        "VIEW" => DropKind::View,
-        _ => {
-            parser.next_token();
-            if word(parser, 0) != "VIEW" {
-                let next = parser.peek_token();
-                return at_text(parser.expected("VIEW", next), text);
-            }
-            DropKind::View
-        }
-    };
-    parser.next_token();
+    let kind = drop_kind(parser, text)?;
     let if_exists = parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
     let mut names = Vec::new();
     loop {
@@ -50,6 +35,29 @@ pub(super) fn drop(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlEr
         expect_word(parser, "TOPIC", text)?;
     }
     Ok(Command::Drop(Drop { kind, names, if_exists, cascade, with_topic }))
+}
+
+fn drop_kind(parser: &mut Parser<'_>, text: &str) -> Result<DropKind, SqlError> {
+    if let Some(outlet) = super::outlet::kind(parser) {
+        return Ok(DropKind::Outlet(outlet));
+    }
+    let kind = match word(parser, 0).as_str() {
+        "TABLE" => DropKind::Table,
+        "STREAM" => DropKind::Stream,
+        "SOURCE" => DropKind::Source,
+        "INDEX" => DropKind::Index,
+        "VIEW" => DropKind::View,
+        _ => {
+            parser.next_token();
+            if word(parser, 0) != "VIEW" {
+                let next = parser.peek_token();
+                return at_text(parser.expected("VIEW", next), text);
+            }
+            DropKind::View
+        }
+    };
+    parser.next_token();
+    Ok(kind)
 }
 
 /// `SHOW setting`, `SHOW POSITION`, `SHOW VIEWS`, ...
@@ -147,11 +155,13 @@ pub(super) fn rebuild(parser: &mut Parser<'_>, text: &str) -> Result<Command, Sq
     Ok(Command::RebuildViews(names))
 }
 
-/// `verb [MATERIALIZED] VIEW name`.
+/// `verb [MATERIALIZED] VIEW | SEARCH INDEX | ARCHIVE | SINK name`.
 pub(super) fn view(parser: &mut Parser<'_>, text: &str) -> Result<Name, SqlError> {
     parser.next_token();
-    consume_word(parser, "MATERIALIZED");
-    expect_word(parser, "VIEW", text)?;
+    if super::outlet::kind(parser).is_none() {
+        consume_word(parser, "MATERIALIZED");
+        expect_word(parser, "VIEW", text)?;
+    }
     relation_name(&at_text(parser.parse_object_name(false), text)?)
 }
 

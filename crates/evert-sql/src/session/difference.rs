@@ -9,9 +9,9 @@ use evert_view::{Difference, Name, RowDifference, VerifyReport};
 use super::Session;
 use super::show::{one, schema};
 use crate::command::CreateView;
-use crate::ddl::{self, blocking};
+use crate::ddl::{self, blocking, while_wanted};
 use crate::names::unknown_relation;
-use crate::{Response, SqlError};
+use crate::{Response, SqlError, outlets};
 
 /// The first row is the verdict; each row after it is one that differs.
 pub(super) fn verify_schema() -> SchemaRef {
@@ -56,11 +56,20 @@ fn numbers(values: Vec<Option<i64>>) -> ArrayRef {
 impl Session {
     pub(super) async fn verify(&mut self, name: &Name) -> Result<Response, SqlError> {
         let catalog = self.engine.views.catalog();
+        let guard = self.guard();
+        if catalog.outlets.contains_key(name) {
+            let asked = name.clone();
+            let work = while_wanted(&self.engine, move |engine, given_up| {
+                outlets::verify(engine, &asked, given_up)
+            });
+            let verdict = guard.run(work).await?;
+            self.last = verdict.position;
+            return outlets::verified(name, &verdict);
+        }
         if !catalog.contains(name) {
             return Err(unknown_relation(name, &catalog));
         }
         let name = name.clone();
-        let guard = self.guard();
         let work = blocking(&self.engine, move |engine| engine.views.verify(&name));
         let report = guard.run(work).await?;
         self.last = report.position;
@@ -104,6 +113,11 @@ fn verified(report: &VerifyReport) -> Result<Response, SqlError> {
         Arc::new(BooleanArray::from(vec![report.equal; rows])) as ArrayRef,
         texts(difference),
     ];
+    verify_response(columns)
+}
+
+/// What VERIFY answers, of columns of [`verify_schema`].
+pub(crate) fn verify_response(columns: Vec<ArrayRef>) -> Result<Response, SqlError> {
     one(verify_schema(), columns, "VERIFY")
 }
 

@@ -39,7 +39,9 @@ use crate::query::Scope;
 use crate::settings::Settings;
 use crate::statement::{Parsed, done};
 use crate::transaction::{Savepoint, Transaction};
-use crate::{Description, NewSource, Response, SqlError, Statement, ddl, translate};
+pub(crate) use difference::verify_response;
+
+use crate::{Description, NewSource, Response, SqlError, Statement, ddl, outlets, translate};
 
 /// Where a session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -327,6 +329,11 @@ impl Session {
             Command::CreateIndex(create) => {
                 let changed = ddl::create_index(&self.engine, create).await?;
                 Ok(self.changed(changed, "CREATE INDEX"))
+            }
+            Command::CreateOutlet(create) => {
+                let changed = outlets::create(&self.engine, create).await?;
+                let tag = format!("CREATE {}", create.kind.noun().to_uppercase());
+                Ok(self.changed(changed, &tag))
             }
             Command::CreateSource(new) => self.create_source(new.clone()).await,
             Command::Drop(drop) => {

@@ -6,6 +6,7 @@ use evert_view::{RelationKind, ViewState};
 use super::SystemTable;
 use super::rows::{Builder, Kind::BigInt, Kind::Bool, Kind::Int, Kind::Text};
 use crate::engine::Inner;
+use crate::outlets;
 
 pub(super) const TABLES: &[SystemTable] = &[
     SystemTable {
@@ -106,10 +107,11 @@ fn views(engine: &Inner, rows: &mut Builder) {
             other => other.to_string(),
         };
         let progress = view.progress;
-        let definition = catalog.views.get(&view.name).map(|def| def.sql.clone());
+        let outlet = catalog.outlets.get(&view.name).map(|def| outlets::definition(def));
+        let definition = catalog.views.get(&view.name).map(|def| def.sql.clone()).or(outlet);
         rows.push(vec![
             view.name.to_string().into(),
-            "table".into(),
+            view.outlet.map_or("table", |kind| kind.word()).into(),
             state.into(),
             progress.map(|progress| progress.stage.to_string()).into(),
             progress.map(|progress| i32::from(progress.percent)).into(),
