@@ -10,8 +10,9 @@ use anyhow::{Context, Result, bail};
 use evert_door::{http, kafka, pg, resp};
 use evert_env::Env;
 use evert_log::{Log, LogConfig};
+use evert_sink::Sinks;
 use evert_sql::{Engine, EngineConfig, SqlPlanner};
-use evert_view::{CheckpointConfig, Views, ViewsConfig};
+use evert_view::{CheckpointConfig, OutletFactory, OutletKind, Views, ViewsConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -55,6 +56,14 @@ impl fmt::Display for Addresses {
     }
 }
 
+/// Says what serves each kind of view that is kept outside the fold, and starts those there are.
+async fn serve_outlets(views: &Views) -> Result<()> {
+    let sinks: Arc<dyn OutletFactory> = Arc::new(Sinks::new(views.log().id()));
+    let (views, kinds) = (views.clone(), vec![(OutletKind::Sink, sinks)]);
+    let serve = move || views.serve_outlets(kinds);
+    tokio::task::spawn_blocking(serve).await?.context("cannot start what is kept outside")
+}
+
 /// A running server.
 pub(crate) struct Server {
     pub(crate) views: Views,
@@ -87,6 +96,7 @@ impl Server {
         };
         let sources = evert_cdc::Sources::new(log.clone(), views.clone());
         sources.start_all();
+        serve_outlets(&views).await?;
         let config = EngineConfig {
             query_memory_bytes: usize::try_from(memory / 4)?,
             ..EngineConfig::default()

@@ -11,6 +11,7 @@ mod nexmark;
 mod payments;
 mod produce;
 mod report;
+mod sinks;
 mod usage;
 mod views;
 
@@ -35,6 +36,17 @@ enum What {
     Log(Flags),
     /// Fold decoded rows into views and publish them; follow a log
     Views(Flags),
+    /// Read and write through the doors of other systems
+    Doors(DoorFlags),
+}
+
+#[derive(Args, Clone, Debug)]
+struct DoorFlags {
+    #[command(flatten)]
+    flags: Flags,
+    /// A Postgres that a sink is measured with; tables named evert_bench_* come and go there
+    #[arg(long, value_name = "URL")]
+    postgres: Option<String>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -61,6 +73,12 @@ pub(crate) async fn run(args: BenchArgs) -> Result<()> {
     let report = tokio::task::spawn_blocking(move || match args.what {
         What::Log(flags) => measure("log", &flags, log::items),
         What::Views(flags) => measure("views", &flags, views::items),
+        What::Doors(DoorFlags { flags, postgres }) => {
+            measure("doors", &flags, |bench, report| match &postgres {
+                Some(url) => sinks::items(bench, report, url),
+                None => anyhow::bail!("nothing to measure with: give --postgres URL"),
+            })
+        }
     });
     report.await??.print()
 }
