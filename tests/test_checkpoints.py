@@ -77,6 +77,30 @@ def test_a_start_replays_what_came_after_the_checkpoint(new_server):
     assert len(starts(server)) == 2
 
 
+def test_a_view_that_was_apart_is_in_checkpoints_again(new_server):
+    server = new_server(env={"EVERT_LOG": "info"}).start()
+    make(server)
+    saved(server)
+    server.query("PAUSE VIEW by_account")
+    pay(server, 500)
+    # A checkpoint without it, between two with it.
+    saved(server)
+    server.query("RESUME VIEW by_account")
+    pay(server, 100)
+    expected = answers(server)
+
+    def whole():
+        server.kill9()
+        server.start()
+        assert answers(server) == expected
+        text = re.sub(r"\x1b\[[0-9;]*m", "", server.log())
+        return int(re.findall(r"restored from the checkpoint.*?members=(\d+)", text)[-1]) == 5
+
+    saved(server)
+    wait_until(whole, 60, "the view to be in a checkpoint", pause=6)
+    server.verify("by_account")
+
+
 def test_a_damaged_checkpoint_changes_no_answer(new_server):
     server = new_server(env={"EVERT_LOG": "info"}).start()
     make(server)

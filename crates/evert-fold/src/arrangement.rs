@@ -14,6 +14,7 @@ mod bag_input;
 mod bag_state;
 mod keyed;
 mod keyed_state;
+mod moving;
 mod point;
 mod run;
 mod run_index;

@@ -125,9 +125,22 @@ impl Dataflow {
         };
         let failed = self.operators.iter().find_map(|operator| match operator {
             Operator::Recursive { recursion, .. } => recursion.failed().cloned(),
+            Operator::Join { join, .. } => join.failed(),
             _ => None,
         });
         TickOutput { changes, errors: cancel_errors(errors), failed }
+    }
+
+    /// Sets how many bytes the rows that a join gives in a tick may take, of columns that have a
+    /// width and of the others' places. The tick fails that passes it.
+    pub fn limit(&mut self, bytes_max: usize) {
+        for operator in &mut self.operators {
+            match operator {
+                Operator::Join { join, .. } => join.limit(bytes_max),
+                Operator::Recursive { recursion, .. } => recursion.limit(bytes_max),
+                _ => {}
+            }
+        }
     }
 
     /// The schema of the changes.

@@ -6,6 +6,7 @@
 //! matches become some or none: they are counted by key, or by row where a filter can tell rows
 //! of one key apart.
 
+mod bound;
 mod decoded;
 mod pairs;
 mod saved;
@@ -24,6 +25,7 @@ use crate::FoldError;
 use crate::dataflow::RowError;
 use crate::plan::JoinKind;
 use crate::project::Projection;
+use bound::Bound;
 use shape::{Shape, Shows};
 use side::{Keeps, Side};
 use step::Step;
@@ -47,6 +49,7 @@ pub(crate) struct Join {
     right: Side,
     shape: Shape,
     filter: Option<Projection>,
+    bound: Bound,
 }
 
 impl Join {
@@ -72,7 +75,18 @@ impl Join {
             right: Side::new(right, right_key, shape.matching, right_keeps)?,
             filter: spec.filter.map(|filter| Projection::filter(filter, pair_schema)),
             shape,
+            bound: Bound::default(),
         })
+    }
+
+    /// A tick that gives more is given up.
+    pub(crate) fn limit(&mut self, bytes_max: usize) {
+        self.bound = Bound::of(bytes_max);
+    }
+
+    /// Why the last tick was given up, if it was. Then the state is of no use any more.
+    pub(crate) fn failed(&self) -> Option<String> {
+        self.bound.failure()
     }
 
     pub(crate) fn tick(
@@ -82,6 +96,7 @@ impl Join {
         errors: &mut Vec<RowError>,
     ) -> Vec<Delta> {
         let mut out = Vec::new();
+        self.bound.reset();
         let step = Step {
             shape: &self.shape,
             filter: self.filter.as_ref(),
@@ -89,6 +104,7 @@ impl Join {
             other: &mut self.right,
             own_is_left: true,
             out: &mut out,
+            bound: &mut self.bound,
             errors,
         };
         step.run(left);
@@ -99,9 +115,14 @@ impl Join {
             other: &mut self.left,
             own_is_left: false,
             out: &mut out,
+            bound: &mut self.bound,
             errors,
         };
         step.run(right);
+        // Who fails gives nothing, and the operators after it do not see half of it.
+        if self.bound.is_passed() {
+            out.clear();
+        }
         out
     }
 

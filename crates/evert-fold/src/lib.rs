@@ -12,6 +12,7 @@
 //! - Sums are exact: neither order nor retraction shows in them.
 
 mod arrangement;
+mod background;
 mod consolidate;
 mod dataflow;
 mod exact;
@@ -42,6 +43,7 @@ mod upsert;
 mod window;
 
 pub use arrangement::{Arrangement, BagInput, RowRef, Snapshot};
+pub use background::{Work, lend_threads};
 pub use dataflow::{Dataflow, RowError, TickOutput};
 pub use exact::{ExactFloatSum, ExactIntegerSum, ExactMoments, OutOfRange};
 pub use plan::{

@@ -46,6 +46,8 @@ pub(crate) struct Recursion {
     /// The base, then what else the step reads.
     inputs: Vec<HeldRows>,
     flow: Dataflow,
+    /// Of a join in the step, if it is not the usual.
+    bytes_max: Option<usize>,
     way: Way,
     /// Time of the last tick.
     now: Option<LogTime>,
@@ -82,6 +84,7 @@ impl Recursion {
             codec: KeyCodec::of_schema(schema)?,
             inputs: inputs.collect::<Result<_, _>>()?,
             flow: Dataflow::new(step.clone())?,
+            bytes_max: None,
             way: Way::of(step, distinct, schema)?,
             step: step.clone(),
             now: None,
@@ -89,6 +92,12 @@ impl Recursion {
             is_stale: false,
             failed: None,
         })
+    }
+
+    /// A round that gives more is given up.
+    pub(crate) fn limit(&mut self, bytes_max: usize) {
+        self.bytes_max = Some(bytes_max);
+        self.flow.limit(bytes_max);
     }
 
     /// `inputs` are the base's changes, then those of what else the step reads.
@@ -187,6 +196,9 @@ impl Recursion {
             }
             Way::Anew { distinct, given, errors: known } => {
                 self.flow = Dataflow::new(self.step.clone()).expect("the plan was valid before");
+                if let Some(bytes_max) = self.bytes_max {
+                    self.flow.limit(bytes_max);
+                }
                 let mut met = Vec::new();
                 let mut rounds = Rounds { errors: &mut met, ..rounds };
                 let rows = run_anew(&mut self.flow, &self.inputs, *distinct, &mut rounds)?;

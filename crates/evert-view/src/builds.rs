@@ -198,10 +198,9 @@ impl Follower {
             face.is_none_or(|face| face.tap.paused_at().is_none())
         });
         self.restart_builds_over(&names);
-        let mut views = self.cohort.take_views(&names);
-        views.iter_mut().for_each(LiveView::untrack);
+        let views = self.cohort.take_views(&names);
+        self.members_leave(&names);
         self.set_apart(names, views, &now, Some(&now));
-        self.members_changed();
         self.publish();
         now.position
     }

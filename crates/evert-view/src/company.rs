@@ -220,6 +220,7 @@ impl Follower {
         self.waiting.retain(|(def, _)| def.name != *name);
         let gone = BTreeSet::from([name.clone()]);
         drop(self.cohort.take_views(&gone));
+        self.member_is_gone(name);
         self.cohort.forget_errors(name);
         let Some(face) = self.shared.lane_of(name) else { return };
         self.shared.leave_lane(&gone);
@@ -277,9 +278,8 @@ impl Follower {
             self.shared.catalog().dependents(name).into_iter().collect();
         names.insert(name.clone());
         self.restart_builds_over(&names);
-        let mut views = self.cohort.take_views(&names);
-        views.iter_mut().for_each(LiveView::untrack);
-        self.members_changed();
+        let views = self.cohort.take_views(&names);
+        self.members_leave(&names);
         let stay = self.next_stay(name);
         let adopt = move |lane: &mut Lane| {
             lane.group.adopt(views);

@@ -9,7 +9,7 @@
 //! - Views join and leave between two ticks, with everything up to that cut folded.
 //! - A cut is published before the lanes hear of its tick: none of them is ahead of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
@@ -28,6 +28,7 @@ use crate::face::Face;
 use crate::helm::Helm;
 use crate::hydrate::{RelationHydration, STEP_BYTES};
 use crate::lane::Lane;
+use crate::live_view::LiveView;
 use crate::pace::Pace;
 use crate::planner::Planner;
 use crate::progress::Progress;
@@ -273,6 +274,21 @@ impl Follower {
     pub(crate) fn members_changed(&mut self) {
         if let Some(checkpoints) = &mut self.checkpoints {
             checkpoints.members_changed();
+        }
+    }
+
+    /// Members go on apart: they may come back.
+    pub(crate) fn members_leave(&mut self, names: &BTreeSet<Name>) {
+        if let Some(checkpoints) = &mut self.checkpoints {
+            names.iter().for_each(|name| checkpoints.leaves(&LiveView::label_of(name)));
+        }
+        self.members_changed();
+    }
+
+    /// A view will not come back.
+    pub(crate) fn member_is_gone(&mut self, name: &Name) {
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.is_gone(&LiveView::label_of(name));
         }
     }
 

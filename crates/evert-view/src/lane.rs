@@ -364,8 +364,7 @@ impl Lane {
 
     /// Takes in a view that is still folding the next tick.
     pub(crate) fn adopt_begun(&mut self, other: &Receiver<(LiveView, Folded)>) {
-        if let Ok((mut view, folded)) = other.recv() {
-            view.untrack();
+        if let Ok((view, folded)) = other.recv() {
             self.group.adopt_begun(view, folded);
         }
     }

@@ -30,6 +30,7 @@ mod lane;
 mod lifecycle;
 mod live_view;
 mod look;
+mod merges;
 mod name;
 mod outlet;
 mod pace;

@@ -9,7 +9,7 @@
 //! - A rider that cannot keep up is given a pass of its own.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -25,6 +25,9 @@ use crate::reader::Reader;
 use crate::relation::RelationInput;
 use crate::sources::SourceStates;
 use crate::{Name, RelationKind};
+
+#[cfg(test)]
+mod tests;
 
 /// Chunks that a rider may leave unread.
 const CHUNKS_AHEAD: usize = 2;
@@ -59,6 +62,8 @@ pub(crate) struct Passes {
     sources_topic: TopicId,
     /// Those who wait to board the shared pass; `None`: there is none.
     boarding: Mutex<Option<Vec<Rider>>>,
+    /// Commits read, by all passes.
+    commits_read: AtomicU64,
 }
 
 /// Someone who reads streams up to a position.
@@ -74,21 +79,26 @@ struct Rider {
 
 impl Passes {
     pub(crate) fn new(log: Log, sources_topic: TopicId) -> Arc<Self> {
-        Arc::new(Self { log, sources_topic, boarding: Mutex::new(None) })
+        Arc::new(Self {
+            log,
+            sources_topic,
+            boarding: Mutex::new(None),
+            commits_read: AtomicU64::new(0),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Vec<Rider>>> {
         self.boarding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Commits that were read for views that catch up, each as often as it was read.
+    pub(crate) fn commits_read(&self) -> u64 {
+        self.commits_read.load(Ordering::Relaxed)
+    }
+
     /// The rows of `streams` up to `end`, in any order; the channel ends after the last.
     pub(crate) fn ride(self: &Arc<Self>, streams: Vec<Arc<Relation>>, end: Position) -> Ride {
-        let (chunks, rows) = sync_channel(CHUNKS_AHEAD);
-        let complete = Arc::new(AtomicBool::new(false));
-        let named = |stream: Arc<Relation>| (stream.name.clone(), stream);
-        let streams = streams.into_iter().map(named).collect();
-        let (stretches, done) = (Vec::new(), Arc::clone(&complete));
-        let rider = Rider { streams, end, stretches, chunks, complete: done };
+        let (rider, ride) = rider(streams, end);
         let mut boarding = self.lock();
         match &mut *boarding {
             Some(waiting) => waiting.push(rider),
@@ -97,7 +107,7 @@ impl Passes {
                 self.start(true, Vec::new());
             }
         }
-        Ride { rows, complete }
+        ride
     }
 
     fn start(self: &Arc<Self>, shared: bool, riders: Vec<Rider>) {
@@ -109,6 +119,16 @@ impl Passes {
             tracing::error!(%error, "no thread to read the log with");
         }
     }
+}
+
+/// Someone who wants the rows of `streams` up to `end`, and where they come out.
+fn rider(streams: Vec<Arc<Relation>>, end: Position) -> (Rider, Ride) {
+    let (chunks, rows) = sync_channel(CHUNKS_AHEAD);
+    let complete = Arc::new(AtomicBool::new(false));
+    let named = |stream: Arc<Relation>| (stream.name.clone(), stream);
+    let streams = streams.into_iter().map(named).collect();
+    let (stretches, done) = (Vec::new(), Arc::clone(&complete));
+    (Rider { streams, end, stretches, chunks, complete: done }, Ride { rows, complete })
 }
 
 struct Pass {
@@ -196,6 +216,7 @@ impl Pass {
         }
         self.position = loop {
             let Some(commit) = reader.next_upto(stop)? else { break stop };
+            self.passes.commits_read.fetch_add(1, Ordering::Relaxed);
             streams.push(&commit);
             if streams.pending_bytes() >= STEP_BYTES {
                 break commit.position;

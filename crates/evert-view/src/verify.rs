@@ -126,6 +126,7 @@ impl Views {
         name: &Name,
         end: Position,
     ) -> Result<Snapshot, CatalogError> {
+        let _spills = evert_env::spill::spills_here();
         let sources = SourceStates::new(self.shared().sources_topic);
         let names = std::slice::from_ref(name);
         let mut cohort = Cohort::of_names(catalog, names, self.planner().as_ref(), sources);

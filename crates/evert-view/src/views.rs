@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use evert_env::Env;
+use evert_env::spill::Spilled;
 use evert_fold::OperatorState;
 use evert_log::{Log, NewCommit, NewPart, NewTopic, Topic};
 use evert_model::{
@@ -105,6 +106,7 @@ impl Views {
         planner: Arc<dyn Planner>,
         config: ViewsConfig,
     ) -> Result<Self, CatalogError> {
+        crate::merges::begin();
         let catalog_topic = internal_topic(&log, CATALOG_TOPIC)?;
         let sources_topic = internal_topic(&log, SOURCES_TOPIC)?;
         let catalog = read_catalog(&log, &catalog_topic)?;
@@ -518,6 +520,17 @@ impl Views {
     /// second. Published rows are listed after the operators.
     pub fn state_of(&self, name: &Name) -> Vec<OperatorState> {
         self.0.shared.state_of(name)
+    }
+
+    /// Commits of the log that were read for views that catch up, each as often as it was read:
+    /// views that catch up at the same time share a reading.
+    pub fn commits_read_to_catch_up(&self) -> u64 {
+        self.0.shared.passes.commits_read()
+    }
+
+    /// What of all state lies beyond the memory budget.
+    pub fn spilled(&self) -> Spilled {
+        evert_env::spill::spilled()
     }
 
     /// The checkpoint that the replay after the start began at: its position, and what came

@@ -81,11 +81,12 @@ impl BagRows {
             self.note_retracted(&retracted);
             self.retract(&retracted);
         }
-        self.merge();
+        self.merge(changes.iter().map(Delta::len).sum());
     }
 
-    pub(super) fn merge(&mut self) {
-        self.runs.merge();
+    /// After a tick of `rows` rows.
+    pub(super) fn merge(&mut self, rows: usize) {
+        self.runs.merge(rows);
     }
 
     /// Takes every row away and gives the change.

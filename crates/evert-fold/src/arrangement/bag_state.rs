@@ -197,8 +197,9 @@ impl Stateful for BagRows {
         let columns = self.codec.try_decode(rows.iter());
         let inserted = columns.map(|columns| {
             let rows = batch_of(self.schema(), columns, rows.len());
-            self.insert(&Delta::new(rows, Int64Array::from(weights)));
-            self.merge();
+            let inserts = Delta::new(rows, Int64Array::from(weights));
+            self.insert(&inserts);
+            self.merge(inserts.len());
         });
         self.changes = Some(changes);
         inserted

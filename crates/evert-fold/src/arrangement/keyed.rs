@@ -251,7 +251,7 @@ impl KeyedRows {
             let run = Run { rows: rows.clone(), weights: None, keys: Some(keys), ids };
             self.runs.push(LiveRun::new(run));
         }
-        self.runs.merge();
+        self.runs.merge(change.touched.len());
         rows
     }
 

@@ -178,7 +178,7 @@ impl KeyedRows {
         let rows = batch_of(&self.schema, columns, len);
         let keys = KeyBytes::collect(keys.iter());
         self.runs.push(LiveRun::new(Run { rows, weights: None, keys: Some(keys), ids }));
-        self.runs.merge();
+        self.runs.merge(len);
         self.len += len;
         Ok(())
     }

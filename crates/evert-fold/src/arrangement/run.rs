@@ -108,9 +108,17 @@ impl Run {
 struct Dead {
     blocks: Option<Arc<Vec<Arc<[u64; BLOCK_WORDS]>>>>,
     count: usize,
+    /// Grows with each change.
+    version: u64,
 }
 
 impl Dead {
+    fn all(rows: usize) -> Self {
+        let block = Arc::new([u64::MAX; BLOCK_WORDS]);
+        let blocks = std::iter::repeat_n(block, rows.div_ceil(BLOCK_ROWS)).collect();
+        Self { blocks: Some(Arc::new(blocks)), count: rows, version: 0 }
+    }
+
     fn contains(&self, row: usize) -> bool {
         self.blocks.as_ref().is_some_and(|blocks| {
             blocks[row / BLOCK_ROWS][row % BLOCK_ROWS / 64] >> (row % 64) & 1 == 1
@@ -128,6 +136,17 @@ impl Dead {
         assert!(*word >> (row % 64) & 1 == 0, "a row dies once");
         *word |= 1 << (row % 64);
         self.count += 1;
+        self.version += 1;
+    }
+
+    fn remove(&mut self, row: usize) {
+        let blocks = self.blocks.as_mut().expect("a row that is dead is in the bitmap");
+        let block = Arc::make_mut(&mut Arc::make_mut(blocks)[row / BLOCK_ROWS]);
+        let word = &mut block[row % BLOCK_ROWS / 64];
+        assert!(*word >> (row % 64) & 1 == 1, "a row comes to life once");
+        *word &= !(1 << (row % 64));
+        self.count -= 1;
+        self.version += 1;
     }
 }
 
@@ -144,10 +163,15 @@ impl LiveRun {
         Self { run: Arc::new(run), dead: Dead::default(), indexes: Arc::default() }
     }
 
+    /// A run whose rows are all dead as yet.
+    pub(crate) fn dead(run: Run) -> Self {
+        let dead = Dead::all(run.rows.num_rows());
+        Self { run: Arc::new(run), dead, indexes: Arc::default() }
+    }
+
     /// Whether this is the same run at a moment when the same rows were alive.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        // Rows of a run only die.
-        Arc::ptr_eq(&self.run, &other.run) && self.dead.count == other.dead.count
+        Arc::ptr_eq(&self.run, &other.run) && self.dead.version == other.dead.version
     }
 
     /// A row's key bytes.
@@ -178,6 +202,10 @@ impl LiveRun {
 
     pub(crate) fn kill(&mut self, row: usize) {
         self.dead.insert(row, self.run.rows.num_rows());
+    }
+
+    pub(crate) fn revive(&mut self, row: usize) {
+        self.dead.remove(row);
     }
 
     /// Adds the writer's numbers, which nothing has needed so far.

@@ -3,6 +3,8 @@
 //! Runs of about the same size are merged, so that a row is rewritten a logarithmic number of
 //! times and a reader meets a logarithmic number of runs.
 //!
+//! Large merges are made by another thread, if there is one, and put in place by and by (`moving`).
+//!
 //! Invariant: the place of a numbered row is where it is alive.
 
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::compute::interleave;
 use arrow::datatypes::{DataType, SchemaRef};
 
+use super::moving::{MOVED_ROWS_MIN, Merged, Moved, Moving};
 use super::run::{KeyBytes, LiveRun, Run};
 use crate::rows::batch_of;
 
@@ -40,6 +43,8 @@ pub(crate) struct Runs {
     /// Larger runs are not merged.
     rows_max: usize,
     run_bytes: usize,
+    /// A merge beside the ticks.
+    moving: Option<Moving>,
 }
 
 impl Runs {
@@ -51,7 +56,12 @@ impl Runs {
             free_ids: Vec::new(),
             rows_max,
             run_bytes: 0,
+            moving: None,
         }
+    }
+
+    pub(super) fn schema(&self) -> &SchemaRef {
+        &self.schema
     }
 
     pub(crate) fn get(&self, slot: u32) -> &LiveRun {
@@ -94,10 +104,30 @@ impl Runs {
         run.kill(place.row as usize);
     }
 
+    /// Brings a row to life that was dead from the beginning.
+    pub(super) fn revive(&mut self, place: Place) {
+        let run = self.slots[place.run as usize].as_mut().expect("the slot is in use");
+        run.revive(place.row as usize);
+    }
+
     /// Adds a run, tells its rows' places, and gives its slot.
     pub(crate) fn push(&mut self, run: LiveRun) -> u32 {
+        let slot = self.put(run);
+        let run = self.slots[slot].as_ref().expect("it was put there");
+        for (row, &id) in run.run.ids.iter().enumerate() {
+            self.places[id as usize] = Place { run: slot as u32, row: row as u32 };
+        }
+        slot as u32
+    }
+
+    /// Adds a run whose rows are elsewhere as yet, and gives its slot.
+    pub(super) fn push_dead(&mut self, run: Run) -> u32 {
+        self.put(LiveRun::dead(run)) as u32
+    }
+
+    fn put(&mut self, run: LiveRun) -> usize {
         self.run_bytes += run.memory_bytes();
-        let slot = match self.slots.iter().position(Option::is_none) {
+        match self.slots.iter().position(Option::is_none) {
             Some(free) => {
                 self.slots[free] = Some(run);
                 free
@@ -106,12 +136,7 @@ impl Runs {
                 self.slots.push(Some(run));
                 self.slots.len() - 1
             }
-        };
-        let run = self.slots[slot].as_ref().expect("it was put there");
-        for (row, &id) in run.run.ids.iter().enumerate() {
-            self.places[id as usize] = Place { run: slot as u32, row: row as u32 };
         }
-        slot as u32
     }
 
     /// Numbers the rows of all runs, which had no numbers so far, and gives the runs.
@@ -152,11 +177,32 @@ impl Runs {
         gather_rows(&self.schema, &runs, &indices)
     }
 
-    /// Merges what the policy says.
-    pub(crate) fn merge(&mut self) {
+    /// Merges what the policy says, after a tick of `rows` rows.
+    pub(crate) fn merge(&mut self, rows: usize) {
+        if let Some(moving) = self.moving.take() {
+            match self.step(moving, rows) {
+                Moved::GoesOn(moving) => self.moving = Some(moving),
+                Moved::Done => {}
+                Moved::Lost(slots) => self.merge_slots(&slots),
+            }
+        }
         while let Some(chosen) = self.choose() {
+            if self.is_large(&chosen) {
+                self.moving = Moving::start(self, chosen.clone());
+                if self.moving.is_some() {
+                    continue;
+                }
+            }
             self.merge_slots(&chosen);
         }
+    }
+
+    /// Whether a merge takes so long that it is better made beside the ticks. Rows without numbers
+    /// have no place that could tell whether they are still alive.
+    fn is_large(&self, slots: &[u32]) -> bool {
+        let runs = || slots.iter().map(|&slot| self.get(slot));
+        runs().map(LiveRun::live_rows).sum::<usize>() >= MOVED_ROWS_MIN
+            && runs().all(|live| live.run.ids.len() == live.rows())
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
@@ -165,13 +211,18 @@ impl Runs {
             + self.free_ids.capacity() * size_of::<u32>()
     }
 
-    /// A run that is mostly dead, or many runs of one size.
-    fn choose(&self) -> Option<Vec<usize>> {
-        let mut levels: Vec<Vec<usize>> = Vec::new();
+    /// A run that is mostly dead, or many runs of one size. One large merge is made at a time.
+    fn choose(&self) -> Option<Vec<u32>> {
+        let may_be_chosen = |slots: &[u32]| self.moving.is_none() || !self.is_large(slots);
+        let mut levels: Vec<Vec<u32>> = Vec::new();
         for (slot, run) in self.slots.iter().enumerate() {
-            let Some(run) = run else { continue };
+            let (slot, Some(run)) = (slot as u32, run) else { continue };
+            if self.moving.as_ref().is_some_and(|moving| moving.holds(slot)) {
+                continue;
+            }
             let live = run.live_rows();
-            if live == 0 || (run.rows() > SMALL_ROWS && live * 2 < run.rows()) {
+            let is_thin = live == 0 || (run.rows() > SMALL_ROWS && live * 2 < run.rows());
+            if is_thin && may_be_chosen(&[slot]) {
                 return Some(vec![slot]);
             }
             if live >= self.rows_max {
@@ -181,12 +232,14 @@ impl Runs {
             levels.resize_with(levels.len().max(level + 1), Vec::new);
             levels[level].push(slot);
         }
-        levels.into_iter().find(|slots| slots.len() >= FANOUT)
+        levels.into_iter().find(|slots| slots.len() >= FANOUT && may_be_chosen(slots))
     }
 
-    fn merge_slots(&mut self, chosen: &[usize]) {
-        let runs: Vec<LiveRun> =
-            chosen.iter().map(|&slot| self.slots[slot].take().expect("it was chosen")).collect();
+    fn merge_slots(&mut self, chosen: &[u32]) {
+        let runs: Vec<LiveRun> = chosen
+            .iter()
+            .map(|&slot| self.slots[slot as usize].take().expect("it was chosen"))
+            .collect();
         self.run_bytes -= runs.iter().map(LiveRun::memory_bytes).sum::<usize>();
         if let Some(merged) = merge_runs(&self.schema, &runs) {
             self.push(LiveRun::new(merged));
@@ -201,19 +254,42 @@ fn level(rows: usize) -> usize {
     }
 }
 
+/// As `merge_runs`, with the places that the rows come from: `slots` are those of the runs.
+pub(super) fn merge_with_origins(
+    schema: &SchemaRef,
+    runs: &[LiveRun],
+    slots: &[u32],
+) -> Option<Merged> {
+    let indices = merged_order(runs);
+    let run = merge_in_order(schema, runs, &indices)?;
+    let origins = indices.iter().map(|&(r, row)| Place { run: slots[r], row: row as u32 });
+    Some(Merged { run, origins: origins.collect() })
+}
+
 /// The live rows of several runs in one, in key order if they have keys.
 fn merge_runs(schema: &SchemaRef, runs: &[LiveRun]) -> Option<Run> {
-    let keyed = runs.iter().all(|live| live.run.keys.is_some());
-    let indices = if keyed { sorted_rows(runs) } else { live_rows(runs) };
+    merge_in_order(schema, runs, &merged_order(runs))
+}
+
+fn merged_order(runs: &[LiveRun]) -> Vec<(usize, usize)> {
+    if is_keyed(runs) { sorted_rows(runs) } else { live_rows(runs) }
+}
+
+fn is_keyed(runs: &[LiveRun]) -> bool {
+    runs.iter().all(|live| live.run.keys.is_some())
+}
+
+fn merge_in_order(schema: &SchemaRef, runs: &[LiveRun], indices: &[(usize, usize)]) -> Option<Run> {
     if indices.is_empty() {
         return None;
     }
     let refs: Vec<_> = runs.iter().collect();
-    let columns = gather_rows(schema, &refs, &indices).into_iter().map(compacted).collect();
+    let columns = gather_rows(schema, &refs, indices).into_iter().map(compacted).collect();
     let has_weights = runs.iter().any(|live| live.run.weights.is_some());
     let weights = has_weights
         .then(|| indices.iter().map(|&(r, row)| Some(runs[r].run.weight(row))).collect());
-    let keys = keyed.then(|| KeyBytes::collect(indices.iter().map(|&(r, row)| runs[r].key(row))));
+    let keys =
+        is_keyed(runs).then(|| KeyBytes::collect(indices.iter().map(|&(r, row)| runs[r].key(row))));
     let numbered = runs.iter().all(|live| live.run.ids.len() == live.rows());
     let ids = if numbered {
         indices.iter().map(|&(r, row)| runs[r].run.ids[row]).collect()
@@ -224,7 +300,8 @@ fn merge_runs(schema: &SchemaRef, runs: &[LiveRun]) -> Option<Run> {
 }
 
 fn live_rows(runs: &[LiveRun]) -> Vec<(usize, usize)> {
-    let rows = runs.iter().enumerate().flat_map(|(r, live)| {
+    let some_alive = runs.iter().enumerate().filter(|(_, live)| live.live_rows() > 0);
+    let rows = some_alive.flat_map(|(r, live)| {
         (0..live.rows()).filter(|&row| live.is_live(row)).map(move |row| (r, row))
     });
     rows.collect()

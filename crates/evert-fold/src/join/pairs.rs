@@ -3,6 +3,7 @@
 use arrow::array::{Int64Array, UInt32Array};
 use evert_model::Delta;
 
+use super::bound::Bound;
 use super::shape::Shape;
 use super::side::{Keyed, Side};
 use super::tally::Tally;
@@ -13,11 +14,20 @@ use crate::rows::{batch_of, take_rows};
 /// Batches have at most this many rows.
 pub(super) const OUTPUT_ROWS: usize = 16 * 1024;
 
+/// A delta, and the side that it meets.
+#[derive(Clone, Copy)]
+pub(super) struct Met<'a> {
+    pub(super) keyed: &'a Keyed<'a>,
+    pub(super) other: &'a Side,
+    pub(super) own_is_left: bool,
+}
+
 /// The pairs of one delta.
 pub(super) struct Pairs<'a> {
     keyed: &'a Keyed<'a>,
     other: &'a Side,
     own_is_left: bool,
+    bound: &'a mut Bound,
     shape: &'a Shape,
     filter: Option<&'a Projection>,
     /// Matches of each row of the delta.
@@ -31,17 +41,18 @@ pub(super) struct Pairs<'a> {
 
 impl<'a> Pairs<'a> {
     pub(super) fn new(
-        keyed: &'a Keyed<'a>,
-        other: &'a Side,
-        own_is_left: bool,
+        met: Met<'a>,
         shape: &'a Shape,
         filter: Option<&'a Projection>,
         other_counts: Option<Tally>,
+        bound: &'a mut Bound,
     ) -> Self {
+        let Met { keyed, other, own_is_left } = met;
         Self {
             keyed,
             other,
             own_is_left,
+            bound,
             shape,
             own_counts: filter.map(|_| vec![0; keyed.delta.len()]),
             filter,
@@ -58,6 +69,9 @@ impl<'a> Pairs<'a> {
         out: &mut Vec<Delta>,
         errors: &mut Vec<RowError>,
     ) {
+        if self.bound.is_passed() {
+            return;
+        }
         self.own_rows.push(own as u32);
         self.other_rows.push(other);
         if self.own_rows.len() == OUTPUT_ROWS {
@@ -82,6 +96,7 @@ impl<'a> Pairs<'a> {
             (std::mem::take(&mut self.own_rows), std::mem::take(&mut self.other_rows));
         let pairs = self.batch(&own, &other);
         let Some(filter) = self.filter else {
+            self.bound.add(&pairs);
             out.push(pairs);
             return;
         };
@@ -95,7 +110,9 @@ impl<'a> Pairs<'a> {
             }
         }
         if self.shape.pairs && mask.true_count() > 0 {
-            out.push(filter_delta(&pairs, &mask));
+            let pairs = filter_delta(&pairs, &mask);
+            self.bound.add(&pairs);
+            out.push(pairs);
         }
     }
 

@@ -10,7 +10,8 @@ use arrow::array::{BooleanArray, Int64Array};
 use arrow::compute::not;
 use evert_model::Delta;
 
-use super::pairs::{OUTPUT_ROWS, Pairs};
+use super::bound::Bound;
+use super::pairs::{Met, OUTPUT_ROWS, Pairs};
 use super::shape::{Matching, Shape, Shows};
 use super::side::{Keyed, Side, Totals};
 use crate::dataflow::RowError;
@@ -24,6 +25,7 @@ pub(super) struct Step<'a> {
     pub(super) other: &'a mut Side,
     pub(super) own_is_left: bool,
     pub(super) out: &'a mut Vec<Delta>,
+    pub(super) bound: &'a mut Bound,
     pub(super) errors: &'a mut Vec<RowError>,
 }
 
@@ -38,6 +40,9 @@ impl Step<'_> {
     pub(super) fn run(mut self, deltas: &[Delta]) {
         let total_before = self.own.total;
         for delta in deltas.iter().filter(|delta| !delta.is_empty()) {
+            if self.bound.is_passed() {
+                return;
+            }
             let keyed = self.own.keyed(delta);
             let counts = self.meet(&keyed);
             self.show_own(&keyed, counts.as_deref());
@@ -70,8 +75,8 @@ impl Step<'_> {
         self.other.expect(keyed.delta.len());
         // The counts change while the rows are read.
         let other_counts = self.other.counts.take();
-        let mut pairs =
-            Pairs::new(keyed, self.other, self.own_is_left, self.shape, self.filter, other_counts);
+        let met = Met { keyed, other: self.other, own_is_left: self.own_is_left };
+        let mut pairs = Pairs::new(met, self.shape, self.filter, other_counts, self.bound);
         for (row, &weight) in keyed.delta.weights.values().iter().enumerate() {
             if weight == 0 {
                 continue;

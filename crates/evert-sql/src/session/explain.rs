@@ -1,5 +1,6 @@
 //! EXPLAIN: how a SELECT is read, or how a view is kept.
 
+use evert_fold::OperatorState;
 use evert_view::{Catalog, Name, PlannedView, RelationKind};
 use serde_json::json;
 
@@ -32,11 +33,12 @@ impl Session {
                     return Err(not_a_view(name, &catalog));
                 };
                 let planned = plan_text(&view.sql, &catalog)?;
-                show_view(&planned, &catalog, explain.json)
+                let held = self.engine.views.state_of(name);
+                show_view(&planned, &catalog, &held, explain.json)
             }
             ExplainTarget::Create(create) => {
                 let planned = plan_query((*create.query).clone(), &parsed.text, &catalog)?;
-                show_view(&planned, &catalog, explain.json)
+                show_view(&planned, &catalog, &[], explain.json)
             }
         }
     }
@@ -50,9 +52,18 @@ fn not_a_view(name: &Name, catalog: &Catalog) -> SqlError {
         .hint("Use EXPLAIN SELECT to see how it is read.")
 }
 
-fn show_view(planned: &PlannedView, catalog: &Catalog, json: bool) -> Result<Response, SqlError> {
+/// `held` is what the operators of a view that runs hold, as last measured.
+fn show_view(
+    planned: &PlannedView,
+    catalog: &Catalog,
+    held: &[OperatorState],
+    json: bool,
+) -> Result<Response, SqlError> {
     let inputs = inputs(planned, catalog)?;
-    let operators = operators(&planned.plan, &inputs, |_| None);
+    let operators = operators(&planned.plan, &inputs, |node| {
+        let held = held.iter().find(|held| held.node == node)?;
+        Some((held.rows as u64, held.bytes as u64))
+    });
     if json {
         return show::explain([format!("{:#}", as_json(&operators, planned.plan.output))]);
     }

@@ -43,6 +43,12 @@ pub(super) const TABLES: &[SystemTable] = &[
     },
     SystemTable {
         schema: "evert",
+        name: "spilled",
+        columns: &[("bytes", BigInt), ("disk_bytes", BigInt), ("refused_bytes", BigInt)],
+        fill: spilled,
+    },
+    SystemTable {
+        schema: "evert",
         name: "relations",
         columns: &[
             ("name", Text),
@@ -141,6 +147,12 @@ fn view_state(engine: &Inner, rows: &mut Builder) {
             ]);
         }
     }
+}
+
+/// What of all state lies beyond the memory budget: one row.
+fn spilled(engine: &Inner, rows: &mut Builder) {
+    let spilled = engine.views.spilled();
+    rows.push(vec![spilled.bytes.into(), spilled.disk_bytes.into(), spilled.refused_bytes.into()]);
 }
 
 fn relations(engine: &Inner, rows: &mut Builder) {

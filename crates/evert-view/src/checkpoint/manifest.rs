@@ -19,6 +19,10 @@ pub(crate) struct Manifest {
     position: u64,
     log_time: i64,
     pub(crate) members: Vec<Member>,
+    /// Members that fold apart for a while: their entries stay as they were, of no use to a start,
+    /// for the differences that come when they are back.
+    #[serde(default)]
+    pub(crate) away: Vec<u32>,
     pub(crate) next_offsets: Vec<(TopicId, Vec<i64>)>,
     /// Each with the position of its last commit.
     pub(crate) sources: Vec<(SourceState, u64)>,
@@ -42,6 +46,7 @@ impl Manifest {
             position: position.get(),
             log_time: log_time.get(),
             members: Vec::new(),
+            away: Vec::new(),
             next_offsets: Vec::new(),
             sources: Vec::new(),
         }

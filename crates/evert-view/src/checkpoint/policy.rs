@@ -1,5 +1,6 @@
 //! When a checkpoint is taken, and what goes into it.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use evert_log::LogId;
@@ -21,6 +22,11 @@ pub(crate) struct Checkpoints {
     every: Duration,
     serial: u64,
     next_number: u32,
+    /// The numbers of the last checkpoint's members, by label.
+    numbers: BTreeMap<String, u32>,
+    /// Of members that fold apart for a while. They go on noting what changes, so that their
+    /// entries need not be written anew when they are back.
+    away: BTreeMap<String, u32>,
     /// What the last checkpoint was taken at.
     position: Option<Position>,
     taken: Instant,
@@ -33,17 +39,32 @@ impl Checkpoints {
         let (mut serial, mut next_number) = (0, 1);
         if let Some(manifest) = store.manifest() {
             let numbers = manifest.members.iter().map(|member| member.number);
+            let numbers = numbers.chain(manifest.away.iter().copied());
             serial = manifest.serial;
             next_number = numbers.max().map_or(1, |last| last.saturating_add(1));
         }
         let writer = Writer::start(store)?;
         let (taken, cost) = (Instant::now(), Duration::ZERO);
-        Ok(Self { writer, log, every, serial, next_number, position: None, taken, cost })
+        let (numbers, away) = (BTreeMap::new(), BTreeMap::new());
+        let position = None;
+        Ok(Self { writer, log, every, serial, next_number, numbers, away, position, taken, cost })
     }
 
     /// Another member has joined, or one has left: the last checkpoint does not say so.
     pub(crate) fn members_changed(&mut self) {
         self.position = None;
+    }
+
+    /// A member goes on apart, and may come back.
+    pub(crate) fn leaves(&mut self, label: &str) {
+        if let Some((label, number)) = self.numbers.remove_entry(label) {
+            self.away.insert(label, number);
+        }
+    }
+
+    /// A member that went apart will not come back.
+    pub(crate) fn is_gone(&mut self, label: &str) {
+        self.away.remove(label);
     }
 
     /// How long until the next one is due; `None` if nothing has happened since the last.
@@ -77,6 +98,9 @@ impl Checkpoints {
         for member in cohort.members() {
             self.freeze(member, &mut frozen);
         }
+        frozen.manifest.away = self.away.values().copied().collect();
+        let members = frozen.manifest.members.iter();
+        self.numbers = members.map(|member| (member.label.clone(), member.number)).collect();
         self.writer.write(frozen);
         self.position = Some(position);
         self.taken = Instant::now();
@@ -108,6 +132,7 @@ impl Checkpoints {
             frozen.members.push(FrozenMember { number, definition, entries });
         }
         let (number, changed_at) = (mark.number, mark.changed_at);
+        self.away.remove(&label);
         frozen.manifest.members.push(Member { label, number, changed_at });
     }
 

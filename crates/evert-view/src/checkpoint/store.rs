@@ -158,9 +158,11 @@ impl Store {
                 self.commit(&batch)?;
                 self.written += 1;
             }
-            let kept: BTreeSet<u32> = numbers(&frozen.manifest).collect();
+            let kept: BTreeSet<u32> = held_numbers(&frozen.manifest).collect();
             let before = self.manifest.replace(frozen.manifest.clone());
-            for number in before.iter().flat_map(numbers).filter(|number| !kept.contains(number)) {
+            for number in
+                before.iter().flat_map(held_numbers).filter(|number| !kept.contains(number))
+            {
                 self.remove_member(number)?;
             }
             Ok(())
@@ -279,6 +281,11 @@ fn key(number: u32, part: u8, key: &[u8]) -> Vec<u8> {
 
 fn numbers(manifest: &Manifest) -> impl Iterator<Item = u32> {
     manifest.members.iter().map(|member| member.number)
+}
+
+/// Those of members, and of those that are away.
+fn held_numbers(manifest: &Manifest) -> impl Iterator<Item = u32> {
+    numbers(manifest).chain(manifest.away.iter().copied())
 }
 
 /// Damaged files must not take the process down, whatever the store makes of them.

@@ -26,7 +26,12 @@ impl Writer {
         let is_busy = Arc::new(AtomicBool::new(false));
         let busy = Arc::clone(&is_busy);
         let thread = thread::Builder::new().name("checkpoints".into());
-        let thread = thread.spawn(move || run(store, &from, &busy))?;
+        let work = move || {
+            // A checkpoint of a large state is itself large.
+            let _spills = evert_env::spill::spills_here();
+            run(store, &from, &busy);
+        };
+        let thread = thread.spawn(work)?;
         Ok(Self { to: Some(to), is_busy, thread: Some(thread) })
     }
 

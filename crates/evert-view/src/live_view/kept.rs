@@ -22,18 +22,16 @@ impl LiveView {
             self.mark = Some(Mark::default());
         }
     }
-}
 
-impl LiveView {
-    /// It folds on where no checkpoints are taken: what it noted since the last says too little.
-    pub(crate) fn untrack(&mut self) {
-        self.mark = None;
+    /// What checkpoints call a view.
+    pub(crate) fn label_of(name: &crate::Name) -> String {
+        format!("view {name}")
     }
 }
 
 impl Kept for LiveView {
     fn label(&self) -> String {
-        format!("view {}", self.def.name)
+        Self::label_of(&self.def.name)
     }
 
     fn definition(&self) -> String {
