@@ -22,13 +22,13 @@ const SHOWN_MAX: usize = 6;
 const SHRINK_TRIES: usize = 400;
 
 /// At most this many of a hundred queries may be refused, ...
-const REFUSED_PERCENT_MAX: usize = 8;
+const REFUSED_PERCENT_MAX: usize = 1;
 /// ... may be refused with another error than "not supported", ...
-const REJECTED_PERCENT_MAX: usize = 12;
+const REJECTED_PERCENT_MAX: usize = 1;
 /// ... may be none of Postgres's, ...
-const INVALID_PERCENT_MAX: usize = 3;
+const INVALID_PERCENT_MAX: usize = 1;
 /// ... or may have nothing to compare because of rows in error.
-const ERRORS_PERCENT_MAX: usize = 6;
+const ERRORS_PERCENT_MAX: usize = 2;
 
 /// What came of all cases.
 #[derive(Default)]
@@ -55,7 +55,7 @@ fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
 }
 
 #[test]
-#[ignore = "a few in ten thousand are wrong yet: orders below pruned columns, names in ORDER BY"]
+#[ignore = "lead() with IGNORE NULLS is wrong yet, and a server's view fails in a world or two"]
 fn views_equal_postgres() {
     let seed: u64 = setting("EVERT_SEED", 1);
     let queries: u64 = setting("EVERT_WITNESS_QUERIES", 5000);
@@ -92,6 +92,10 @@ fn views_equal_postgres() {
     assert!(invalid <= bound(INVALID_PERCENT_MAX), "Postgres refused {invalid} queries");
     assert!(tally.errors <= bound(ERRORS_PERCENT_MAX), "{} cases in error", tally.errors);
     if queries >= 5000 {
+        let Shown { answers, past, ad_hoc, restored } = tally.shown;
+        let lived = tally.servers > 10 && restored > 10;
+        let enough = lived && answers > 500 && ad_hoc > 500 && past > 30;
+        assert!(enough, "servers have shown too little");
         for (construct, (equal, all)) in &tally.constructs {
             assert!(equal * 2 > *all, "only {equal} of {all} views with {construct} were compared");
         }
@@ -198,7 +202,11 @@ fn show_wrong(postgres: &Postgres, wrong: &[(Seeds, Wrong)]) -> String {
     let run = |case: &Case| runtime.block_on(case.run(&connection));
     let mut shown = String::new();
     for (seeds, wrong) in wrong.iter().take(setting("EVERT_WITNESS_SHOWN", SHOWN_MAX)) {
-        let case = Case::of(*seeds).shrink(wrong, SHRINK_TRIES, &run);
+        let found = format!("{wrong:?}");
+        println!("{seeds:?}: {} {found:.600}", Case::of(*seeds).text());
+        // A server's life takes its time.
+        let tries = if seeds.served.is_some() { SHRINK_TRIES / 20 } else { SHRINK_TRIES };
+        let case = Case::of(*seeds).shrink(wrong, tries, &run);
         let script = match run(&case) {
             Verdict::Wrong(wrong) => case.script(&wrong),
             other => format!("-- not wrong when run again: {other:?}\n"),

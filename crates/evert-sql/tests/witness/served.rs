@@ -13,17 +13,18 @@ use arrow::array::RecordBatch;
 use evert_env::Env;
 use evert_log::{Log, LogConfig, NewCommit, NewPart};
 use evert_model::{BatchBuilder, Compression, PartitionId, Position, TimestampMs};
-use evert_sql::SqlPlanner;
+use evert_sql::{Engine, EngineConfig, NoSources, Response, Session, SqlError, SqlPlanner};
 use evert_view::{
     CheckpointConfig, Cut, Format, IsolationConfig, Name, NewRelation, PlantedCheckpointFaults,
-    RelationKind, RowWriter, Views, ViewsConfig,
+    RelationKind, RowWriter, ViewState, Views, ViewsConfig,
 };
+use futures::TryStreamExt;
 
 use crate::case::{Setting, Verdict, Wrong, judge_moment};
 use crate::folded::{Moment, Then};
 use crate::grammar::Query;
 use crate::postgres::Answer;
-use crate::rows::{Kind, Row, of_batches};
+use crate::rows::{Kind, Row, of_batches, shown};
 use crate::world::{Commit, Present, Table};
 
 const PARTITIONS: i32 = 2;
@@ -33,10 +34,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What a server has shown.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Shown {
-    /// Answers that were equal.
+    /// Answers of views that were equal.
     pub(crate) answers: usize,
     /// Those of them that were asked for as of a position of the past.
     pub(crate) past: usize,
+    /// Answers to the queries themselves, ad hoc.
+    pub(crate) ad_hoc: usize,
     /// Starts that began at a checkpoint.
     pub(crate) restored: usize,
 }
@@ -45,6 +48,7 @@ impl Shown {
     pub(crate) fn add(&mut self, other: Self) {
         self.answers += other.answers;
         self.past += other.past;
+        self.ad_hoc += other.ad_hoc;
         self.restored += other.restored;
     }
 }
@@ -229,13 +233,21 @@ impl<'a> Life<'a> {
     /// All views at the log's end.
     async fn pinned(&self) -> Result<Arc<Cut>, (usize, Wrong)> {
         let names: Vec<Name> = self.created.keys().map(|index| view(*index)).collect();
-        self.views().pin(&names, self.end, PATIENCE).await.map_err(|error| {
-            let error = error.to_string();
-            let is_named = |index: &&usize| error.contains(&format!("\"{}\"", view(**index).name));
-            let first = self.created.keys().next();
-            let blamed = self.created.keys().find(is_named).or(first).copied().unwrap_or(0);
-            (blamed, Wrong::Panicked(error))
-        })
+        let pinned = self.views().pin(&names, self.end, PATIENCE).await;
+        pinned.map_err(|error| self.blame(&error.to_string()))
+    }
+
+    /// The view that an error is about, and what is known of it.
+    fn blame(&self, error: &str) -> (usize, Wrong) {
+        let is_named = |index: &&usize| error.contains(&format!("\"{}\"", view(**index).name));
+        let first = self.created.keys().next();
+        let blamed = self.created.keys().find(is_named).or(first).copied().unwrap_or(0);
+        let failed = self.views().status().into_iter().filter_map(|status| match status.state {
+            ViewState::Failed(why) => Some(format!("{}: {why}", status.name)),
+            _ => None,
+        });
+        let failed: Vec<String> = failed.collect();
+        (blamed, Wrong::Panicked(format!("{error} {failed:?}")))
     }
 
     /// Compares what is there at the end.
@@ -250,6 +262,36 @@ impl<'a> Life<'a> {
         for (index, rows) in rows {
             self.judge(index, commits, place, rows)?;
         }
+        self.ask(place).await
+    }
+
+    /// Asks all queries as they are: a SELECT means the same ad hoc.
+    async fn ask(&mut self, place: usize) -> Result<(), (usize, Wrong)> {
+        let (log, views) = self.server.as_ref().expect("it is open");
+        let config = EngineConfig::default();
+        let engine = Engine::new(log.clone(), views.clone(), Arc::new(NoSources), config);
+        let mut session = engine.session("witness", "evert");
+        for (index, Kept { query, answers }) in self.kept.iter().enumerate() {
+            // A row that cannot be evaluated ends a query.
+            if query.poisoned {
+                continue;
+            }
+            let wrong = |what: String| (index, Wrong::Panicked(format!("ad hoc: {what}")));
+            let (kinds, rows) = match answer(&mut session, &query.ours).await {
+                Ok(answer) => answer,
+                Err(error) => return Err(wrong(format!("{} {error}", error.sqlstate))),
+            };
+            let moment = Moment { rows, errors: 0 };
+            if let Err(verdict) = judge_moment(query, &kinds, &moment, answers[place]) {
+                return Err(wrong(match verdict {
+                    Verdict::Wrong(Wrong::Different { ours, theirs, .. }) => {
+                        format!("\n{}-- Postgres answers\n{}", shown(&ours), shown(&theirs))
+                    }
+                    other => format!("{other:?}"),
+                }));
+            }
+            self.shown.ad_hoc += 1;
+        }
         Ok(())
     }
 
@@ -259,24 +301,24 @@ impl<'a> Life<'a> {
         if indexes.is_empty() {
             return Ok(());
         }
+        // After a start, the replay comes first.
+        self.pinned().await?;
         for _ in 0..3 {
             let (place, position) = self.compared[self.random.usize(..self.compared.len())];
             let index = indexes[self.random.usize(..indexes.len())];
             let names = [view(index)];
             let cut = self.views().cut_at(&names, position).await;
-            let cut = cut.expect("the log holds all of its past");
+            let cut = cut.map_err(|error| self.blame(&error.to_string()))?;
             let rows = of_batches(cut.snapshots[&names[0]].scan(None));
             let commits = self.setting.compared().nth(place).expect("it was compared").until;
             self.judge(index, commits, place, rows)?;
             self.shown.past += 1;
         }
-        // After a start, the replay comes first.
-        self.pinned().await?;
         let index = indexes[self.random.usize(..indexes.len())];
-        let report = self.views().verify(&view(index)).expect("the log holds all");
-        match report.equal {
-            true => Ok(()),
-            false => Err((index, Wrong::Panicked(format!("it is not its replay: {report:?}")))),
+        match self.views().verify(&view(index)) {
+            Ok(report) if report.equal => Ok(()),
+            Ok(report) => Err((index, Wrong::Panicked(format!("not its replay: {report:?}")))),
+            Err(error) => Err(self.blame(&error.to_string())),
         }
     }
 
@@ -308,6 +350,18 @@ impl Drop for Life<'_> {
             views.close();
             log.close();
         }
+    }
+}
+
+/// A query's answer, and how its columns are read.
+async fn answer(session: &mut Session, sql: &str) -> Result<(Vec<Kind>, Vec<Row>), SqlError> {
+    let statement = session.parse(sql)?.pop().expect("one statement");
+    match session.execute(&statement, &[]).await? {
+        Response::Rows { schema, batches, .. } => {
+            let kinds = schema.fields().iter().map(|field| Kind::of(field.data_type())).collect();
+            Ok((kinds, of_batches(batches.try_collect::<Vec<_>>().await?)))
+        }
+        _ => unreachable!("a SELECT gives rows"),
     }
 }
 

@@ -17,12 +17,11 @@ impl Grammar<'_> {
         }
         self.batch = true;
         let left = self.alike();
-        match self.choices.below(6) {
+        match self.choices.below(5) {
             0 => self.semi_join(left),
             1 => self.full_join_on_anything(left),
             2 => self.qualify(left),
-            3 => self.ignore_nulls(left),
-            4 => self.group_by_all(left),
+            3 => self.group_by_all(left),
             _ => self.ordered_aggregate(left),
         }
     }
@@ -103,17 +102,6 @@ impl Grammar<'_> {
             from.sql
         );
         Body { sql, columns }
-    }
-
-    fn ignore_nulls(&mut self, from: super::from::From) -> Body {
-        self.note("IGNORE NULLS");
-        let (mut items, mut columns) = self.columns(&from.scope, 2);
-        let col = self.any_column(&from.scope);
-        let order = self.total_order(&from.scope);
-        let call = self.choices.pick(&["lag", "lead", "first_value", "last_value"]);
-        items.push(format!("{call}({}) IGNORE NULLS OVER (ORDER BY {order})", col.sql));
-        columns.push(Output::exact(col.ty));
-        Body { sql: format!("SELECT {} FROM {}", list(&items), from.sql), columns }
     }
 
     fn group_by_all(&mut self, from: super::from::From) -> Body {

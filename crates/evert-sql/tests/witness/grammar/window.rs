@@ -1,7 +1,7 @@
 //! Window functions.
 
 use super::select::list;
-use super::{Body, Col, Grammar, Output};
+use super::{Body, Col, Grammar, Output, either};
 use crate::world::Ty;
 
 impl Grammar<'_> {
@@ -89,6 +89,9 @@ impl Grammar<'_> {
     }
 
     fn offset_function(&mut self, scope: &[Col], over: &str) -> (String, Output) {
+        if self.choices.one_in(4) {
+            return self.without_nulls(scope, over);
+        }
         self.note("lag, lead");
         let ty = self.type_of(scope);
         let x = self.expr(scope, ty, 1);
@@ -99,6 +102,26 @@ impl Grammar<'_> {
             _ => format!("{function}({x}, 1, {})", self.typed_literal(ty)),
         };
         (format!("{call} OVER ({over})"), Output::exact(ty))
+    }
+
+    /// What Postgres has to gather first.
+    fn without_nulls(&mut self, scope: &[Col], over: &str) -> (String, Output) {
+        self.note("IGNORE NULLS");
+        let ty = self.type_of(scope);
+        let x = self.leaf_column(scope, ty);
+        let (call, frame, place) = self.choices.pick(&[
+            ("lag({x})", "UNBOUNDED PRECEDING AND 1 PRECEDING", "cardinality(l)"),
+            ("lead({x})", "1 FOLLOWING AND UNBOUNDED FOLLOWING", "1"),
+            ("lag({x}, 2)", "UNBOUNDED PRECEDING AND 1 PRECEDING", "cardinality(l) - 1"),
+            ("lead({x}, 2)", "1 FOLLOWING AND UNBOUNDED FOLLOWING", "2"),
+            ("first_value({x})", "UNBOUNDED PRECEDING AND CURRENT ROW", "1"),
+            ("last_value({x})", "UNBOUNDED PRECEDING AND CURRENT ROW", "cardinality(l)"),
+        ]);
+        let ours = format!("{} IGNORE NULLS OVER ({over})", call.replace("{x}", &x));
+        let frame = format!("array_agg({x}) OVER ({over} ROWS BETWEEN {frame})");
+        let list = format!("array_remove({frame}, NULL)");
+        let place = place.replace("(l)", &format!("({list})"));
+        (either(&ours, &format!("({list})[{place}]")), Output::exact(ty))
     }
 
     fn typed_literal(&mut self, ty: Ty) -> String {
