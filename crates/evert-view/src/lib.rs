@@ -21,6 +21,7 @@ mod difference;
 mod encode;
 mod errors;
 mod face;
+mod facts;
 mod follower;
 mod group;
 mod helm;
@@ -64,6 +65,7 @@ pub use difference::{Difference, RowDifference};
 pub use encode::{RowChange, RowWriter, write_text};
 pub use errors::errors_schema;
 pub use evert_fold::{RowRef, Snapshot, key_bytes};
+pub use facts::{FACT_COLUMNS, Facts, FactsBatch, facts_schema};
 pub use name::Name;
 pub use outlet::{
     Outlet, OutletContext, OutletDef, OutletError, OutletFactory, OutletKind, OutletVerdict,

@@ -13,7 +13,7 @@ use crate::checkpoint::{Entries, Kept, Mark};
 use crate::decode::{Decoder, Event};
 
 /// A batch that would grow beyond this when uncompressed is bad as a whole.
-const PAYLOAD_BYTES_MAX: usize = 1 << 30;
+pub(crate) const PAYLOAD_BYTES_MAX: usize = 1 << 30;
 
 /// What is known of a record that could not be read.
 pub(crate) struct BadRecord {

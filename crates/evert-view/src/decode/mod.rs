@@ -149,6 +149,16 @@ impl Decoder {
         });
     }
 
+    /// How many rows wait to be sealed.
+    pub(crate) fn pending(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether something was sealed since the last call of [`Decoder::take`].
+    pub(crate) fn has_events(&self) -> bool {
+        !self.done.is_empty()
+    }
+
     /// What the records since the last call do.
     pub(crate) fn take(&mut self) -> Vec<Event> {
         self.seal();
