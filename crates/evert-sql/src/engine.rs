@@ -1,6 +1,6 @@
 //! The engine: what all sessions share.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use datafusion::execution::memory_pool::GreedyMemoryPool;
@@ -14,7 +14,7 @@ use crate::context::state;
 use crate::flights::Flights;
 use crate::functions::SessionFacts;
 use crate::statement::Statements;
-use crate::{Session, SourceControl, SqlError, translate};
+use crate::{ArchiveSource, Session, SourceControl, SqlError, translate};
 
 /// Settings of the engine.
 #[derive(Clone, Debug)]
@@ -45,6 +45,7 @@ pub(crate) struct Inner {
     /// only append share it. Facts that come by other doors do not ask.
     pub(crate) dml: tokio::sync::RwLock<()>,
     pub(crate) flights: Arc<Flights>,
+    pub(crate) archives: OnceLock<Arc<dyn ArchiveSource>>,
     /// What sessions start with.
     state: SessionState,
 }
@@ -73,6 +74,7 @@ impl Engine {
             statements: Statements::default(),
             dml: tokio::sync::RwLock::new(()),
             flights: Arc::default(),
+            archives: OnceLock::new(),
             state,
         }))
     }
@@ -84,6 +86,12 @@ impl Engine {
 }
 
 impl Engine {
+    /// Says where archives are read from. The first call counts.
+    pub fn serve_archives(&self, archives: Arc<dyn ArchiveSource>) {
+        // A second call would be a mistake of the program's that harms nobody.
+        drop(self.0.archives.set(archives));
+    }
+
     /// How many queries got the rows of another that was the same, at the same position.
     pub fn queries_coalesced(&self) -> u64 {
         self.0.flights.joined()

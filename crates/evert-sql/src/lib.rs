@@ -9,6 +9,7 @@
 //! - A session reads its own writes.
 //! - What an ad-hoc read computes, a view of the same SELECT holds.
 
+mod archive;
 mod command;
 mod context;
 mod ddl;
@@ -41,6 +42,7 @@ mod translate;
 mod types;
 mod view;
 
+pub use archive::{ArchiveRows, ArchiveSource};
 pub use engine::{Engine, EngineConfig};
 pub use error::SqlError;
 pub use response::Response;

@@ -34,7 +34,7 @@ use crate::rephrase::rephrase;
 use crate::scan::{Rows, Table, bind};
 use crate::time_windows::replace_windows;
 use crate::types::{canonical, parameter_type};
-use crate::{SqlError, rules, system, translate};
+use crate::{SqlError, archive, rules, system, translate};
 
 /// A planned SELECT. It names its relations and parameters, and can run many times.
 pub(crate) struct Planned {
@@ -87,6 +87,9 @@ impl Tables for Scope {
         if let Some(view) = self.catalog.views.get(name) {
             let (schema, indexes) = (&view.schema, self.indexes_on(name));
             return Ok(Table::indexed(own, schema.to_arrow(), schema.key.clone(), indexes));
+        }
+        if let Some(schema) = archive::schema(&self.catalog, name) {
+            return Ok(Table::archive(own, schema.to_arrow()));
         }
         match system::find(name) {
             Some((name, schema)) => Ok(Table::source(name, schema, Vec::new())),

@@ -29,8 +29,9 @@ use evert_model::Offset;
 use evert_view::{Name, Relation, Views};
 use futures::{StreamExt, stream};
 
+use crate::archive::ArchiveRows;
 use crate::overlay::Overlay;
-use crate::{SqlError, translate};
+use crate::{SqlError, archive, translate};
 
 /// The rows that a table has in one statement.
 #[derive(Clone)]
@@ -43,6 +44,8 @@ pub(crate) enum Rows {
     Stream { views: Views, relation: Arc<Relation>, ends: Vec<Offset> },
     /// Rows made for the statement.
     Batches(Vec<RecordBatch>),
+    /// An archive's.
+    Archive(ArchiveRows),
 }
 
 impl fmt::Debug for Rows {
@@ -52,6 +55,7 @@ impl fmt::Debug for Rows {
             Self::Overlaid(..) => "Overlaid",
             Self::Stream { .. } => "Stream",
             Self::Batches(_) => "Batches",
+            Self::Archive(_) => "Archive",
         })
     }
 }
@@ -65,6 +69,8 @@ pub(crate) struct Table {
     key: Vec<usize>,
     /// Other columns by which rows can be found: each index's name and columns.
     indexes: Vec<(Name, Vec<usize>)>,
+    /// Its rows are in files, parts of which need not be read.
+    is_archive: bool,
     rows: Option<Rows>,
 }
 
@@ -89,7 +95,21 @@ impl Table {
         key: Vec<usize>,
         indexes: Vec<(Name, Vec<usize>)>,
     ) -> Arc<dyn TableSource> {
-        provider_as_source(Arc::new(Self { name, schema, key, indexes, rows: None }))
+        let is_archive = false;
+        provider_as_source(Arc::new(Self { name, schema, key, indexes, is_archive, rows: None }))
+    }
+
+    /// An archive's table.
+    pub(crate) fn archive(name: Name, schema: SchemaRef) -> Arc<dyn TableSource> {
+        let (key, indexes) = (Vec::new(), Vec::new());
+        provider_as_source(Arc::new(Self {
+            name,
+            schema,
+            key,
+            indexes,
+            is_archive: true,
+            rows: None,
+        }))
     }
 }
 
@@ -131,6 +151,7 @@ impl TableProvider for Table {
             .iter()
             .map(|filter| match self.pinned(filter) {
                 Some(_) => TableProviderFilterPushDown::Inexact,
+                None if self.is_archive => TableProviderFilterPushDown::Inexact,
                 None => TableProviderFilterPushDown::Unsupported,
             })
             .collect())
@@ -138,7 +159,7 @@ impl TableProvider for Table {
 
     async fn scan(
         &self,
-        _: &dyn Session,
+        session: &dyn Session,
         projection: Option<&Vec<usize>>,
         filters: &[Expr],
         limit: Option<usize>,
@@ -146,6 +167,9 @@ impl TableProvider for Table {
         let Some(rows) = &self.rows else {
             return Err(DataFusionError::Internal(format!("{} has no rows", self.name)));
         };
+        if let Rows::Archive(rows) = rows {
+            return archive::scan(session, rows, &self.schema, projection, filters, limit);
+        }
         let schema = match projection {
             Some(projection) => Arc::new(self.schema.project(projection)?),
             None => Arc::clone(&self.schema),
@@ -305,7 +329,7 @@ impl Rows {
                 Some(own) => own,
                 None => snapshot.get(key, row),
             },
-            Self::Stream { .. } | Self::Batches(_) => None,
+            Self::Stream { .. } | Self::Batches(_) | Self::Archive(_) => None,
         }
     }
 
@@ -320,7 +344,7 @@ impl Rows {
                 rows.extend(overlay.rows());
                 Some(rows)
             }
-            Self::Stream { .. } | Self::Batches(_) => None,
+            Self::Stream { .. } | Self::Batches(_) | Self::Archive(_) => None,
         })
     }
 
@@ -347,6 +371,7 @@ impl Rows {
                 }))
             }
             Self::Batches(batches) => Box::new(batches.into_iter().map(project)),
+            Self::Archive(_) => unreachable!("files are read by a plan of their own"),
         }
     }
 }

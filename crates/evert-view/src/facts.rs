@@ -14,19 +14,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOptions,
-    StringViewArray, TimestampMicrosecondArray, new_null_array,
+    ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringViewArray,
+    TimestampMicrosecondArray, new_null_array,
 };
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use evert_log::{Commit, CommitBody, CommitPart, ReadError, Replay};
 use evert_model::{Column, ColumnType, LogTime, Offset, PartitionId, Position, RowSchema};
 
+use crate::Views;
 use crate::catalog::Relation;
 use crate::decode::{Decoder, Event};
 use crate::past::PastError;
 use crate::relation::PAYLOAD_BYTES_MAX;
-use crate::Views;
 
 /// A batch is given once its commits' records have so many rows or bytes.
 const BATCH_ROWS: usize = 32 << 10;
@@ -85,7 +85,7 @@ impl Views {
     ///
     /// # Errors
     /// When the log has forgotten some of them, or cannot be read.
-    pub fn facts(
+    pub fn facts_after(
         &self,
         relation: &Arc<Relation>,
         after: Position,

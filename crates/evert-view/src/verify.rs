@@ -71,7 +71,7 @@ impl Views {
         let digest_replayed = replayed.digest();
         let facts = match difference.is_empty() {
             true => Vec::new(),
-            false => self.facts_of_rows(&catalog, name, &difference.rows, live.position)?,
+            false => self.facts(&catalog, name, &difference.rows, live.position)?,
         };
         Ok(VerifyReport {
             name: name.clone(),
@@ -147,7 +147,7 @@ impl Views {
     }
 
     /// The last records that have the key of each of the first rows.
-    fn facts_of_rows(
+    fn facts(
         &self,
         catalog: &Catalog,
         name: &Name,

@@ -17,6 +17,8 @@ use evert_view::{
 };
 use futures::StreamExt;
 
+use crate::lake::Readers;
+
 /// The SQL engine behind the SQL door.
 pub(crate) struct PgBackend(evert_sql::Engine);
 
@@ -115,11 +117,16 @@ impl pg::Session for PgSession {
 pub(crate) struct Shown {
     views: evert_view::Views,
     engine: evert_sql::Engine,
+    archives: Readers,
 }
 
 impl Shown {
-    pub(crate) fn new(views: evert_view::Views, engine: evert_sql::Engine) -> Self {
-        Self { views, engine }
+    pub(crate) fn new(
+        views: evert_view::Views,
+        engine: evert_sql::Engine,
+        archives: Readers,
+    ) -> Self {
+        Self { views, engine, archives }
     }
 }
 
@@ -139,6 +146,10 @@ impl http::Observed for Shown {
 
     fn views(&self) -> Vec<ViewStatus> {
         self.views.status()
+    }
+
+    fn lake(&self) -> Option<&dyn http::Lake> {
+        Some(&self.archives)
     }
 
     fn topics(&self) -> Vec<http::TopicFacts> {

@@ -3,6 +3,8 @@
 mod adapter;
 mod bench;
 mod demo;
+mod export;
+mod lake;
 mod serve;
 mod settings;
 mod sql_shell;
@@ -34,6 +36,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Run SQL against a server, from -c, standard input or a prompt
     Sql(sql_shell::SqlArgs),
+    /// Write a query's rows as of a moment into a file, the same whenever it is made
+    Export(export::ExportArgs),
     /// Measure this machine: the log, the views
     Bench(bench::BenchArgs),
 }
@@ -50,6 +54,7 @@ fn main() -> Result<ExitCode> {
         match Cli::parse().command {
             Command::Serve(settings) => serve::run(settings).await?,
             Command::Demo(args) => demo::run(args).await?,
+            Command::Export(args) => export::run(args).await?,
             Command::Bench(args) => bench::run(args).await?,
             Command::Sql(args) => return sql_shell::run(args).await,
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use evert_archive::Archives;
 use evert_door::{http, kafka, pg, resp};
 use evert_env::Env;
 use evert_log::{Log, LogConfig};
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::adapter::{PgBackend, Shown, Sources};
+use crate::lake::{self, Readers};
 use crate::settings::Settings;
 
 /// How long open connections may go on after the server was told to stop.
@@ -57,9 +59,11 @@ impl fmt::Display for Addresses {
 }
 
 /// Says what serves each kind of view that is kept outside the fold, and starts those there are.
-async fn serve_outlets(views: &Views) -> Result<()> {
+async fn serve_outlets(views: &Views, archives: &Archives) -> Result<()> {
     let sinks: Arc<dyn OutletFactory> = Arc::new(Sinks::new(views.log().id()));
-    let (views, kinds) = (views.clone(), vec![(OutletKind::Sink, sinks)]);
+    let archives: Arc<dyn OutletFactory> = Arc::new(archives.clone());
+    let kinds = vec![(OutletKind::Sink, sinks), (OutletKind::Archive, archives)];
+    let views = views.clone();
     let serve = move || views.serve_outlets(kinds);
     tokio::task::spawn_blocking(serve).await?.context("cannot start what is kept outside")
 }
@@ -96,13 +100,15 @@ impl Server {
         };
         let sources = evert_cdc::Sources::new(log.clone(), views.clone());
         sources.start_all();
-        serve_outlets(&views).await?;
+        let archives = lake::archives(env.clone(), &views, settings.archives_dir()?);
+        serve_outlets(&views, &archives).await?;
         let config = EngineConfig {
             query_memory_bytes: usize::try_from(memory / 4)?,
             ..EngineConfig::default()
         };
         let control = Arc::new(Sources::new(sources.clone()));
         let engine = Engine::new(log.clone(), views.clone(), control, config);
+        engine.serve_archives(Arc::new(Readers(archives.clone())));
 
         let (stop, stopped) = watch::channel(false);
         let mut doors = JoinSet::new();
@@ -135,9 +141,12 @@ impl Server {
             doors.spawn(door.serve(stopped.clone()));
         }
         if let Some(address) = settings.http() {
-            let door = http::HttpDoor::bind(address, Shown::new(views.clone(), engine.clone()))
-                .await
-                .with_context(|| format!("cannot open the HTTP door at {address}"))?;
+            let door = http::HttpDoor::bind(
+                address,
+                Shown::new(views.clone(), engine.clone(), Readers(archives)),
+            )
+            .await
+            .with_context(|| format!("cannot open the HTTP door at {address}"))?;
             addresses.http = Some(door.local_addr()?);
             doors.spawn(door.serve(stopped.clone()));
         }

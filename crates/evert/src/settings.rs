@@ -35,6 +35,9 @@ pub(crate) struct Settings {
     /// Address of the key-value door (Redis protocol), or "off" [default: 127.0.0.1:7379]
     #[arg(long, value_name = "ADDR")]
     pub(crate) keyvalue: Option<String>,
+    /// Directory below which archives in files lie [default: "archives" in the data directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) archives: Option<PathBuf>,
 }
 
 const KAFKA: &str = "127.0.0.1:9092";
@@ -56,6 +59,7 @@ impl Settings {
             sql: self.sql.or(file.sql),
             http: self.http.or(file.http),
             keyvalue: self.keyvalue.or(file.keyvalue),
+            archives: self.archives.or(file.archives),
         })
     }
 
@@ -68,6 +72,15 @@ impl Settings {
     /// The directory of the log.
     pub(crate) fn data_dir(&self) -> Result<&Path> {
         self.data.as_deref().context("no data directory: give one with --data DIR")
+    }
+
+    /// The directory of archives, as an absolute path.
+    pub(crate) fn archives_dir(&self) -> Result<PathBuf> {
+        let dir = match &self.archives {
+            Some(dir) => dir.clone(),
+            None => self.data_dir()?.join("archives"),
+        };
+        std::path::absolute(&dir).with_context(|| format!("no path: {}", dir.display()))
     }
 
     /// The address of the Kafka door; `None` is off.

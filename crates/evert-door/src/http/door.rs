@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio::sync::watch;
 
 use super::observed::Observed;
-use super::{api, changes, metrics};
+use super::{api, changes, lake, metrics};
 
 /// How long requests under way may take once the server was told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
@@ -86,6 +86,7 @@ fn routes(server: Arc<dyn Observed>, stopping: watch::Receiver<bool>) -> Router 
         .route("/api/topics", get(api::topics))
         .route("/api/views", get(api::views))
         .route("/api/views/{name}/changes", get(changes::changes))
+        .nest("/iceberg", lake::routes())
         .fallback(api::not_found)
         .method_not_allowed_fallback(api::method_not_allowed)
         .layer(middleware::from_fn_with_state(server.clone(), with_position))

@@ -11,6 +11,7 @@
 mod api;
 mod changes;
 mod door;
+mod lake;
 mod metrics;
 mod observed;
 pub(crate) mod process;
@@ -18,4 +19,4 @@ pub(crate) mod process;
 mod tests;
 
 pub use door::HttpDoor;
-pub use observed::{Observed, PartitionFacts, TopicFacts, topics_of};
+pub use observed::{Lake, LakeTable, Observed, PartitionFacts, TopicFacts, topics_of};

@@ -20,8 +20,31 @@ pub trait Observed: Send + Sync {
     fn topics(&self) -> Vec<TopicFacts>;
     /// Queries so far that got the rows of another that was the same.
     fn queries_coalesced(&self) -> u64;
+    /// The tables of the archives, if there can be any.
+    fn lake(&self) -> Option<&dyn Lake> {
+        None
+    }
     /// Begins to follow a relation or view.
     async fn subscribe(&self, name: Name, from: SubscribeFrom) -> Result<Subscription, PastError>;
+}
+
+/// Archives as Iceberg's REST catalog shows them. No method blocks.
+pub trait Lake: Send + Sync {
+    /// Every table: its namespace and name.
+    fn tables(&self) -> Vec<(String, String)>;
+    /// A table; `None` if there is none of the name, or it was not opened yet.
+    fn table(&self, namespace: &str, name: &str) -> Option<LakeTable>;
+}
+
+/// A table of a lake.
+#[derive(Clone, Debug)]
+pub struct LakeTable {
+    /// The URL of its newest metadata file.
+    pub metadata_url: String,
+    /// What the file says.
+    pub metadata: serde_json::Value,
+    /// Every fact up to here is in it.
+    pub position: Position,
 }
 
 /// Every topic of a log, and what its partitions hold.

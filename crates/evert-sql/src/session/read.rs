@@ -23,7 +23,7 @@ use crate::query::{Planned, plan};
 use crate::scan::Rows;
 use crate::statement::{Parsed, done};
 use crate::transaction::Transaction;
-use crate::{Response, SqlError, system, translate};
+use crate::{Response, SqlError, archive, system, translate};
 
 /// How a SELECT's rows are taken.
 pub(super) struct Reading {
@@ -51,8 +51,10 @@ struct Run<'a> {
 }
 
 /// The relations that a plan reads at a position.
-fn pinned(planned: &Planned) -> Vec<Name> {
-    planned.relations.iter().filter(|name| system::is_pinned(name)).cloned().collect()
+fn pinned(planned: &Planned, catalog: &Catalog) -> Vec<Name> {
+    let is_pinned =
+        |name: &&Name| system::is_pinned(name) && archive::schema(catalog, name).is_none();
+    planned.relations.iter().filter(is_pinned).cloned().collect()
 }
 
 impl Session {
@@ -105,9 +107,12 @@ impl Session {
         let hints: Vec<_> = params.iter().map(|param| Some(param.data_type().clone())).collect();
         let catalog = self.engine.views.catalog();
         let planned = self.planned(parsed, query, &hints)?;
-        let pinned = pinned(&planned);
+        let pinned = pinned(&planned, &catalog);
         let engine = Arc::clone(&self.engine);
         let at_least = self.at_least(&guard).await?;
+        if self.settings.after.is_some() {
+            self.wait_for_archives(&planned.relations, &catalog, at_least, &guard).await?;
+        }
         let mut own = Transaction::default();
         let transaction = match &mut self.open {
             Some(open) => &mut open.transaction,
@@ -151,6 +156,26 @@ impl Session {
         Ok(response)
     }
 
+    /// Waits until the archives among `names` hold everything up to a position.
+    async fn wait_for_archives(
+        &self,
+        names: &[Name],
+        catalog: &Catalog,
+        position: Position,
+        guard: &Guard,
+    ) -> Result<(), SqlError> {
+        for name in names.iter().filter(|name| archive::schema(catalog, name).is_some()) {
+            let reached = self.engine.views.outlet_reached(name);
+            let mut reached = reached.ok_or_else(|| archive::not_ready(name))?;
+            let wait = async {
+                let there = reached.wait_for(|reached| *reached >= position).await;
+                there.map(drop).map_err(|_| archive::not_ready(name))
+            };
+            guard.run(wait).await?;
+        }
+        Ok(())
+    }
+
     /// A SELECT over everything as it was at a moment; `now()` is the log's time then.
     pub(super) async fn query_as_of(
         &mut self,
@@ -164,7 +189,13 @@ impl Session {
         let hints: Vec<_> = params.iter().map(|param| Some(param.data_type().clone())).collect();
         let mut planned = self.planned(parsed, query, &hints)?;
         let engine = Arc::clone(&self.engine);
-        let names = pinned(&planned);
+        let catalog = engine.views.catalog();
+        let is_archive = |name: &&Name| archive::schema(&catalog, name).is_some();
+        if let Some(name) = planned.relations.iter().find(is_archive) {
+            return Err(SqlError::unsupported(format!("AS OF for archive \"{name}\""))
+                .hint("Compare its column evert_position with the position."));
+        }
+        let names = pinned(&planned, &catalog);
         let past = async {
             let cut = engine.views.cut_at(&names, position).await;
             cut.map_err(|error| translate::past(&error))

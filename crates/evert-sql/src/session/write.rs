@@ -11,7 +11,7 @@ use crate::error::READ_ONLY_TRANSACTION;
 use crate::guard::Guard;
 use crate::statement::{Parsed, done};
 use crate::transaction::{Check, Transaction};
-use crate::{Response, SqlError, system};
+use crate::{Response, SqlError, archive, system};
 
 impl Session {
     pub(super) async fn change(
@@ -22,7 +22,10 @@ impl Session {
         let guard = self.guard();
         let hints: Vec<_> = params.iter().map(|param| Some(param.data_type().clone())).collect();
         let mut needs = dml::needs(&self.state, parsed, &self.scope(), &hints)?;
-        needs.relations.retain(system::is_pinned);
+        let catalog = self.engine.views.catalog();
+        needs
+            .relations
+            .retain(|name| system::is_pinned(name) && archive::schema(&catalog, name).is_none());
         let outcome = if self.open.is_some() {
             self.change_in_transaction(parsed, params, &needs, &guard).await?
         } else {

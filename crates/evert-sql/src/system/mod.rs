@@ -21,10 +21,10 @@ use arrow::datatypes::SchemaRef;
 use evert_view::{Name, errors_name, errors_schema};
 
 use self::rows::Builder;
-use crate::SqlError;
 use crate::engine::Inner;
 use crate::error::UNDEFINED_TABLE;
 use crate::scan::Rows;
+use crate::{SqlError, archive};
 
 /// A system relation: its columns, and how its rows are made.
 pub(crate) struct SystemTable {
@@ -77,6 +77,11 @@ pub(crate) fn rows(engine: &Inner, name: &Name) -> Result<Rows, SqlError> {
         return Ok(Rows::Batches(fixed.data().to_vec()));
     }
     let Some(table) = table(name) else {
+        if let Some(archives) = engine.archives.get()
+            && archive::schema(&engine.views.catalog(), name).is_some()
+        {
+            return archives.archive(name).map(Rows::Archive).ok_or(archive::not_ready(name));
+        }
         let message = format!("relation \"{name}\" does not exist");
         return Err(SqlError::new(UNDEFINED_TABLE, message));
     };

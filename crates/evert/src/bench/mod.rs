@@ -3,6 +3,7 @@
 //! Every item runs several times; the median is shown with the extremes, the CPU time a record
 //! took, and the peak of the process's memory, beside what the disk does by itself.
 
+mod archive;
 mod disk;
 mod follow;
 mod log;
@@ -44,7 +45,7 @@ enum What {
 struct DoorFlags {
     #[command(flatten)]
     flags: Flags,
-    /// A Postgres that a sink is measured with; tables named evert_bench_* come and go there
+    /// A Postgres that a sink is measured with, if there is one; tables named evert_bench_* come and go there
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
 }
@@ -74,9 +75,12 @@ pub(crate) async fn run(args: BenchArgs) -> Result<()> {
         What::Log(flags) => measure("log", &flags, log::items),
         What::Views(flags) => measure("views", &flags, views::items),
         What::Doors(DoorFlags { flags, postgres }) => {
-            measure("doors", &flags, |bench, report| match &postgres {
-                Some(url) => sinks::items(bench, report, url),
-                None => anyhow::bail!("nothing to measure with: give --postgres URL"),
+            measure("doors", &flags, |bench, report| {
+                archive::items(bench, report)?;
+                match &postgres {
+                    Some(url) => sinks::items(bench, report, url),
+                    None => Ok(()),
+                }
             })
         }
     });

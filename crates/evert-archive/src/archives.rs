@@ -1,0 +1,346 @@
+//! All archives of a server: how they are opened, and what is known of each to its readers.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use evert_env::Env;
+use evert_log::Log;
+use evert_model::{Offset, PartitionId, Position, RowSchema, TopicId};
+use evert_view::{
+    Name, Outlet, OutletContext, OutletDef, OutletError, OutletFactory, OutletVerdict, PlanError,
+    Relation,
+};
+use iceberg::spec::TableMetadata;
+use object_store::ObjectStore;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::error::{ArchiveError, Result};
+use crate::location::Location;
+use crate::mark::Owner;
+use crate::options::ArchiveOptions;
+use crate::schema;
+use crate::store::Store;
+use crate::table::{NewTable, Table};
+use crate::writer::Writer;
+
+/// All archives. Cheap to clone.
+#[derive(Clone)]
+pub struct Archives(Arc<Inner>);
+
+struct Inner {
+    env: Env,
+    log: Log,
+    root: PathBuf,
+    relations: Box<dyn Fn(&Name) -> Option<Arc<Relation>> + Send + Sync>,
+    /// What readers see, by name; and which archive writes to which location.
+    tables: Mutex<BTreeMap<Name, ArchiveTable>>,
+}
+
+/// What a reader needs of an archive's table.
+#[derive(Clone, Debug)]
+pub struct ArchiveTable {
+    /// The URL of the newest metadata file.
+    pub metadata_url: String,
+    /// What it says.
+    pub metadata: Arc<TableMetadata>,
+    /// Every fact up to here is in the table.
+    pub position: Position,
+    /// The data files.
+    pub files: Arc<Vec<ArchiveFile>>,
+    /// What reads the files of a bucket; `None`: they are files of this machine.
+    pub objects: Option<Arc<dyn ObjectStore>>,
+}
+
+/// A Parquet file of an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveFile {
+    /// Its URL.
+    pub url: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its rows.
+    pub rows: u64,
+}
+
+impl Archives {
+    /// Archives of a log's relations. Those in directories lie below `root`.
+    pub fn new(
+        env: Env,
+        log: Log,
+        root: PathBuf,
+        relations: impl Fn(&Name) -> Option<Arc<Relation>> + Send + Sync + 'static,
+    ) -> Self {
+        let relations = Box::new(relations);
+        Self(Arc::new(Inner { env, log, root, relations, tables: Mutex::default() }))
+    }
+
+    fn tables(&self) -> MutexGuard<'_, BTreeMap<Name, ArchiveTable>> {
+        self.0.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The archives that can be read.
+    pub fn names(&self) -> Vec<Name> {
+        self.tables().keys().cloned().collect()
+    }
+
+    /// An archive's table, as of its newest commit.
+    pub fn table(&self, name: &Name) -> Option<ArchiveTable> {
+        self.tables().get(name).cloned()
+    }
+
+    /// The directory below which archives in files lie.
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
+    fn location(&self, options: &ArchiveOptions) -> Result<Location> {
+        Location::parse(&options.to, &self.0.root)
+    }
+
+    fn owner(&self, relation: &Relation, id: Uuid) -> Owner {
+        Owner {
+            log_id: self.0.log.id().0.to_string(),
+            topic_id: relation.topic_id.to_string(),
+            archive_id: id.to_string(),
+        }
+    }
+
+    fn relation(&self, name: &Name) -> Result<Arc<Relation>> {
+        let what = || {
+            ArchiveError::Invalid(format!(
+                "\"{name}\" is not a stream or table: an archive holds facts, and a view has none"
+            ))
+        };
+        (self.0.relations)(name).ok_or_else(what)
+    }
+
+    /// Whether two archives would write to one place.
+    fn taken(&self, url: &str, by: &Name) -> Option<Name> {
+        let tables = self.tables();
+        let mut others = tables.iter().filter(|(name, _)| *name != by);
+        others.find(|(_, table)| table.metadata.location() == url).map(|(name, _)| name.clone())
+    }
+
+    async fn open_table(&self, def: &OutletDef, relation: &RowSchema) -> Result<Archive> {
+        let options = ArchiveOptions::read(&def.options, relation)?;
+        let location = self.location(&options)?;
+        let (store, url) = (Store::open(&location)?, location.url());
+        if let Some(other) = self.taken(&url, &def.name) {
+            return Err(ArchiveError::Foreign(format!("{url} belongs to archive \"{other}\"")));
+        }
+        let owner = self.owner(&*self.relation(&def.on)?, def.id);
+        let table = match Table::load(store.clone(), url.clone()).await? {
+            None => self.new_table((store, url), owner, relation, &options, None).await?,
+            Some(table) if !table.owner().is_of(&owner) => {
+                let what = format!("{url} holds the facts of another relation or log");
+                return Err(ArchiveError::Foreign(what));
+            }
+            Some(table) if table.owner().archive_id == owner.archive_id => table,
+            Some(mut table) if options.first_id == Some(def.id) => {
+                table.adopt(owner);
+                table
+            }
+            // It was rebuilt.
+            Some(former) => {
+                let place = (store, url);
+                self.new_table(place, owner, relation, &options, Some(&former)).await?
+            }
+        };
+        match table.clean().await {
+            Ok(0) => {}
+            Ok(files) => tracing::info!(archive = %def.name, files, "deleted files of no snapshot"),
+            Err(error) => tracing::warn!(archive = %def.name, %error, "files of no snapshot stay"),
+        }
+        let writer = Writer::new(table, options.clone());
+        let archive = Archive { name: def.name.clone(), archives: self.clone(), options, writer };
+        archive.publish(archive.writer.table().mark().position);
+        Ok(archive)
+    }
+
+    async fn new_table(
+        &self,
+        place: (Store, String),
+        owner: Owner,
+        relation: &RowSchema,
+        options: &ArchiveOptions,
+        former: Option<&Table>,
+    ) -> Result<Table> {
+        let schema = schema::new_schema(&schema::columns(relation)?)?;
+        let spec = schema::partition_spec(&schema, &options.partition_by)?;
+        Table::create(place, owner, NewTable { schema, spec }, former).await
+    }
+
+    /// Refuses when the log no longer holds what an archive does.
+    async fn check_rebuild(&self, def: &OutletDef) -> Result<()> {
+        let to = def.options.get("to").and_then(Value::as_str).unwrap_or_default();
+        let location = Location::parse(to, &self.0.root)?;
+        let Some(table) = Table::load(Store::open(&location)?, location.url()).await? else {
+            return Ok(());
+        };
+        let id = Uuid::parse_str(&table.owner().topic_id).map_err(ArchiveError::made)?;
+        let topic = self.0.log.topic_by_id(TopicId::new(id));
+        let partitions = topic.map_or(0, |topic| topic.partitions);
+        for partition in (0..partitions).map(PartitionId::new) {
+            let ends = self.0.log.partition_ends(TopicId::new(id), partition);
+            let start = ends.map_err(|error| ArchiveError::Place(error.to_string()))?.log_start;
+            if start > Offset::default() && !table.files().is_empty() {
+                let what = format!(
+                    "archive \"{}\" holds facts that the log has trimmed (partition {partition} \
+                     begins at offset {start}): its files stay as they are",
+                    def.name
+                );
+                return Err(ArchiveError::Invalid(what));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One open archive.
+pub(crate) struct Archive {
+    pub(crate) name: Name,
+    archives: Archives,
+    pub(crate) options: ArchiveOptions,
+    pub(crate) writer: Writer,
+}
+
+impl Archive {
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.archives.0.env.clock.wall_micros().div_euclid(1000)
+    }
+
+    /// Reads what is stored again.
+    pub(crate) async fn reload(&mut self) -> Result<()> {
+        let table = self.writer.table();
+        let (store, url) = (table.store().clone(), table.url().to_owned());
+        let owner = table.owner().clone();
+        let gone = || ArchiveError::damaged(&url, "the table is gone");
+        let mut table = Table::load(store, url.clone()).await?.ok_or_else(gone)?;
+        if !table.owner().is_of(&owner) {
+            return Err(ArchiveError::Foreign(format!("{url}: another table has taken its place")));
+        }
+        table.adopt(owner);
+        self.writer = Writer::new(table, self.options.clone());
+        self.publish(self.writer.table().mark().position);
+        Ok(())
+    }
+
+    /// Shows readers the table as it is.
+    pub(crate) fn publish(&self, position: Position) {
+        let table = self.writer.table();
+        let mut tables = self.archives.tables();
+        if let Some(shown) = tables.get_mut(&self.name)
+            && shown.metadata_url == table.metadata_url()
+        {
+            shown.position = position;
+            return;
+        }
+        let files = table.files().iter().map(|live| ArchiveFile {
+            url: live.file.file_path().to_owned(),
+            bytes: live.file.file_size_in_bytes(),
+            rows: live.file.record_count(),
+        });
+        let shown = ArchiveTable {
+            metadata_url: table.metadata_url(),
+            metadata: Arc::clone(table.metadata()),
+            position,
+            files: Arc::new(files.collect()),
+            objects: table.store().objects().cloned(),
+        };
+        tables.insert(self.name.clone(), shown);
+    }
+
+    /// Writes what waits; says whether there was something.
+    pub(crate) async fn flush(&mut self) -> Result<bool> {
+        let now = self.now_ms();
+        self.writer.flush(now).await
+    }
+
+    /// Merges small files. An error here loses nothing, and the next commit finds out what has
+    /// become of the table.
+    pub(crate) async fn compact(&mut self) -> Result<()> {
+        let now = self.now_ms();
+        while self.writer.compact(now).await? {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Outlet for Archive {
+    fn position(&self) -> Option<Position> {
+        Some(self.writer.table().mark().position).filter(|position| *position > Position::ZERO)
+    }
+
+    async fn follow(&mut self, context: &OutletContext) -> std::result::Result<(), OutletError> {
+        self.follow_log(context).await
+    }
+
+    async fn verify(
+        &mut self,
+        context: &OutletContext,
+    ) -> std::result::Result<OutletVerdict, OutletError> {
+        self.verify_rows(context).await
+    }
+}
+
+#[async_trait]
+impl OutletFactory for Archives {
+    fn check(
+        &self,
+        def: &OutletDef,
+        relation: &RowSchema,
+    ) -> std::result::Result<Value, PlanError> {
+        let options = ArchiveOptions::read(&def.options, relation).map_err(refused)?;
+        let location = self.location(&options).map_err(refused)?;
+        self.relation(&def.on).map_err(refused)?;
+        schema::columns(relation).map_err(refused)?;
+        if let Some(other) = self.taken(&location.url(), &def.name) {
+            let what = format!("{} belongs to archive \"{other}\"", location.url());
+            return Err(refused(ArchiveError::Invalid(what)));
+        }
+        // A bucket without a region or endpoint is told now.
+        Store::open(&location).map_err(refused)?;
+        let mut kept = def.options.clone();
+        kept["to"] = json!(location.url());
+        kept["first_id"] = json!(def.id);
+        Ok(kept)
+    }
+
+    async fn open(
+        &self,
+        def: &OutletDef,
+        relation: &RowSchema,
+    ) -> std::result::Result<Box<dyn Outlet>, OutletError> {
+        let archive = self.open_table(def, relation).await.map_err(outlet_error)?;
+        Ok(Box::new(archive))
+    }
+
+    /// The new table takes the old one's place when it is opened.
+    async fn begin_anew(&self, def: &OutletDef) -> std::result::Result<(), OutletError> {
+        self.check_rebuild(def).await.map_err(outlet_error)
+    }
+
+    /// A dropped archive's files stay: they may be all that is left of the facts.
+    async fn remove(&self, def: &OutletDef) -> std::result::Result<(), OutletError> {
+        self.tables().remove(&def.name);
+        Ok(())
+    }
+}
+
+fn refused(error: ArchiveError) -> PlanError {
+    PlanError { sqlstate: "22023", message: error.to_string(), hint: None }
+}
+
+pub(crate) fn outlet_error(error: ArchiveError) -> OutletError {
+    match error {
+        ArchiveError::Place(_) | ArchiveError::Overtaken(_) => {
+            OutletError::Retry(error.to_string())
+        }
+        other => OutletError::Failed(other.to_string()),
+    }
+}
