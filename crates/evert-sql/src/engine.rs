@@ -13,6 +13,7 @@ use evert_view::{Cut, Name, Views};
 use crate::context::state;
 use crate::flights::Flights;
 use crate::functions::SessionFacts;
+use crate::search::{SearchFunction, SearchSlot, SearchSource};
 use crate::statement::Statements;
 use crate::{ArchiveSource, Session, SourceControl, SqlError, translate};
 
@@ -46,6 +47,7 @@ pub(crate) struct Inner {
     pub(crate) dml: tokio::sync::RwLock<()>,
     pub(crate) flights: Arc<Flights>,
     pub(crate) archives: OnceLock<Arc<dyn ArchiveSource>>,
+    search: SearchSlot,
     /// What sessions start with.
     state: SessionState,
 }
@@ -66,6 +68,8 @@ impl Engine {
         let facts = SessionFacts::default();
         let mut state = state(runtime, &facts);
         crate::context::register_catalog(&mut state, &views);
+        let search = SearchSlot::default();
+        state.register_udtf("search", Arc::new(SearchFunction(Arc::clone(&search))));
         Self(Arc::new(Inner {
             log,
             views,
@@ -75,6 +79,7 @@ impl Engine {
             dml: tokio::sync::RwLock::new(()),
             flights: Arc::default(),
             archives: OnceLock::new(),
+            search,
             state,
         }))
     }
@@ -90,6 +95,12 @@ impl Engine {
     pub fn serve_archives(&self, archives: Arc<dyn ArchiveSource>) {
         // A second call would be a mistake of the program's that harms nobody.
         drop(self.0.archives.set(archives));
+    }
+
+    /// Says where the search indexes are that `search` in FROM reads. Once.
+    pub fn serve_search(&self, source: Arc<dyn SearchSource>) {
+        // Whoever was first stays.
+        let _ = self.0.search.set(source);
     }
 
     /// How many queries got the rows of another that was the same, at the same position.

@@ -32,6 +32,7 @@ use crate::names::unknown_relation;
 use crate::output_names::{name_outputs, shown_name};
 use crate::rephrase::rephrase;
 use crate::scan::{Rows, Table, bind};
+use crate::search::is_search;
 use crate::time_windows::replace_windows;
 use crate::types::{canonical, parameter_type};
 use crate::{SqlError, archive, rules, system, translate};
@@ -223,6 +224,9 @@ fn parameter_types(
 fn is_reusable(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
     let mut reusable = true;
     plan.apply_with_subqueries(|plan| {
+        if let LogicalPlan::TableScan(scan) = plan {
+            reusable &= !is_search(scan);
+        }
         plan.apply_expressions(|expr| {
             expr.apply(|expr| {
                 if let Expr::ScalarFunction(call) = expr

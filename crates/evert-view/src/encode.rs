@@ -192,6 +192,21 @@ impl RowWriter {
         }
         out.push('}');
     }
+
+    /// Appends one row's values as a JSON array.
+    ///
+    /// # Panics
+    /// As [`RowWriter::write`].
+    pub fn write_values(&self, rows: &RecordBatch, row: usize, out: &mut String) {
+        out.push('[');
+        for (i, (index, ty, _)) in self.columns.iter().enumerate() {
+            if i > 0 {
+                out.push(',');
+            }
+            write_value(rows.column(*index), *ty, row, out);
+        }
+        out.push(']');
+    }
 }
 
 const INFALLIBLE: &str = "writing into a string cannot fail";

@@ -60,7 +60,7 @@ pub use checkpoint::CheckpointConfig;
 #[cfg(feature = "planted-faults")]
 pub use checkpoint::PlantedCheckpointFaults;
 pub use cohort::Cut;
-pub use decode::KeyWriter;
+pub use decode::{KeyWriter, RowParser};
 pub use difference::{Difference, RowDifference};
 pub use encode::{RowChange, RowWriter, write_text};
 pub use errors::errors_schema;

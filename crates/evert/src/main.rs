@@ -5,6 +5,7 @@ mod bench;
 mod demo;
 mod export;
 mod lake;
+mod searching;
 mod serve;
 mod settings;
 mod sql_shell;

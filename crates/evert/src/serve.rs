@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::adapter::{PgBackend, Shown, Sources};
 use crate::lake::{self, Readers};
+use crate::searching::searching;
 use crate::settings::Settings;
 
 /// How long open connections may go on after the server was told to stop.
@@ -59,10 +60,18 @@ impl fmt::Display for Addresses {
 }
 
 /// Says what serves each kind of view that is kept outside the fold, and starts those there are.
-async fn serve_outlets(views: &Views, archives: &Archives) -> Result<()> {
+async fn serve_outlets(
+    views: &Views,
+    archives: &Archives,
+    search: Arc<dyn OutletFactory>,
+) -> Result<()> {
     let sinks: Arc<dyn OutletFactory> = Arc::new(Sinks::new(views.log().id()));
     let archives: Arc<dyn OutletFactory> = Arc::new(archives.clone());
-    let kinds = vec![(OutletKind::Sink, sinks), (OutletKind::Archive, archives)];
+    let kinds = [
+        (OutletKind::Search, search),
+        (OutletKind::Sink, sinks),
+        (OutletKind::Archive, archives),
+    ];
     let views = views.clone();
     let serve = move || views.serve_outlets(kinds);
     tokio::task::spawn_blocking(serve).await?.context("cannot start what is kept outside")
@@ -101,7 +110,8 @@ impl Server {
         let sources = evert_cdc::Sources::new(log.clone(), views.clone());
         sources.start_all();
         let archives = lake::archives(env.clone(), &views, settings.archives_dir()?);
-        serve_outlets(&views, &archives).await?;
+        let (search, searching) = searching(&dir, &views);
+        serve_outlets(&views, &archives, search).await?;
         let config = EngineConfig {
             query_memory_bytes: usize::try_from(memory / 4)?,
             ..EngineConfig::default()
@@ -109,6 +119,7 @@ impl Server {
         let control = Arc::new(Sources::new(sources.clone()));
         let engine = Engine::new(log.clone(), views.clone(), control, config);
         engine.serve_archives(Arc::new(Readers(archives.clone())));
+        engine.serve_search(Arc::new(searching.clone()));
 
         let (stop, stopped) = watch::channel(false);
         let mut doors = JoinSet::new();
@@ -146,7 +157,8 @@ impl Server {
                 Shown::new(views.clone(), engine.clone(), Readers(archives)),
             )
             .await
-            .with_context(|| format!("cannot open the HTTP door at {address}"))?;
+            .with_context(|| format!("cannot open the HTTP door at {address}"))?
+            .with_search(Arc::new(searching));
             addresses.http = Some(door.local_addr()?);
             doors.spawn(door.serve(stopped.clone()));
         }

@@ -8,14 +8,15 @@ use std::time::Duration;
 use axum::Extension;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio::sync::watch;
 
 use super::observed::Observed;
+use super::search::{self, Search};
 use super::{api, changes, lake, metrics};
 
 /// How long requests under way may take once the server was told to stop.
@@ -30,6 +31,7 @@ pub(super) type Server = State<Arc<dyn Observed>>;
 pub struct HttpDoor {
     listener: TcpListener,
     server: Arc<dyn Observed>,
+    search: Option<Arc<dyn Search>>,
 }
 
 impl HttpDoor {
@@ -41,7 +43,15 @@ impl HttpDoor {
         address: impl ToSocketAddrs,
         server: impl Observed + 'static,
     ) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await?, server: Arc::new(server) })
+        let listener = TcpListener::bind(address).await?;
+        Ok(Self { listener, server: Arc::new(server), search: None })
+    }
+
+    /// Serves search indexes too.
+    #[must_use]
+    pub fn with_search(mut self, search: Arc<dyn Search>) -> Self {
+        self.search = Some(search);
+        self
     }
 
     /// Where it listens.
@@ -55,7 +65,7 @@ impl HttpDoor {
     /// Serves clients until `stopping` turns true (or its sender is gone).
     pub async fn serve(self, stopping: watch::Receiver<bool>) {
         let mut overdue = stopping.clone();
-        let serve = axum::serve(self.listener, routes(self.server, stopping.clone()))
+        let serve = axum::serve(self.listener, routes(self.server, self.search, stopping.clone()))
             .with_graceful_shutdown(told(stopping))
             .into_future();
         tokio::select! {
@@ -77,9 +87,20 @@ async fn told(mut stopping: watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
-fn routes(server: Arc<dyn Observed>, stopping: watch::Receiver<bool>) -> Router {
+fn routes(
+    server: Arc<dyn Observed>,
+    search: Option<Arc<dyn Search>>,
+    stopping: watch::Receiver<bool>,
+) -> Router {
+    let found = search.clone().map(search::routes).unwrap_or_default();
+    let root = move |headers: HeaderMap| async move {
+        match search.filter(|_| search::is_client(&headers)) {
+            Some(search) => search::answer_root(search.as_ref(), &headers).await,
+            None => api::root().await.into_response(),
+        }
+    };
     Router::new()
-        .route("/", get(api::root))
+        .route("/", get(root))
         .route("/healthz", get(api::health))
         .route("/readyz", get(api::ready))
         .route("/metrics", get(metrics::metrics))
@@ -89,9 +110,10 @@ fn routes(server: Arc<dyn Observed>, stopping: watch::Receiver<bool>) -> Router 
         .nest("/iceberg", lake::routes())
         .fallback(api::not_found)
         .method_not_allowed_fallback(api::method_not_allowed)
+        .with_state(server.clone())
+        .merge(found)
         .layer(middleware::from_fn_with_state(server.clone(), with_position))
         .layer(Extension(stopping))
-        .with_state(server)
 }
 
 /// Adds the position that the answer is at or after.
@@ -99,6 +121,7 @@ async fn with_position(State(server): Server, request: Request, next: Next) -> R
     // Taken before the answer is made: what it shows can only be newer.
     let position = server.position().get();
     let mut response = next.run(request).await;
-    response.headers_mut().insert(POSITION, HeaderValue::from(position));
+    // An answer that is of another position has said so.
+    response.headers_mut().entry(POSITION).or_insert(HeaderValue::from(position));
     response
 }

@@ -15,8 +15,10 @@ mod lake;
 mod metrics;
 mod observed;
 pub(crate) mod process;
+mod search;
 #[cfg(test)]
 mod tests;
 
 pub use door::HttpDoor;
 pub use observed::{Lake, LakeTable, Observed, PartitionFacts, TopicFacts, topics_of};
+pub use search::{Search, SearchAnswer, SearchCall, SearchOperation};

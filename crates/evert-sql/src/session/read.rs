@@ -21,6 +21,7 @@ use crate::guard::{FOREVER, Guard};
 use crate::names::unknown_relation;
 use crate::query::{Planned, plan};
 use crate::scan::Rows;
+use crate::search::AtLeast;
 use crate::statement::{Parsed, done};
 use crate::transaction::Transaction;
 use crate::{Response, SqlError, archive, system, translate};
@@ -142,6 +143,8 @@ impl Session {
             }
             self.notices.push(notice);
         }
+        self.state.config_mut().set_extension(Arc::new(AtLeast(at_least)));
+        let transaction = self.open.as_ref().map_or(&own, |open| &open.transaction);
         let rows = |name: &Name| rows(&engine, transaction, name);
         // What a transaction has written is its own, and what the server tells of itself is of
         // another moment each time.

@@ -11,6 +11,7 @@ mod cell;
 mod columns;
 mod debezium;
 mod key;
+mod parsed;
 mod row;
 mod text;
 
@@ -22,6 +23,7 @@ pub(crate) use cell::Cell;
 use cell::JsonColumns;
 pub(crate) use columns::Columns;
 pub use key::KeyWriter;
+pub use parsed::RowParser;
 use row::RowReader;
 
 use crate::catalog::{Format, Relation, RelationKind};

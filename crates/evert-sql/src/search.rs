@@ -1,0 +1,146 @@
+//! `search('index', 'query')` in FROM: what a search index finds, as rows.
+//!
+//! Owns: the function, and how far the index must have come for a statement.
+//! Not here: indexes and queries (behind [`SearchSource`]).
+//!
+//! Rows are those that the index holds: of one position, at or after what the session has written
+//! or asked for, and up to a second behind the other relations of the statement.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::common::{DataFusionError, Result};
+use datafusion::datasource::source_as_provider;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, TableScan};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::scalar::ScalarValue;
+use evert_model::Position;
+use evert_view::Name;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+
+use arrow::array::RecordBatch;
+
+use crate::SqlError;
+
+/// How long a statement waits for an index, if it says nothing of timeouts.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// The search indexes of the server.
+#[async_trait]
+pub trait SearchSource: Send + Sync {
+    /// The columns of what an index finds: its relation's, and the score.
+    fn columns(&self, index: &Name) -> Result<SchemaRef, SqlError>;
+
+    /// The rows that a query finds in an index that has reached a position, best first.
+    async fn rows(
+        &self,
+        index: Name,
+        query: String,
+        at_least: Position,
+        timeout: Duration,
+    ) -> Result<BoxStream<'static, Result<RecordBatch, SqlError>>, SqlError>;
+}
+
+/// Where the indexes are, once they are there.
+pub(crate) type SearchSlot = Arc<OnceLock<Arc<dyn SearchSource>>>;
+
+/// The position that a statement wants to have reached, told to the function.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AtLeast(pub(crate) Position);
+
+/// The function `search`.
+pub(crate) struct SearchFunction(pub(crate) SearchSlot);
+
+impl fmt::Debug for SearchFunction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("search")
+    }
+}
+
+fn outside(error: SqlError) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+impl TableFunctionImpl for SearchFunction {
+    fn call_with_args(&self, args: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
+        let text = |expr: &Expr| match expr {
+            Expr::Literal(
+                ScalarValue::Utf8(Some(text))
+                | ScalarValue::Utf8View(Some(text))
+                | ScalarValue::LargeUtf8(Some(text)),
+                _,
+            ) => Some(text.clone()),
+            _ => None,
+        };
+        let [index, query] = args.exprs() else {
+            let error = SqlError::new("42883", "function search takes an index and a query")
+                .hint("Write search('index', 'query').");
+            return Err(outside(error));
+        };
+        let (Some(index), Some(query)) = (text(index), text(query)) else {
+            let message = "the arguments of search must be constant texts";
+            return Err(outside(
+                SqlError::unsupported("search over other than constants").detail(message),
+            ));
+        };
+        let Some(source) = self.0.get() else {
+            return Err(outside(SqlError::unsupported("search in this server")));
+        };
+        let index = match index.split_once('.') {
+            Some((schema, name)) => Name::new(schema, name),
+            None => Name::public(index),
+        };
+        let schema = source.columns(&index).map_err(outside)?;
+        let (source, found) = (Arc::clone(source), Arc::clone(&schema));
+        let stream = Arc::new(SearchStream { source, index, query, schema: found });
+        Ok(Arc::new(StreamingTable::try_new(schema, vec![stream])?))
+    }
+}
+
+/// Whether a scan is of what a function gives: it is of another moment each time.
+pub(crate) fn is_search(scan: &TableScan) -> bool {
+    let provider = source_as_provider(&scan.source);
+    provider.is_ok_and(|provider| (provider.as_ref() as &dyn Any).is::<StreamingTable>())
+}
+
+struct SearchStream {
+    source: Arc<dyn SearchSource>,
+    index: Name,
+    query: String,
+    schema: SchemaRef,
+}
+
+impl fmt::Debug for SearchStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "search('{}', '{}')", self.index, self.query)
+    }
+}
+
+impl PartitionStream for SearchStream {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let at_least = context.session_config().get_extension::<AtLeast>();
+        let at_least = at_least.map_or(Position::ZERO, |at_least| at_least.0);
+        let (index, query) = (self.index.clone(), self.query.clone());
+        let source = Arc::clone(&self.source);
+        let schema = Arc::clone(&self.schema);
+        let rows = async move {
+            let rows = source.rows(index, query, at_least, WAIT).await.map_err(outside)?;
+            Ok::<_, DataFusionError>(rows.map_err(outside))
+        };
+        let rows = futures::stream::once(rows).try_flatten().boxed();
+        Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+    }
+}

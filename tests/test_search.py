@@ -1,0 +1,283 @@
+"""Full-text search: SQL, Elasticsearch's client, kills, damage, and how fresh it all is."""
+
+import json
+import shutil
+import threading
+import time
+import urllib.request
+
+import psycopg
+import pytest
+from elasticsearch import BadRequestError, Elasticsearch, NotFoundError
+from evert_server import wait_until
+
+TABLE = (
+    "CREATE TABLE payments (payment_id text PRIMARY KEY, email text, status text, amount numeric(12,2),"
+    " card_last4 text, paid_at timestamptz)"
+)
+INDEX = (
+    "CREATE SEARCH INDEX payments_search ON payments (email, payment_id, card_last4, status, amount, paid_at)"
+    " WITH (status='keyword')"
+)
+
+
+@pytest.fixture
+def server(new_server):
+    return new_server().start()
+
+
+@pytest.fixture
+def client(server):
+    with Elasticsearch(f"http://{server.http}", request_timeout=30) as client:
+        yield client
+
+
+def pay(server, first: int, count: int) -> None:
+    statuses = ["captured", "failed", "pending"]
+    people = ["riya.sharma@example.com", "arjun@shop.test", "meera rao"]
+    rows = ", ".join(
+        f"('pay_{i:05}', '{people[i % 3]}', '{statuses[i % 3 if i % 7 else 1]}', {i}.50, '{i % 10000:04}',"
+        f" '2024-01-{i % 28 + 1:02} 10:00:00+00')"
+        for i in range(first, first + count)
+    )
+    server.query(f"INSERT INTO payments VALUES {rows}")
+
+
+def make(server, rows: int = 60) -> None:
+    server.query(TABLE)
+    pay(server, 0, rows)
+    server.query(INDEX)
+
+
+def rows_of(client, **search) -> dict[str, dict]:
+    found = client.search(index="payments_search", size=10_000, **search)
+    return {hit["_id"]: hit["_source"] for hit in found["hits"]["hits"]}
+
+
+def end_of(server) -> int:
+    return int(server.query("SHOW POSITION")[0][0])
+
+
+def as_in_sql(server) -> dict[str, dict]:
+    columns = "payment_id, email, status, amount::text, card_last4"
+    return {row[0]: row[1:] for row in server.query(f"SELECT {columns} FROM payments")}
+
+
+def as_searched(client, position: int) -> dict[str, tuple]:
+    answer = client.options(headers={"Evert-After": str(position)}).search(
+        index="payments_search", size=10_000, query={"match_all": {}}
+    )
+    assert int(answer.meta.headers["Evert-Position"]) >= position
+    sources = {hit["_id"]: hit["_source"] for hit in answer["hits"]["hits"]}
+    return {
+        key: (row["email"], row["status"], row["amount"], row["card_last4"]) for key, row in sources.items()
+    }
+
+
+def test_elasticsearch_s_client_reads(server, client):
+    make(server)
+    client.indices.refresh(index="payments_search")
+    assert client.info()["tagline"] == "You Know, for Search"
+    assert client.indices.exists(index="payments_search")
+    assert client.count(index="payments_search")["count"] == 60
+
+    found = client.search(
+        index="payments_search",
+        query={"bool": {"must": {"match": {"email": "riya.sharma"}}, "filter": {"term": {"status": "failed"}}}},
+        sort=[{"amount": "desc"}],
+        highlight={"fields": {"email": {}}},
+        aggs={
+            "by_day": {"date_histogram": {"field": "paid_at", "calendar_interval": "month"}},
+            "by_status": {"terms": {"field": "status"}, "aggs": {"sum": {"sum": {"field": "amount"}}}},
+        },
+    )
+    expected = sorted((i for i in range(60) if i % 3 == 0 and i % 7 == 0), reverse=True)
+    assert [hit["_id"] for hit in found["hits"]["hits"]] == [f"pay_{i:05}" for i in expected]
+    assert found["hits"]["total"] == {"value": len(expected), "relation": "eq"}
+    assert found["hits"]["hits"][0]["highlight"]["email"] == ["<em>riya.sharma</em>@example.com"]
+    assert found["aggregations"]["by_day"]["buckets"][0]["doc_count"] == len(expected)
+    [bucket] = found["aggregations"]["by_status"]["buckets"]
+    assert bucket["sum"]["value"] == sum(i + 0.5 for i in expected)
+
+    mapping = client.indices.get_mapping(index="payments_search")
+    fields = mapping["payments_search"]["mappings"]["properties"]
+    assert fields["email"]["fields"]["keyword"]["type"] == "keyword" and fields["status"]["type"] == "keyword"
+    assert client.get(index="payments_search", id="pay_00007")["_source"]["status"] == "failed"
+    several = client.msearch(searches=[{"index": "payments_search"}, {"size": 1}, {"index": "nope"}, {}])
+    assert several["responses"][0]["status"] == 200 and several["responses"][1]["status"] == 404
+    [listed] = client.cat.indices(format="json")
+    assert (listed["index"], listed["docs.count"], listed["health"]) == ("payments_search", "60", "green")
+
+    with pytest.raises(NotFoundError) as missing:
+        client.search(index="nope")
+    assert missing.value.error == "index_not_found_exception"
+    with pytest.raises(BadRequestError) as wrong:
+        client.search(index="payments_search", query={"nope": {}})
+    assert wrong.value.error == "parsing_exception"
+    with pytest.raises(Exception, match="follow the log"):
+        client.index(index="payments_search", id="x", document={"a": 1})
+    with pytest.raises(NotFoundError):
+        client.get(index="payments_search", id="pay_99999")
+
+
+def test_routes_and_media_types(server):
+    make(server, 3)
+
+    def get(path: str, accept: str | None = None):
+        headers = {"Accept": accept} if accept else {}
+        request = urllib.request.Request(f"http://{server.http}{path}", headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return response.status, response.headers, json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers, json.loads(error.read())
+
+    nine = "application/vnd.elasticsearch+json; compatible-with=9"
+    for root in ("", "/es"):
+        status, headers, body = get(f"{root}/payments_search/_search?q=riya.sharma&after={end_of(server)}", nine)
+        assert (status, body["hits"]["total"]["value"]) == (200, 1)
+        assert headers["X-Elastic-Product"] == "Elasticsearch"
+        assert headers["Content-Type"] == "application/vnd.elasticsearch+json;compatible-with=9"
+    assert get("/")[2]["name"] == "evert" and "links" in get("/")[2]
+    assert get("/", nine)[2]["version"]["number"].startswith("8.")
+    assert get("/es/")[2]["tagline"] == "You Know, for Search"
+    assert get("/es/_nothing/at/all/there")[0] == 400
+    assert get("/payments_search/_search?size=10001")[2]["error"]["type"] == "illegal_argument_exception"
+    assert get("/healthz")[0] == 200, "the door's own words are not taken for indexes"
+
+
+def test_sql_joins_what_is_found(server):
+    make(server)
+    with server.connect() as connection:
+        # A session finds what it has just written.
+        connection.execute("INSERT INTO payments VALUES ('new', 'zoya khan', 'failed', 1, '4242', now())")
+        found = connection.execute("SELECT payment_id, score FROM search('payments_search', 'zoya')").fetchall()
+        assert found[0][0] == "new" and found[0][1] > 0
+        query = "status:failed AND riya.sharma"
+        rows = connection.execute(
+            "SELECT p.payment_id, p.amount, s.score FROM search('payments_search', %s) s".replace("%s", f"'{query}'")
+            + " JOIN payments p USING (payment_id) ORDER BY s.score DESC, p.payment_id LIMIT 3"
+        ).fetchall()
+        assert [row[0] for row in rows] == ["pay_00000", "pay_00021", "pay_00042"]
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            connection.execute("SELECT * FROM search('nope', 'x')")
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="Failed to parse query"):
+            connection.execute("SELECT * FROM search('payments_search', '(riya')")
+
+
+def test_updates_deletes_and_views_are_followed(server, client):
+    make(server)
+    server.query("CREATE MATERIALIZED VIEW per_person AS SELECT email, count(*) AS n FROM payments GROUP BY email")
+    server.query("CREATE SEARCH INDEX people ON per_person (email, n)")
+    server.query("UPDATE payments SET status = 'refunded' WHERE payment_id < 'pay_00010'")
+    server.query("DELETE FROM payments WHERE payment_id >= 'pay_00050'")
+    server.query("DELETE FROM payments WHERE email = 'meera rao'")
+    assert as_searched(client, end_of(server)) == as_in_sql(server)
+    people = client.search(index="people", query={"range": {"n": {"gte": 1}}}, sort=["email.keyword"])
+    assert [hit["_id"] for hit in people["hits"]["hits"]] == ["arjun@shop.test", "riya.sharma@example.com"]
+    server.verify("payments_search")
+    server.verify("people")
+
+
+def test_a_stream_s_equal_rows_are_all_there(server, client):
+    server.query("CREATE STREAM clicks (page text)")
+    server.query("CREATE SEARCH INDEX clicks_search ON clicks (page)")
+    for _ in range(3):
+        server.query("INSERT INTO clicks VALUES ('home page'), ('home page'), ('about')")
+    client.indices.refresh(index="clicks_search")
+    assert client.count(index="clicks_search", query={"match": {"page": "home"}})["count"] == 6
+    assert client.count(index="clicks_search")["count"] == 9
+    server.verify("clicks_search")
+
+
+def test_kills_at_any_moment_lose_and_repeat_nothing(server, client):
+    make(server, 10)
+    stop = threading.Event()
+
+    def write():
+        number = 10
+        while not stop.is_set():
+            try:
+                with server.connect() as connection:
+                    while not stop.is_set():
+                        connection.execute(
+                            f"INSERT INTO payments VALUES ('pay_{number:05}', 'p{number} x', 'failed', {number}, '1', now())"
+                        )
+                        connection.execute(f"DELETE FROM payments WHERE payment_id = 'pay_{number - 5:05}'")
+                        number += 1
+            except (psycopg.Error, OSError):
+                time.sleep(0.05)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for pause in (0.7, 1.1, 0.4):
+            time.sleep(pause)
+            server.kill9()
+            server.start()
+    finally:
+        stop.set()
+        writer.join()
+    assert as_searched(client, end_of(server)) == as_in_sql(server)
+    server.verify("payments_search")
+
+
+def test_a_lost_or_damaged_directory_comes_back(server, client):
+    make(server)
+    outlets = server.data / "outlets"
+    [directory] = outlets.iterdir()
+    as_searched(client, end_of(server))
+
+    # Deleted under a running server: that index is built anew, and nothing else notices.
+    shutil.rmtree(directory)
+    server.query("INSERT INTO payments VALUES ('after', 'riya again', 'failed', 1, '1', now())")
+    assert len(server.query("SELECT * FROM payments")) == 61
+    wait_until(lambda: (directory / "meta.json").exists(), 20, "the index is there again")
+    assert as_searched(client, end_of(server)) == as_in_sql(server)
+
+    # Damaged while the server was down.
+    server.terminate()
+    store = max(directory.glob("*.store"), key=lambda path: path.stat().st_size)
+    content = bytearray(store.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    store.write_bytes(content)
+    server.start()
+    assert as_searched(client, end_of(server)) == as_in_sql(server)
+    assert "built anew" in server.log()
+
+    server.query("REBUILD VIEW payments_search")
+    assert as_searched(client, end_of(server)) == as_in_sql(server)
+    server.query("DROP SEARCH INDEX payments_search")
+    wait_until(lambda: not directory.exists(), 10, "a dropped index leaves nothing behind")
+    with pytest.raises(NotFoundError):
+        client.search(index="payments_search")
+
+
+def test_it_stays_within_a_second(server, client):
+    make(server, 1)
+    stop = threading.Event()
+
+    def write():
+        with server.connect() as connection:
+            first = 1
+            while not stop.is_set():
+                values = ", ".join(f"('w{i}', 'someone else', 'failed', 1, '1', now())" for i in range(first, first + 50))
+                connection.execute(f"INSERT INTO payments VALUES {values}")
+                first += 50
+                time.sleep(0.02)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    late = []
+    try:
+        for number in range(6):
+            server.query(f"INSERT INTO payments VALUES ('seen{number}', 'marker{number}', 'failed', 1, '1', now())")
+            begin = time.monotonic()
+            found = lambda: client.count(index="payments_search", query={"match": {"email": f"marker{number}"}})["count"]
+            wait_until(found, 20, "what was written is found", pause=0.02)
+            late.append(time.monotonic() - begin)
+    finally:
+        stop.set()
+        writer.join()
+    # A second, and room for a machine that does other things as well.
+    assert sorted(late)[len(late) // 2] < 2.0, late
