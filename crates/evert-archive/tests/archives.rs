@@ -138,11 +138,8 @@ impl World {
         while let Some(batch) = facts.next().expect("reads") {
             let column = |name: &str| batch.rows.column_by_name(name).expect("a column").clone();
             let ids = column("id");
-            let (ids, ops, offsets) = (
-                ids.as_primitive::<Int64Type>(),
-                column("evert_op"),
-                column("kafka_offset"),
-            );
+            let (ids, ops, offsets) =
+                (ids.as_primitive::<Int64Type>(), column("evert_op"), column("kafka_offset"));
             for row in 0..batch.rows.num_rows() {
                 found.push((
                     offsets.as_primitive::<Int64Type>().value(row),

@@ -74,15 +74,13 @@ pub(crate) async fn run(args: BenchArgs) -> Result<()> {
     let report = tokio::task::spawn_blocking(move || match args.what {
         What::Log(flags) => measure("log", &flags, log::items),
         What::Views(flags) => measure("views", &flags, views::items),
-        What::Doors(DoorFlags { flags, postgres }) => {
-            measure("doors", &flags, |bench, report| {
-                archive::items(bench, report)?;
-                match &postgres {
-                    Some(url) => sinks::items(bench, report, url),
-                    None => Ok(()),
-                }
-            })
-        }
+        What::Doors(DoorFlags { flags, postgres }) => measure("doors", &flags, |bench, report| {
+            archive::items(bench, report)?;
+            match &postgres {
+                Some(url) => sinks::items(bench, report, url),
+                None => Ok(()),
+            }
+        }),
     });
     report.await??.print()
 }
