@@ -21,6 +21,8 @@ const TOOLS: &[Tool] = &[
     Tool { package: "postgresql-contrib", present: || postgres_program("pgbench") },
     Tool { package: "postgresql-client", present: || on_path("psql") },
     Tool { package: "kcat", present: || on_path("kcat") },
+    Tool { package: "redis-tools", present: || on_path("redis-cli") },
+    Tool { package: "redis-server", present: || on_path("redis-server") },
     Tool { package: "nodejs", present: || on_path("node") },
     Tool { package: "npm", present: || on_path("npm") },
     Tool { package: "python3", present: || on_path("python3") },

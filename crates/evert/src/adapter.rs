@@ -4,16 +4,18 @@
 //! replication; here their twin types are turned into each other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use async_trait::async_trait;
 use evert_cdc::SourceError;
 use evert_door::{http, pg};
-use evert_model::Position;
+use evert_model::{Position, PositionToken};
 use evert_sql::{NewSource, SourceControl, SourceRow};
 use evert_view::{
-    CatalogError, Name, PastError, SubscribeFrom, Subscription, ViewState, ViewStatus,
+    CatalogError, Cut, Name, PastError, PinError, SubscribeFrom, Subscription, ViewState,
+    ViewStatus,
 };
 use futures::StreamExt;
 
@@ -162,6 +164,27 @@ impl http::Observed for Shown {
 
     async fn subscribe(&self, name: Name, from: SubscribeFrom) -> Result<Subscription, PastError> {
         self.views.subscribe(&name, from).await
+    }
+
+    async fn reach(
+        &self,
+        token: &PositionToken,
+        timeout: Duration,
+    ) -> Result<Position, http::ReachError> {
+        http::ReachError::or_reached(&self.views, token, timeout).await
+    }
+
+    async fn pin(
+        &self,
+        name: &Name,
+        at_least: Position,
+        timeout: Duration,
+    ) -> Result<Arc<Cut>, PinError> {
+        self.views.pin(std::slice::from_ref(name), at_least, timeout).await
+    }
+
+    fn session(&self) -> Box<dyn pg::Session> {
+        Box::new(PgSession(self.engine.session("http", "evert")))
     }
 }
 

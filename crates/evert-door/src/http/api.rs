@@ -20,6 +20,7 @@ pub(super) async fn root() -> Json<Value> {
             "metrics": "/metrics",
             "topics": "/api/topics",
             "views": "/api/views",
+            "sql": "/api/sql",
         },
     }))
 }

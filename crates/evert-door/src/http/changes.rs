@@ -77,7 +77,7 @@ pub(super) async fn changes(
 }
 
 /// `schema.name`, or a name in schema `public`.
-fn named(name: &str) -> Name {
+pub(super) fn named(name: &str) -> Name {
     match name.split_once('.') {
         Some((schema, name)) => Name::new(schema, name),
         None => Name::public(name),

@@ -7,22 +7,23 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::HeaderMap;
+use axum::middleware;
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
 use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio::sync::watch;
 
 use super::observed::Observed;
 use super::search::{self, Search};
-use super::{api, changes, lake, metrics};
+use super::{after, api, changes, lake, metrics, rows, sql};
 
 /// How long requests under way may take once the server was told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
 
-const POSITION: HeaderName = HeaderName::from_static("evert-position");
+/// The largest statement, in bytes.
+const STATEMENT_BYTES_MAX: usize = 8 << 20;
 
 /// What the routes share.
 pub(super) type Server = State<Arc<dyn Observed>>;
@@ -106,22 +107,15 @@ fn routes(
         .route("/metrics", get(metrics::metrics))
         .route("/api/topics", get(api::topics))
         .route("/api/views", get(api::views))
+        .route("/api/views/{name}", get(rows::rows))
         .route("/api/views/{name}/changes", get(changes::changes))
+        .route("/api/views/{name}/{key}", get(rows::row))
+        .route("/api/sql", post(sql::sql).layer(DefaultBodyLimit::max(STATEMENT_BYTES_MAX)))
         .nest("/iceberg", lake::routes())
         .fallback(api::not_found)
         .method_not_allowed_fallback(api::method_not_allowed)
         .with_state(server.clone())
         .merge(found)
-        .layer(middleware::from_fn_with_state(server.clone(), with_position))
+        .layer(middleware::from_fn_with_state(server.clone(), after::with_position))
         .layer(Extension(stopping))
-}
-
-/// Adds the position that the answer is at or after.
-async fn with_position(State(server): Server, request: Request, next: Next) -> Response {
-    // Taken before the answer is made: what it shows can only be newer.
-    let position = server.position().get();
-    let mut response = next.run(request).await;
-    // An answer that is of another position has said so.
-    response.headers_mut().entry(POSITION).or_insert(HeaderValue::from(position));
-    response
 }

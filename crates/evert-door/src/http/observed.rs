@@ -1,9 +1,19 @@
 //! What the door shows of the server.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use async_trait::async_trait;
+use axum::http::StatusCode;
 use evert_log::{Log, Topic};
-use evert_model::{Offset, PartitionId, Position};
-use evert_view::{Name, PastError, SubscribeFrom, Subscription, ViewState, ViewStatus};
+use evert_model::{Offset, PartitionId, Position, PositionToken};
+use evert_view::{
+    CatalogError, Cut, Name, PastError, PinError, SubscribeFrom, Subscription, ViewState,
+    ViewStatus, Views,
+};
+use thiserror::Error;
+
+use crate::pg;
 
 /// A server as its HTTP door sees it. No method blocks.
 #[async_trait]
@@ -26,6 +36,55 @@ pub trait Observed: Send + Sync {
     }
     /// Begins to follow a relation or view.
     async fn subscribe(&self, name: Name, from: SubscribeFrom) -> Result<Subscription, PastError>;
+    /// Waits until the live views have reached what the token names; gives that position.
+    async fn reach(&self, token: &PositionToken, timeout: Duration)
+    -> Result<Position, ReachError>;
+    /// A relation or view at or after a position.
+    async fn pin(
+        &self,
+        name: &Name,
+        at_least: Position,
+        timeout: Duration,
+    ) -> Result<Arc<Cut>, PinError>;
+    /// A session for one request.
+    fn session(&self) -> Box<dyn pg::Session>;
+}
+
+/// Why a position was not reached.
+#[derive(Debug, Error)]
+pub enum ReachError {
+    /// There is no such source, topic or partition, or it took too long to learn of the record.
+    #[error(transparent)]
+    Token(#[from] CatalogError),
+    /// The views did not get there.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+}
+
+impl ReachError {
+    /// The status of an answer that says so.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            // The only thing that can be invalid about a known token is its time.
+            Self::Token(CatalogError::Invalid(_)) | Self::Pin(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Token(_) => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// Waits as [`Observed::reach`] does.
+    ///
+    /// # Errors
+    /// When the token names nothing, or the views do not get there in time.
+    pub async fn or_reached(
+        views: &Views,
+        token: &PositionToken,
+        timeout: Duration,
+    ) -> Result<Position, Self> {
+        let begun = std::time::Instant::now();
+        let position = views.resolve(token, timeout).await?;
+        views.pin(&[], position, timeout.saturating_sub(begun.elapsed())).await?;
+        Ok(position)
+    }
 }
 
 /// Archives as Iceberg's REST catalog shows them. No method blocks.

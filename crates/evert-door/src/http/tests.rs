@@ -5,15 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
 use async_trait::async_trait;
-use evert_model::{Offset, PartitionId, Position};
-use evert_view::{Name, PastError, PinError, SubscribeFrom, Subscription, ViewState, ViewStatus};
+use evert_model::{Offset, PartitionId, Position, PositionToken};
+use evert_view::{
+    CatalogError, Cut, Name, PastError, PinError, SubscribeFrom, Subscription, ViewState,
+    ViewStatus,
+};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::{HttpDoor, Observed, PartitionFacts, TopicFacts};
+use super::{HttpDoor, Observed, PartitionFacts, ReachError, TopicFacts};
+use crate::pg;
 
 struct MadeUp {
     replayed: Arc<AtomicBool>,
@@ -27,6 +33,25 @@ impl Observed for MadeUp {
 
     async fn subscribe(&self, name: Name, _: SubscribeFrom) -> Result<Subscription, PastError> {
         Err(PinError::Unknown(name).into())
+    }
+
+    async fn reach(&self, token: &PositionToken, _: Duration) -> Result<Position, ReachError> {
+        match token {
+            PositionToken::Position(position) if position.get() <= 41 => Ok(*position),
+            PositionToken::Position(wanted) => {
+                let (wanted, reached) = (*wanted, self.position());
+                Err(PinError::Timeout { wanted, reached }.into())
+            }
+            _ => Err(CatalogError::Unknown(Name::public("shop")).into()),
+        }
+    }
+
+    async fn pin(&self, name: &Name, _: Position, _: Duration) -> Result<Arc<Cut>, PinError> {
+        Err(PinError::Unknown(name.clone()))
+    }
+
+    fn session(&self) -> Box<dyn pg::Session> {
+        Box::new(NoStatements)
     }
 
     fn position(&self) -> Position {
@@ -68,6 +93,50 @@ impl Observed for MadeUp {
     }
 }
 
+/// Understands nothing.
+struct NoStatements;
+
+#[async_trait]
+impl pg::Session for NoStatements {
+    fn parse(&mut self, sql: &str) -> Result<Vec<pg::Statement>, pg::SqlError> {
+        Err(pg::SqlError::new("42601", format!("syntax error at \"{sql}\"")))
+    }
+
+    async fn describe(
+        &mut self,
+        _: &pg::Statement,
+        _: &[Option<DataType>],
+    ) -> Result<pg::Description, pg::SqlError> {
+        Err(pg::SqlError::new("XX000", "there is no statement"))
+    }
+
+    async fn execute(
+        &mut self,
+        _: &pg::Statement,
+        _: &[ArrayRef],
+    ) -> Result<pg::Response, pg::SqlError> {
+        Err(pg::SqlError::new("XX000", "there is no statement"))
+    }
+
+    fn transaction_status(&self) -> pg::TransactionStatus {
+        pg::TransactionStatus::Idle
+    }
+
+    fn fail_transaction(&mut self) {}
+
+    fn cancel_handle(&self) -> pg::CancelHandle {
+        Arc::new(|| {})
+    }
+
+    fn parameters(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    fn take_notices(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
 struct TestDoor {
     address: SocketAddr,
     replayed: Arc<AtomicBool>,
@@ -87,8 +156,23 @@ async fn open() -> TestDoor {
 impl TestDoor {
     /// Status line and headers, and the body.
     async fn ask(&self, method: &str, path: &str) -> (String, String) {
+        self.ask_with(method, path, "", "").await
+    }
+
+    /// The same with more headers, each with its line's end, and a body.
+    async fn ask_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> (String, String) {
         let mut socket = TcpStream::connect(self.address).await.expect("connects");
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+             Content-Length: {}\r\n{headers}\r\n{body}",
+            body.len()
+        );
         socket.write_all(request.as_bytes()).await.expect("writes");
         let mut answer = String::new();
         socket.read_to_string(&mut answer).await.expect("reads");
@@ -141,6 +225,44 @@ async fn changes_that_cannot_be_followed_are_refused_in_json() {
     let (head, body) = door.ask("GET", "/api/views/v/changes?before=1").await;
     assert!(head.starts_with("HTTP/1.1 400"), "{head}");
     assert!(body.contains("before"), "{body}");
+}
+
+#[tokio::test]
+async fn a_position_is_waited_for_on_request() {
+    let door = open().await;
+    let after = |position: &str| format!("Evert-After: {position}\r\n");
+    let (head, _) = door.ask_with("GET", "/api/views", &after("41"), "").await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    let (head, body) = door.ask_with("GET", "/api/views", &after("42"), "").await;
+    assert!(head.starts_with("HTTP/1.1 503"), "{head}");
+    assert!(body.contains("position 42 was not reached in time"), "{body}");
+    for bad in ["soon", "shop:0/1"] {
+        let (head, body) = door.ask_with("GET", "/api/topics", &after(bad), "").await;
+        assert!(head.starts_with("HTTP/1.1 400"), "{head}");
+        assert!(body.contains("\"error\""), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn rows_and_statements_that_are_not_there_are_refused_in_json() {
+    let door = open().await;
+    for path in ["/api/views/nothing", "/api/views/shop.nothing/a%3Ab"] {
+        let (head, body) = door.ask("GET", path).await;
+        assert!(head.starts_with("HTTP/1.1 404"), "{head}");
+        assert!(body.contains("does not exist"), "{body}");
+    }
+    let (head, _) = door.ask("GET", "/api/views/v?limit=0").await;
+    assert!(head.starts_with("HTTP/1.1 400"), "{head}");
+    let (head, body) = door.ask_with("POST", "/api/sql", "", "SELEC").await;
+    assert!(head.starts_with("HTTP/1.1 400"), "{head}");
+    let body: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(body["sqlstate"], "42601");
+    assert_eq!(body["error"], "syntax error at \"SELEC\"");
+    let json = "Content-Type: application/json\r\n";
+    let (_, body) = door.ask_with("POST", "/api/sql", json, "{\"sql\":\"X\"}").await;
+    assert!(body.contains("syntax error at \\\"X\\\""), "{body}");
+    let (head, _) = door.ask_with("POST", "/api/sql", json, "{}").await;
+    assert!(head.starts_with("HTTP/1.1 400"), "{head}");
 }
 
 #[tokio::test]

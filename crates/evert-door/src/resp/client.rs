@@ -169,7 +169,7 @@ impl Client {
         let keys = match &self.queue {
             Some(queue) => {
                 let requests = queue.requests.iter().map(OwnedRequest::request);
-                requests.flat_map(|request| keys_of(request)).map(<[u8]>::to_vec).collect()
+                requests.flat_map(keys_of).map(<[u8]>::to_vec).collect()
             }
             None => command.keys_of(request).into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>(),
         };

@@ -6,18 +6,18 @@
 //! Invariant: the key that is written for a row is read as the same row.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
-use arrow::datatypes::{Int16Type, Int32Type, Int64Type, SchemaRef};
+use arrow::datatypes::{Decimal128Type, Int16Type, Int32Type, Int64Type, SchemaRef};
 use bytes::BytesMut;
 use evert_model::{Column, ColumnType, RowSchema};
 use evert_view::{Name, RowRef, Snapshot, key_bytes};
 
 use super::key::{escape, prefix, unescape, unescaped};
-use super::reply::{Out, decimal};
+use super::reply::{Out, decimal, scaled};
 use super::request::integer;
 use crate::pg::text;
 
 /// How the rows of a relation or view are shown.
-pub(super) struct Layout {
+pub(crate) struct Layout {
     pub(super) name: Name,
     /// That of the rows: as long as it is the same, so is the layout.
     pub(super) schema: SchemaRef,
@@ -39,7 +39,7 @@ pub(super) struct Field {
 
 impl Layout {
     /// `None` if the rows have no key.
-    pub(super) fn new(name: Name, snapshot: &Snapshot) -> Option<Self> {
+    pub(crate) fn new(name: Name, snapshot: &Snapshot) -> Option<Self> {
         let schema = snapshot.schema();
         let fields = schema.fields().iter().map(|field| {
             let name = field.name().as_bytes().to_vec();
@@ -57,30 +57,38 @@ impl Layout {
         std::sync::Arc::ptr_eq(&self.schema, snapshot.schema())
     }
 
-    /// The row that has the key's text; `out` is room for its bytes.
-    pub(super) fn find<'a>(
+    /// The row that has the key's text; `room` is for its bytes.
+    pub(crate) fn find<'a>(
         &self,
         snapshot: &'a Snapshot,
         key: &[u8],
-        out: &mut Vec<u8>,
+        room: &mut Vec<u8>,
     ) -> Option<RowRef<'a>> {
+        self.key_of(snapshot, key, room)?;
+        snapshot.row(room)
+    }
+
+    /// Makes the bytes of a key's text; `None` if no row can have that key.
+    pub(crate) fn key_of(&self, snapshot: &Snapshot, key: &[u8], out: &mut Vec<u8>) -> Option<()> {
         out.clear();
         match self.key.as_slice() {
-            [] => key.is_empty().then_some(())?,
-            [column] => match self.push_key(*column, key, out)? {
-                Pushed::Done => {}
-                Pushed::Arrays => return snapshot.row(&self.key_of_arrays(snapshot, &[key])?),
-            },
+            [] => return key.is_empty().then_some(()),
+            [column] => {
+                if let Pushed::Arrays = self.push_key(*column, key, out)? {
+                    *out = self.key_of_arrays(snapshot, &[key])?;
+                }
+            }
             columns => {
                 let parts = parts(key, columns.len())?;
                 for (&column, part) in columns.iter().zip(&parts) {
                     if let Pushed::Arrays = self.push_key(column, part, out)? {
-                        return snapshot.row(&self.key_of_arrays(snapshot, &parts)?);
+                        *out = self.key_of_arrays(snapshot, &parts)?;
+                        break;
                     }
                 }
             }
         }
-        snapshot.row(out)
+        Some(())
     }
 
     /// Appends the key bytes of a value; `None` if the column has no such value.
@@ -124,7 +132,7 @@ impl Layout {
     }
 
     /// Appends a row's key: name, colon and values.
-    pub(super) fn write_key(&self, rows: &RecordBatch, row: usize, out: &mut Vec<u8>) {
+    pub(crate) fn write_key(&self, rows: &RecordBatch, row: usize, out: &mut Vec<u8>) {
         let columns: Vec<_> =
             self.key.iter().map(|&column| (column, rows.column(column))).collect();
         self.write_key_of(&columns, row, out);
@@ -160,7 +168,7 @@ impl Layout {
     }
 
     /// What every key begins with.
-    pub(super) fn prefix(&self) -> &[u8] {
+    pub(crate) fn prefix(&self) -> &[u8] {
         &self.prefix
     }
 
@@ -201,12 +209,22 @@ impl Layout {
                 let value = values.as_primitive::<Int16Type>().value(row);
                 out.bulk(decimal(value.into(), &mut digits));
             }
-            _ => {
-                let mut value = BytesMut::new();
-                self.write_text(column, values, row, &mut value);
-                out.bulk(&value);
+            Some(ColumnType::Decimal { scale: scale @ 0..=38, .. }) => {
+                let value = values.as_primitive::<Decimal128Type>().value(row);
+                match i64::try_from(value) {
+                    Ok(value) => out.bulk(scaled(value, scale as usize, &mut [0; 64])),
+                    Err(_) => self.write_long(column, values, row, out),
+                }
             }
+            _ => self.write_long(column, values, row, out),
         }
+    }
+
+    /// A value whose text is made before its length is known.
+    fn write_long(&self, column: usize, values: &ArrayRef, row: usize, out: &mut Out) {
+        let mut value = BytesMut::new();
+        self.write_text(column, values, row, &mut value);
+        out.bulk(&value);
     }
 
     /// The length of a field's value; 0 if it has none.

@@ -37,3 +37,4 @@ mod reply;
 mod request;
 
 pub use door::{RespConfig, RespDoor};
+pub(crate) use layout::Layout;

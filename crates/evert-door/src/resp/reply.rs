@@ -133,6 +133,29 @@ pub(super) fn decimal(number: i64, buffer: &mut [u8; 20]) -> &[u8] {
     &buffer[at..]
 }
 
+/// The digits of a number with `places` of them after the point, at the end of the buffer.
+pub(super) fn scaled(number: i64, places: usize, buffer: &mut [u8; 64]) -> &[u8] {
+    let mut at = buffer.len();
+    let mut rest = number.unsigned_abs();
+    let mut written = 0;
+    // There is a digit before the point, whatever the number. Places are at most 38.
+    while rest > 0 || written <= places {
+        if written == places && places > 0 {
+            at -= 1;
+            buffer[at] = b'.';
+        }
+        at -= 1;
+        buffer[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        written += 1;
+    }
+    if number < 0 {
+        at -= 1;
+        buffer[at] = b'-';
+    }
+    &buffer[at..]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,6 +183,23 @@ mod tests {
         let v3 = "%1\r\n$1\r\na\r\n_\r\n_\r\n~1\r\n:-12\r\n>0\r\n=5\r\ntxt:x\r\n-ERR a b\r\n";
         assert_eq!(shown(Protocol::V2, write), v2);
         assert_eq!(shown(Protocol::V3, write), v3);
+    }
+
+    #[test]
+    fn numbers_with_a_point() {
+        let cases = [
+            (0, 2, "0.00"),
+            (5, 2, "0.05"),
+            (-5, 2, "-0.05"),
+            (12_345, 2, "123.45"),
+            (7, 0, "7"),
+            (0, 0, "0"),
+            (1, 38, "0.00000000000000000000000000000000000001"),
+            (i64::MIN, 1, "-922337203685477580.8"),
+        ];
+        for (number, places, text) in cases {
+            assert_eq!(scaled(number, places, &mut [0; 64]), text.as_bytes());
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! `evert bench`: what this machine does with the log and the views.
+//! `evert bench`: what this machine does with the log, the views and the doors.
 //!
 //! Every item runs several times; the median is shown with the extremes, the CPU time a record
 //! took, and the peak of the process's memory, beside what the disk does by itself.
 
 mod archive;
 mod disk;
+mod doors;
 mod follow;
 mod log;
 mod machine;
@@ -37,7 +38,7 @@ enum What {
     Log(Flags),
     /// Fold decoded rows into views and publish them; follow a log
     Views(Flags),
-    /// Read and write through the doors of other systems
+    /// Rows by key beside a redis-server, messages about changes, and the doors of other systems
     Doors(DoorFlags),
 }
 
@@ -75,6 +76,7 @@ pub(crate) async fn run(args: BenchArgs) -> Result<()> {
         What::Log(flags) => measure("log", &flags, log::items),
         What::Views(flags) => measure("views", &flags, views::items),
         What::Doors(DoorFlags { flags, postgres }) => measure("doors", &flags, |bench, report| {
+            doors::items(bench, report)?;
             archive::items(bench, report)?;
             match &postgres {
                 Some(url) => sinks::items(bench, report, url),
