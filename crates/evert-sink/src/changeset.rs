@@ -14,6 +14,8 @@ pub(crate) struct Change<'a> {
     pub(crate) row: usize,
     /// The row is gone; otherwise it is there now.
     pub(crate) gone: bool,
+    /// The row that the key had before all of it, if it had one.
+    pub(crate) before: Option<(&'a RecordBatch, usize)>,
 }
 
 #[derive(Clone, Copy)]
@@ -21,6 +23,7 @@ struct Place {
     delta: usize,
     row: usize,
     gone: bool,
+    before: Option<(usize, usize)>,
 }
 
 /// Changes of rows with a key, of which the last counts; or rows that are appended.
@@ -83,7 +86,7 @@ impl Changeset {
                                    stream, can be kept there";
                         return Err(OutletError::Failed(why.into()));
                     }
-                    let place = Place { delta: index, row, gone: false };
+                    let place = Place { delta: index, row, gone: false, before: None };
                     self.places.extend(std::iter::repeat_n(place, weight as usize));
                 }
             }
@@ -94,9 +97,14 @@ impl Changeset {
                     .convert_columns(&columns)
                     .map_err(|error| OutletError::Failed(error.to_string()))?;
                 for (row, key) in keys.iter().enumerate() {
-                    let place = Place { delta: index, row, gone: weights[row] < 0 };
+                    let gone = weights[row] < 0;
+                    let before = gone.then_some((index, row));
+                    let place = Place { delta: index, row, gone, before };
                     match self.by_key.get(key.data()) {
-                        Some(&known) => self.places[known] = place,
+                        Some(&known) => {
+                            let before = self.places[known].before;
+                            self.places[known] = Place { before, ..place };
+                        }
                         None => {
                             self.by_key.insert(key.data().into(), self.places.len());
                             self.places.push(place);
@@ -114,6 +122,7 @@ impl Changeset {
             rows: &self.deltas[place.delta].rows,
             row: place.row,
             gone: place.gone,
+            before: place.before.map(|(delta, row)| (&self.deltas[delta].rows, row)),
         })
     }
 }
@@ -154,10 +163,15 @@ mod tests {
             .iter()
             .map(|change| {
                 let values = change.rows.column(1).as_primitive::<Int64Type>();
-                (values.value(change.row), change.gone)
+                let before = change
+                    .before
+                    .map(|(rows, row)| rows.column(1).as_primitive::<Int64Type>().value(row));
+                (values.value(change.row), change.gone, before)
             })
             .collect();
-        assert_eq!((told, changes.weight), (vec![(7, false), (8, false), (9, true)], 1));
+        // The third was never there before.
+        let expected = vec![(7, false, Some(5)), (8, false, None), (9, true, None)];
+        assert_eq!((told, changes.weight), (expected, 1));
     }
 
     #[test]

@@ -131,6 +131,7 @@ impl KafkaTarget {
         let read: Vec<i32> = left.keys().copied().collect();
         let mut told = HashMap::new();
         if read.is_empty() {
+            consumer.close().await.map_err(retry)?;
             return Ok(told);
         }
         consumer.assign(&self.topic, read.clone()).await.map_err(retry)?;
@@ -267,6 +268,11 @@ impl Target for KafkaTarget {
         for change in changes.iter() {
             let key = self.key(change.rows, change.row);
             let value = (!change.gone).then(|| self.value(change.rows, change.row));
+            let before = change.before.map(|(rows, row)| self.value(rows, row));
+            // Of what has come and gone again, or gone and come again, there is nothing to tell.
+            if value == before {
+                continue;
+            }
             self.send(key, value, position).await?;
         }
         self.settle().await?;

@@ -97,6 +97,18 @@ pub(crate) fn show(what: &str) -> Option<&'static str> {
             "SELECT name, kind, state, stage, percent, rate, eta_ms, position, lag_records, lag_ms, \
              rows, memory_bytes FROM evert.views ORDER BY name"
         }
+        "sinks" => {
+            "SELECT name, state, position, lag_records, lag_ms, rows, definition \
+             FROM evert.views WHERE kind = 'sink' ORDER BY name"
+        }
+        "archives" => {
+            "SELECT name, state, position, lag_records, lag_ms, rows, definition \
+             FROM evert.views WHERE kind = 'archive' ORDER BY name"
+        }
+        "search indexes" => {
+            "SELECT name, state, position, lag_records, lag_ms, rows, definition \
+             FROM evert.views WHERE kind = 'search' ORDER BY name"
+        }
         "topics" => {
             "SELECT name, partitions, records, relation FROM evert.topics \
              WHERE NOT internal ORDER BY name"

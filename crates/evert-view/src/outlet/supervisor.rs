@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::board::Board;
+use super::board::{Board, Doing};
 use super::runner::{Order, Runner, STOP_WITHIN};
 use super::{OutletDef, OutletFactory, OutletKind};
 use crate::catalog::CatalogError;
@@ -56,6 +56,9 @@ impl Outlets {
         let (orders, asked) = mpsc::unbounded_channel();
         let (end, ended) = channel();
         let board = Arc::new(Board::new());
+        if def.paused {
+            board.set(Doing::Paused);
+        }
         let name = def.name.clone();
         let runner = Runner {
             views: views.clone(),
