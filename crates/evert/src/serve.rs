@@ -67,11 +67,8 @@ async fn serve_outlets(
 ) -> Result<()> {
     let sinks: Arc<dyn OutletFactory> = Arc::new(Sinks::new(views.log().id()));
     let archives: Arc<dyn OutletFactory> = Arc::new(archives.clone());
-    let kinds = [
-        (OutletKind::Search, search),
-        (OutletKind::Sink, sinks),
-        (OutletKind::Archive, archives),
-    ];
+    let kinds =
+        [(OutletKind::Search, search), (OutletKind::Sink, sinks), (OutletKind::Archive, archives)];
     let views = views.clone();
     let serve = move || views.serve_outlets(kinds);
     tokio::task::spawn_blocking(serve).await?.context("cannot start what is kept outside")
