@@ -242,8 +242,9 @@ fn small_files_become_large_ones_and_nothing_else_changes() {
         most = most.max(world.reached("a").files.len());
     }
     world.assert_right("a", 280);
+    // Three days, and the deletions that have none: 56 files if none were merged.
     let files = world.reached("a").files.len();
-    assert!(files < 14, "14 flushes of 3 days, the most files were {most}, now {files}");
+    assert!(files <= 4 * 8, "the most files were {most}, now there are {files}");
     world.close();
     // All that is named is there: the table is read again from what is stored.
     let world = World::open(dir.path());
