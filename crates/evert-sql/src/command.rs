@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use evert_model::{PositionToken, RowSchema};
+use evert_model::{Column, PositionToken, RowSchema};
 use evert_view::{Name, OutletKind, RelationKind};
 use sqlparser::ast::{Delete, Expr, Insert, Query, Update};
 
 use crate::NewSource;
+use crate::copy::Options;
 
 /// A statement, understood.
 #[derive(Clone, Debug)]
@@ -18,6 +19,7 @@ pub(crate) enum Command {
         as_of: AsOf,
     },
     Subscribe(Box<Subscribe>),
+    Copy(Box<Copy>),
     Declare(Declare),
     Fetch(Fetch),
     /// CLOSE; `None` is ALL.
@@ -27,6 +29,7 @@ pub(crate) enum Command {
     Update(Box<Update>),
     Delete(Box<Delete>),
     CreateRelation(CreateRelation),
+    Alter(Alter),
     CreateView(CreateView),
     CreateSource(NewSource),
     CreateIndex(CreateIndex),
@@ -80,6 +83,24 @@ pub(crate) struct CreateRelation {
     pub(crate) conflict_is_error: bool,
     /// What the user should know about the columns.
     pub(crate) notices: Vec<String>,
+}
+
+/// ALTER TABLE or ALTER STREAM.
+#[derive(Clone, Debug)]
+pub(crate) struct Alter {
+    pub(crate) kind: RelationKind,
+    pub(crate) name: Name,
+    pub(crate) if_exists: bool,
+    pub(crate) columns: Vec<AddColumn>,
+    /// What the user should know about the columns.
+    pub(crate) notices: Vec<String>,
+}
+
+/// ADD COLUMN.
+#[derive(Clone, Debug)]
+pub(crate) struct AddColumn {
+    pub(crate) column: Column,
+    pub(crate) if_not_exists: bool,
 }
 
 /// CREATE MATERIALIZED VIEW.
@@ -200,6 +221,45 @@ pub(crate) struct Subscribe {
     pub(crate) progress: bool,
     pub(crate) after: Option<AsOf>,
     pub(crate) upto: Option<PositionToken>,
+}
+
+/// COPY.
+#[derive(Clone, Debug)]
+pub(crate) struct Copy {
+    pub(crate) what: CopyWhat,
+    pub(crate) end: CopyEnd,
+    pub(crate) options: Options,
+}
+
+/// What COPY reads or fills.
+#[derive(Clone, Debug)]
+pub(crate) enum CopyWhat {
+    /// Rows go into a relation: all its columns, if none are listed.
+    From {
+        relation: Name,
+        columns: Vec<String>,
+    },
+    To(CopyRead),
+}
+
+/// Where the rows of COPY TO come from.
+#[derive(Clone, Debug)]
+pub(crate) enum CopyRead {
+    Relation {
+        name: Name,
+        columns: Vec<String>,
+    },
+    /// A query or SUBSCRIBE.
+    Statement(Box<Command>),
+}
+
+/// The other side of COPY.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CopyEnd {
+    /// STDIN or STDOUT.
+    Client,
+    /// A file of the server.
+    File(String),
 }
 
 /// DECLARE.

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use evert_model::Position;
+use evert_model::{Column, Position};
 use evert_view::{
     CatalogError, Difference, Format, IndexDef, Name, NewRelation, RelationKind, ViewOptions,
 };
 
-use crate::command::{CreateIndex, CreateRelation, CreateView, Drop, DropKind};
+use crate::command::{AddColumn, Alter, CreateIndex, CreateRelation, CreateView, Drop, DropKind};
 use crate::engine::Inner;
 use crate::error::{
-    DUPLICATE_TABLE, INTERNAL_ERROR, UNDEFINED_COLUMN, UNDEFINED_OBJECT, UNDEFINED_TABLE,
-    WRONG_OBJECT_TYPE,
+    DUPLICATE_COLUMN, DUPLICATE_TABLE, INTERNAL_ERROR, NOT_NULL_VIOLATION, UNDEFINED_COLUMN,
+    UNDEFINED_OBJECT, UNDEFINED_TABLE, WRONG_OBJECT_TYPE,
 };
 use crate::names::unknown_relation;
 use crate::{SourceControl, SqlError, outlets, translate, view};
@@ -67,6 +67,50 @@ pub(crate) async fn create_view(
     let create = move |engine: &Inner| engine.views.create_view_with(name, sql, options);
     let position = blocking(engine, create).await?;
     changed.position = Some(position);
+    Ok(changed)
+}
+
+pub(crate) async fn alter(engine: &Arc<Inner>, alter: &Alter) -> Result<Changed, SqlError> {
+    let mut changed = Changed { notices: alter.notices.clone(), ..Changed::default() };
+    let kind = match alter.kind {
+        RelationKind::Stream => DropKind::Stream,
+        _ => DropKind::Table,
+    };
+    if let Err(error) = check_kind(engine, kind, &alter.name, "ALTER") {
+        if alter.if_exists && error.sqlstate == UNDEFINED_TABLE {
+            changed.notices.push(format!("relation \"{}\" does not exist, skipping", alter.name));
+            return Ok(changed);
+        }
+        return Err(error);
+    }
+    let catalog = engine.views.catalog();
+    let mut columns: Vec<Column> = Vec::new();
+    for AddColumn { column, if_not_exists } in &alter.columns {
+        let (name, to) = (&column.name, &alter.name);
+        let there = catalog.schema_of(to).is_some_and(|schema| schema.index_of(name).is_some());
+        if there || columns.iter().any(|other| other.name == *name) {
+            let message = format!("column \"{name}\" of relation \"{to}\" already exists");
+            if !if_not_exists {
+                return Err(SqlError::new(DUPLICATE_COLUMN, message));
+            }
+            changed.notices.push(message + ", skipping");
+            continue;
+        }
+        if !column.nullable {
+            let message = format!("column \"{name}\" of relation \"{to}\" contains null values");
+            return Err(SqlError::new(NOT_NULL_VIOLATION, message)
+                .hint("A column that is added is NULL in the rows that are there."));
+        }
+        columns.push(column.clone());
+    }
+    if columns.is_empty() {
+        return Ok(changed);
+    }
+    let name = alter.name.clone();
+    let position = while_wanted(engine, move |engine, given_up| {
+        engine.views.add_columns(&name, &columns, given_up)
+    });
+    changed.position = Some(position.await?);
     Ok(changed)
 }
 
@@ -125,7 +169,7 @@ async fn replace_view(
     create: &CreateView,
     text: &str,
 ) -> Result<Changed, SqlError> {
-    check_kind(engine, DropKind::View, &create.name)?;
+    check_kind(engine, DropKind::View, &create.name, "DROP")?;
     view::plan_query((*create.query).clone(), text, &engine.views.catalog())?;
     let (name, sql) = (create.name.clone(), create.sql.clone());
     let position = while_wanted(engine, move |engine, given_up| {
@@ -140,7 +184,7 @@ pub(crate) async fn dry_run(
     create: &CreateView,
     text: &str,
 ) -> Result<(Position, Vec<Difference>), SqlError> {
-    check_kind(engine, DropKind::View, &create.name)?;
+    check_kind(engine, DropKind::View, &create.name, "DROP")?;
     view::plan_query((*create.query).clone(), text, &engine.views.catalog())?;
     let (name, sql) = (create.name.clone(), create.sql.clone());
     while_wanted(engine, move |engine, given_up| engine.views.dry_run(&name, &sql, given_up)).await
@@ -216,7 +260,7 @@ pub(crate) async fn drop(engine: &Arc<Inner>, drop: &Drop) -> Result<Changed, Sq
             drop_index(engine, name, drop.if_exists, &mut changed).await?;
             continue;
         }
-        if let Err(error) = check_kind(engine, drop.kind, name) {
+        if let Err(error) = check_kind(engine, drop.kind, name, "DROP") {
             if drop.if_exists && matches!(error.sqlstate, UNDEFINED_TABLE | UNDEFINED_OBJECT) {
                 changed.notices.push(format!("{}, skipping", error.message));
                 continue;
@@ -235,7 +279,7 @@ pub(crate) async fn drop(engine: &Arc<Inner>, drop: &Drop) -> Result<Changed, Sq
     Ok(changed)
 }
 
-fn check_kind(engine: &Inner, kind: DropKind, name: &Name) -> Result<(), SqlError> {
+fn check_kind(engine: &Inner, kind: DropKind, name: &Name, verb: &str) -> Result<(), SqlError> {
     if let DropKind::Outlet(kind) = kind {
         return outlets::check(engine, kind, name);
     }
@@ -256,7 +300,7 @@ fn check_kind(engine: &Inner, kind: DropKind, name: &Name) -> Result<(), SqlErro
     }
     let (words, right) = (kind.words().to_lowercase(), found.words());
     Err(SqlError::new(WRONG_OBJECT_TYPE, format!("\"{name}\" is not a {words}"))
-        .hint(format!("Use DROP {right}.")))
+        .hint(format!("Use {verb} {right}.")))
 }
 
 /// Runs what waits for the disk on a thread that may wait.

@@ -1,5 +1,6 @@
 //! The engine: what all sessions share.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -24,11 +25,17 @@ pub struct EngineConfig {
     pub query_memory_bytes: usize,
     /// The default of `statement_timeout`; zero is none.
     pub statement_timeout: Duration,
+    /// The directory whose files COPY may name; without one, none.
+    pub files_dir: Option<PathBuf>,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { query_memory_bytes: 512 << 20, statement_timeout: Duration::from_secs(60) }
+        Self {
+            query_memory_bytes: 512 << 20,
+            statement_timeout: Duration::from_secs(60),
+            files_dir: None,
+        }
     }
 }
 

@@ -18,12 +18,21 @@ pub struct SqlError {
     pub hint: Option<String>,
     /// 1-based character in the text given to `parse`.
     pub position: Option<usize>,
+    /// Where it came up: `COPY t, line 3`.
+    pub context: Option<String>,
 }
 
 impl SqlError {
     /// An error with a code and a message.
     pub fn new(sqlstate: &'static str, message: impl Into<String>) -> Self {
-        Self { sqlstate, message: message.into(), detail: None, hint: None, position: None }
+        Self {
+            sqlstate,
+            message: message.into(),
+            detail: None,
+            hint: None,
+            position: None,
+            context: None,
+        }
     }
 
     /// `0A000`: a construct that is not supported, by name.
@@ -45,6 +54,13 @@ impl SqlError {
         self
     }
 
+    /// The same, with where it came up.
+    #[must_use]
+    pub fn context(mut self, context: impl Into<String>) -> Self {
+        self.context = Some(context.into());
+        self
+    }
+
     /// The same at a character of the text.
     #[must_use]
     pub fn at(mut self, position: Option<usize>) -> Self {
@@ -63,8 +79,11 @@ impl std::error::Error for SqlError {}
 
 pub(crate) const FEATURE_NOT_SUPPORTED: &str = "0A000";
 pub(crate) const NUMERIC_OUT_OF_RANGE: &str = "22003";
+pub(crate) const DATETIME_FORMAT: &str = "22007";
 pub(crate) const DIVISION_BY_ZERO: &str = "22012";
+pub(crate) const CHARACTER_NOT_IN_REPERTOIRE: &str = "22021";
 pub(crate) const INVALID_TEXT: &str = "22P02";
+pub(crate) const BAD_COPY_FORMAT: &str = "22P04";
 pub(crate) const INVALID_PARAMETER_VALUE: &str = "22023";
 pub(crate) const CARDINALITY_VIOLATION: &str = "21000";
 pub(crate) const NOT_NULL_VIOLATION: &str = "23502";
@@ -89,10 +108,13 @@ pub(crate) const GROUPING_ERROR: &str = "42803";
 pub(crate) const DATATYPE_MISMATCH: &str = "42804";
 pub(crate) const WRONG_OBJECT_TYPE: &str = "42809";
 pub(crate) const INVALID_TABLE_DEFINITION: &str = "42P16";
+pub(crate) const INSUFFICIENT_PRIVILEGE: &str = "42501";
 pub(crate) const OUT_OF_MEMORY: &str = "53200";
+pub(crate) const PROGRAM_LIMIT: &str = "54000";
 pub(crate) const OBJECT_NOT_READY: &str = "55000";
 pub(crate) const QUERY_CANCELED: &str = "57014";
 pub(crate) const ADMIN_SHUTDOWN: &str = "57P01";
 pub(crate) const CANNOT_CONNECT_NOW: &str = "57P03";
+pub(crate) const UNDEFINED_FILE: &str = "58P01";
 pub(crate) const IO_ERROR: &str = "58030";
 pub(crate) const INTERNAL_ERROR: &str = "XX000";

@@ -12,6 +12,7 @@
 mod archive;
 mod command;
 mod context;
+mod copy;
 mod ddl;
 mod direct;
 mod dml;
@@ -44,6 +45,7 @@ mod types;
 mod view;
 
 pub use archive::{ArchiveRows, ArchiveSource};
+pub use copy::{CopyFile, CopyForm, ForceQuote};
 pub use engine::{Engine, EngineConfig};
 pub use error::SqlError;
 pub use response::Response;

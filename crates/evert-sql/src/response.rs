@@ -6,6 +6,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use crate::SqlError;
+use crate::copy::{CopyFile, CopyForm};
 
 /// The outcome of a statement.
 pub enum Response {
@@ -18,12 +19,23 @@ pub enum Response {
         /// The tag without the count of rows that follows it: `SELECT`, `INSERT 0`, `SHOW`.
         tag: &'static str,
     },
-    /// Rows that are sent as COPY TO STDOUT does, each as soon as it is there.
+    /// Rows that are sent as COPY TO does, each as soon as it is there.
     CopyOut {
         /// The columns.
         schema: SchemaRef,
         /// The rows as they come.
         batches: BoxStream<'static, Result<RecordBatch, SqlError>>,
+        /// How they are written.
+        form: CopyForm,
+        /// Where to; without one, to the client.
+        file: Option<CopyFile>,
+        /// The rows have no end of their own: those of SUBSCRIBE.
+        endless: bool,
+    },
+    /// COPY FROM STDIN waits for data: see `Session::copy_data`.
+    CopyIn {
+        /// How many columns it is for.
+        columns: usize,
     },
     /// A command's tag: `INSERT 0 3`, `CREATE TABLE`, `BEGIN`, `SET`.
     Done {

@@ -102,6 +102,11 @@ impl Settings {
         }
     }
 
+    /// The time that a statement has if the session has set it, and not only the server's default.
+    pub(crate) fn own_timeout(&self) -> Option<Duration> {
+        (self.statement_timeout != self.default_timeout).then_some(self.statement_timeout)
+    }
+
     /// Sets or, without a value, resets one setting.
     pub(crate) fn set(&mut self, name: &str, value: Option<&str>) -> Result<(), SqlError> {
         let name = canonical(name);

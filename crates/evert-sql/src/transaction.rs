@@ -15,7 +15,7 @@ use arrow::array::RecordBatch;
 use arrow::row::OwnedRow;
 use evert_log::{NewCommit, NewPart};
 use evert_model::Position;
-use evert_view::{Cut, Name, Relation, RelationKind, RowChange};
+use evert_view::{Cut, Name, Relation, RelationKind, RowChange, Views};
 
 use crate::engine::Inner;
 use crate::error::{INTERNAL_ERROR, SERIALIZATION_FAILURE};
@@ -252,29 +252,60 @@ impl Transaction {
     }
 
     async fn append(self, engine: &Inner) -> Result<Position, SqlError> {
+        let refused = |error| translate::append(&error);
+        let changes = self.writes.values().flat_map(|writes| &writes.changes);
+        let bytes: usize = changes.map(bytes_of).sum();
         let mut parts = Vec::new();
-        for writes in self.writes.values() {
-            let encoded = engine.views.encode(&writes.relation, &writes.changes);
-            parts.extend(encoded.map_err(|error| translate::catalog(&error))?);
+        // What is encoded is larger than the rows, by their columns' names mostly.
+        if bytes <= FRAME_BYTES_MAX {
+            for writes in self.writes.values() {
+                let encoded = engine.views.encode(&writes.relation, &writes.changes);
+                parts.extend(encoded.map_err(|error| translate::catalog(&error))?);
+            }
         }
         let bytes: usize = parts.iter().map(|part: &NewPart| part.batch.bytes().len()).sum();
-        let refused = |error| translate::append(&error);
-        let receipt = if bytes <= FRAME_BYTES_MAX {
+        let receipt = if !parts.is_empty() && bytes <= FRAME_BYTES_MAX {
             engine.log.append(NewCommit { parts }).map_err(refused)?
         } else {
-            let log = engine.log.clone();
+            let (log, views) = (engine.log.clone(), engine.views.clone());
             let appended = tokio::task::spawn_blocking(move || {
                 let mut large = log.begin_large();
-                for part in parts {
-                    large.append(part)?;
+                let mut put = |part| large.append(part).map_err(refused);
+                if parts.is_empty() {
+                    self.encode_each(&views, &mut put)?;
+                } else {
+                    parts.into_iter().try_for_each(put)?;
                 }
-                large.commit()
+                large.commit().map_err(refused)
             });
             let stopped = |error| SqlError::new(INTERNAL_ERROR, format!("{error}"));
-            appended.await.map_err(stopped)?.map_err(refused)?
+            appended.await.map_err(stopped)??
         };
         Ok(receipt.await.map_err(refused)?.position)
     }
+
+    /// Encodes change by change, so that never all of it is there twice.
+    fn encode_each(
+        self,
+        views: &Views,
+        put: &mut dyn FnMut(NewPart) -> Result<(), SqlError>,
+    ) -> Result<(), SqlError> {
+        for writes in self.writes.into_values() {
+            for change in writes.changes {
+                let encoded = views.encode(&writes.relation, &[change]);
+                encoded
+                    .map_err(|error| translate::catalog(&error))?
+                    .into_iter()
+                    .try_for_each(&mut *put)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn bytes_of(change: &RowChange) -> usize {
+    let (RowChange::Put(rows) | RowChange::Delete(rows)) = change;
+    rows.get_array_memory_size()
 }
 
 impl Writes {

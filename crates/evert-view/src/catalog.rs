@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::Name;
 use crate::outlet::OutletDef;
+use crate::widen::columns_read;
 
 /// What a relation's records mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +105,10 @@ pub struct ViewDef {
     pub schema: RowSchema,
     /// The relations and views that it reads, in the order of its plan's inputs.
     pub inputs: Vec<Name>,
+    /// How many columns it reads of each: those that a relation had when the view was planned.
+    /// 0 is all there are.
+    #[serde(default)]
+    pub widths: Vec<usize>,
     /// What else CREATE MATERIALIZED VIEW said.
     #[serde(default)]
     pub options: ViewOptions,
@@ -310,6 +315,31 @@ impl Catalog {
     pub fn outlets_on(&self, names: &[Name]) -> Vec<Arc<OutletDef>> {
         let outlets = self.outlets.values().filter(|outlet| names.contains(&outlet.on));
         outlets.map(Arc::clone).collect()
+    }
+
+    /// How many columns a view that is planned now reads of its inputs.
+    pub(crate) fn widths_of(&self, inputs: &[Name]) -> Vec<usize> {
+        inputs.iter().map(|input| columns_read(self, input)).collect()
+    }
+
+    /// The catalog as a view's SELECT means it: relations that have got more columns since are
+    /// without them.
+    pub(crate) fn seen_by(&self, view: &ViewDef) -> Self {
+        let mut seen = self.clone();
+        for (input, &width) in view.inputs.iter().zip(&view.widths).filter(|(_, width)| **width > 0)
+        {
+            // A view that starts in the past reads a part of the stream that it names.
+            let part = self.relations.get(input).and_then(|part| part.started_from.as_ref());
+            let names = [Some(input), part.map(|from| &from.stream)];
+            for name in names.into_iter().flatten() {
+                if let Some(relation) = seen.relations.get_mut(name)
+                    && relation.schema.columns.len() > width
+                {
+                    Arc::make_mut(relation).schema.columns.truncate(width);
+                }
+            }
+        }
+        seen
     }
 
     pub(crate) fn key_of(&self, name: &Name) -> EntryKey {

@@ -178,6 +178,14 @@ impl Cohort {
         self.relations.push(input);
     }
 
+    /// Puts a relation with more columns in the place of the one of its name, if it is here.
+    pub(crate) fn replace_relation(&mut self, input: RelationInput) {
+        let same = |other: &&mut RelationInput| other.relation.name == input.relation.name;
+        if let Some(place) = self.relations.iter_mut().find(same) {
+            *place = input;
+        }
+    }
+
     pub(crate) fn add_view(&mut self, view: LiveView) {
         self.views.push(view);
     }
@@ -421,7 +429,7 @@ pub(crate) fn planned(
     catalog: &Catalog,
     planner: &dyn Planner,
 ) -> Result<Plan, String> {
-    let planned = plan(&def.sql, &def.options, catalog, planner);
+    let planned = plan(&def.sql, &def.options, &catalog.seen_by(def), planner);
     let planned = planned.map_err(|error| error.to_string())?;
     check_unchanged(def, &planned)?;
     Ok(planned.plan)

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::Name;
 use crate::builds::{Build, BuildOrder, Marked};
-use crate::catalog::{Catalog, Relation, ViewDef};
+use crate::catalog::{Catalog, CatalogError, Relation, ViewDef};
 use crate::checkpoint::Checkpoints;
 use crate::cohort::{Cohort, Cut, Folding};
 use crate::face::Face;
@@ -36,6 +36,7 @@ use crate::reader::Reader;
 use crate::shared::Shared;
 use crate::sources::SourceStates;
 use crate::views::ViewsConfig;
+use crate::widen::Widening;
 
 /// Between two ticks lies at least this many times the cost of the last, so that the fixed costs
 /// of a tick stay small under load.
@@ -59,6 +60,8 @@ pub(crate) enum Control {
     /// The sender is dropped when it is done.
     Remove(Name, Sender<()>),
     RelationReady(Arc<Relation>, Box<RelationHydration>, Arc<Progress>),
+    /// A relation has more columns; the sender hears whether it could have.
+    Widen(Box<Widening>, Sender<Result<(), CatalogError>>),
     /// A lane has caught up and can join.
     LaneReady(Box<Lane>),
     /// A lane's tap was cut off: it can go on from the next cut.
@@ -449,6 +452,7 @@ impl Follower {
                     self.join_relation(relation, *hydration, &progress)?;
                 }
             }
+            Control::Widen(widening, reply) => self.widen(*widening, &reply)?,
             Control::LaneReady(lane) => self.join_lane(lane),
             Control::GoOn(face) => face.tap.go_on(&self.shared.cut()),
             Control::Errors(face, errors) => self.add_errors(&face, errors),

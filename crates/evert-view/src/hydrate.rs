@@ -6,8 +6,9 @@
 
 use std::collections::BTreeSet;
 
+use evert_fold::Snapshot;
 use evert_log::{Log, ReadError};
-use evert_model::Position;
+use evert_model::{Delta, Position};
 
 use crate::Name;
 use crate::cohort::{Cohort, Cut, TickDeltas};
@@ -72,6 +73,16 @@ impl RelationHydration {
         }
         self.cohort.fold();
         Ok(())
+    }
+
+    /// The records that could not be read so far.
+    pub(crate) fn errors(&self) -> Snapshot {
+        self.cohort.cut().snapshots.remove(&crate::errors::name()).expect("every cut has errors")
+    }
+
+    /// The relation with its rows.
+    pub(crate) fn into_relations(self) -> Vec<RelationInput> {
+        self.cohort.into_relations()
     }
 
     /// The relation with its rows, moved into the live cohort.
@@ -146,6 +157,13 @@ fn load_streams(
     Ok(())
 }
 
+fn retracted(snapshot: &Snapshot) -> impl Iterator<Item = Delta> {
+    snapshot.as_deltas().map(|delta| {
+        let weights = delta.weights.unary(|weight: i64| -weight);
+        Delta::new(delta.rows, weights)
+    })
+}
+
 /// What has changed in `inputs` from one cut to a later one: rows by comparing snapshots, streams
 /// from the log. Each chunk is handed to `fold`.
 pub(crate) fn changes_between(
@@ -160,7 +178,12 @@ pub(crate) fn changes_between(
         let (Some(before), Some(after)) = (from.snapshots.get(name), to.snapshots.get(name)) else {
             continue;
         };
-        fold(TickDeltas::from([(name.clone(), after.changes_since(before))]));
+        // With more columns than before all rows are others.
+        let changes = match before.schema() == after.schema() {
+            true => after.changes_since(before),
+            false => retracted(before).chain(after.as_deltas()).collect(),
+        };
+        fold(TickDeltas::from([(name.clone(), changes)]));
     }
     let catalog = shared.catalog();
     let streams = streams_among(inputs.iter().filter_map(|input| catalog.relations.get(input)));

@@ -51,6 +51,7 @@ mod subscribe;
 mod tap;
 mod verify;
 mod views;
+mod widen;
 
 pub use catalog::{
     Catalog, CatalogError, Format, IndexDef, NewRelation, Pause, PlanError, Relation, RelationKind,

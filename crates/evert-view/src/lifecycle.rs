@@ -254,7 +254,9 @@ impl Views {
             let old = ViewDef::clone(&before.views[name]);
             let (schema, inputs) = (planned.schema, planned.inputs);
             let inputs = read_parts(&old, &before, inputs);
-            after.put(Entry::View(ViewDef { sql: sql.to_owned(), schema, inputs, ..old }));
+            let widths = before.widths_of(&inputs);
+            let sql = sql.to_owned();
+            after.put(Entry::View(ViewDef { sql, schema, inputs, widths, ..old }));
         }
         self.widen(&after, &mut wanted)?;
         let mut views = Vec::new();
@@ -262,7 +264,8 @@ impl Views {
             if !wanted.contains(&def.name) {
                 continue;
             }
-            let planned = self.planner().plan_view(&def.sql, &after).map_err(|why| {
+            let seen = after.seen_by(&def);
+            let planned = self.planner().plan_view(&def.sql, &seen).map_err(|why| {
                 if names.contains(&def.name) {
                     return CatalogError::Plan(why);
                 }

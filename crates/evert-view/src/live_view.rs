@@ -19,6 +19,7 @@ use crate::catalog::ViewDef;
 use crate::checkpoint::Mark;
 use crate::cohort::TickDeltas;
 use crate::pace::Pace;
+use crate::widen::narrowed;
 
 /// A view with its state.
 pub(crate) struct LiveView {
@@ -91,8 +92,14 @@ impl LiveView {
 
     /// What a tick holds for this view, in the order of its inputs.
     pub(crate) fn inputs_of(&self, tick: &TickDeltas) -> Vec<Vec<Delta>> {
-        let inputs = self.def.inputs.iter();
-        inputs.map(|input| tick.get(input).cloned().unwrap_or_default()).collect()
+        let inputs = self.def.inputs.iter().enumerate().map(|(index, input)| {
+            let Some(deltas) = tick.get(input) else { return Vec::new() };
+            match self.def.widths.get(index) {
+                Some(&width) if width > 0 => narrowed(deltas, width),
+                _ => deltas.clone(),
+            }
+        });
+        inputs.collect()
     }
 
     /// Whether a tick that ends at `now` changes nothing here.

@@ -65,6 +65,8 @@ pub struct Subscription {
     views: Views,
     name: Name,
     schema: RowSchema,
+    /// The definitions by which it has told rows so far.
+    catalog: Arc<Catalog>,
     /// Everything up to here was given.
     at: Position,
     upto: Option<Position>,
@@ -104,7 +106,8 @@ impl Views {
         name: &Name,
         from: SubscribeFrom,
     ) -> Result<Subscription, PastError> {
-        let schema = schema_of(&self.catalog(), name)?;
+        let catalog = self.catalog();
+        let schema = schema_of(&catalog, name)?;
         let end = self.log().end();
         if let Some(after) = from.after.filter(|after| *after > end) {
             return Err(PastError::Future { wanted: after, end });
@@ -117,6 +120,7 @@ impl Views {
             views: self.clone(),
             name: name.clone(),
             schema,
+            catalog,
             at,
             upto: from.upto,
             stage: Stage::Live,
@@ -154,6 +158,16 @@ fn schema_of(catalog: &Catalog, name: &Name) -> Result<RowSchema, PinError> {
     let schema =
         view.or_else(|| catalog.relations.get(name).map(|relation| relation.schema.clone()));
     schema.ok_or_else(|| PinError::Unknown(name.clone()))
+}
+
+/// Whether a view, and all views that it reads, are by the same definitions in both.
+fn same_views(before: &Catalog, now: &Catalog, name: &Name) -> bool {
+    let same = |name: &Name| match (before.views.get(name), now.views.get(name)) {
+        (Some(before), Some(now)) => before.sql == now.sql && before.inputs == now.inputs,
+        (None, None) => true,
+        _ => false,
+    };
+    before.closure(std::slice::from_ref(name)).iter().all(same)
 }
 
 impl Subscription {
@@ -226,6 +240,13 @@ impl Subscription {
     async fn live(&mut self) -> Result<Option<Changes>, PastError> {
         self.cuts.borrow_and_update();
         self.check()?;
+        let now = self.views.catalog();
+        if !Arc::ptr_eq(&now, &self.catalog) {
+            if !same_views(&self.catalog, &now, &self.name) {
+                return self.change_over(now).await;
+            }
+            self.catalog = now;
+        }
         let history = &self.views.shared().history;
         if self.at > history.reached() {
             self.cuts.changed().await.map_err(|_| PinError::Stopping)?;
@@ -246,6 +267,53 @@ impl Subscription {
                 Ok(None)
             }
         }
+    }
+
+    /// The view, or one that it reads, has another SELECT: tells by which rows it differs from
+    /// what was told so far.
+    async fn change_over(&mut self, now: Arc<Catalog>) -> Result<Option<Changes>, PastError> {
+        let names = std::slice::from_ref(&self.name);
+        let cut = self.views.pin(names, self.at, Duration::MAX).await?;
+        let cut = match self.upto.filter(|upto| cut.position > *upto) {
+            Some(upto) => self.views.cut_at(names, upto).await?,
+            None => cut,
+        };
+        // What was replaced meanwhile again is told next.
+        if !same_views(&now, &self.views.catalog(), &self.name) {
+            return Ok(None);
+        }
+        let before = match self.held.take() {
+            Some(held) => held,
+            None => self.told_so_far().await?,
+        };
+        let gone = || PinError::Unknown(self.name.clone());
+        let after = cut.snapshots.get(&self.name).cloned().ok_or_else(gone)?;
+        if before.schema() != after.schema() {
+            return Err(PastError::Replaced(self.name.clone()));
+        }
+        let held = after.clone();
+        let compare = tokio::task::spawn_blocking(move || signed(after.changes_since(&before)));
+        let deltas = compare.await.map_err(|_| PinError::Stopping)?;
+        (self.held, self.catalog) = (Some(held), now);
+        let (position, log_time) = (cut.position.max(self.at), cut.log_time);
+        Ok(Some(Changes { position, log_time, deltas, complete: true }))
+    }
+
+    /// The rows where it stands, by the definitions of before.
+    async fn told_so_far(&self) -> Result<Snapshot, PastError> {
+        let permit = self.views.replay_permit().await?;
+        let (views, catalog) = (self.views.clone(), Arc::clone(&self.catalog));
+        let (name, at) = (self.name.clone(), self.at);
+        let fold = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let names = std::slice::from_ref(&name);
+            let planner = views.planner().as_ref();
+            let mut fold = PrivateFold::new(views.shared(), planner, &catalog, names)?;
+            fold.advance(at, |_, _, _| true)?;
+            let held = fold.cut().snapshots.remove(&name);
+            held.ok_or_else(|| PastError::from(PinError::Unknown(name)))
+        });
+        fold.await.map_err(|_| PinError::Stopping)?
     }
 
     /// Goes on from where no tick does: with a view that folds apart by comparing what it
@@ -281,6 +349,9 @@ impl Subscription {
         let (Some(before), Some(after)) = (before, cut.snapshots.get(&self.name).cloned()) else {
             return self.replay().await.map(|()| None);
         };
+        if before.schema() != after.schema() {
+            return Err(PastError::Replaced(self.name.clone()));
+        }
         let held = after.clone();
         let compare = tokio::task::spawn_blocking(move || signed(after.changes_since(&before)));
         let deltas = compare.await.map_err(|_| PinError::Stopping)?;
@@ -319,7 +390,9 @@ impl Subscription {
         let (sender, receiver) = mpsc::channel(STEPS_AHEAD);
         let (views, name) = (self.views.clone(), self.name.clone());
         let (from, upto) = (self.at, self.upto);
-        let job = Replay { views, name, from, upto, sender, _permit: permit };
+        let catalog = Arc::clone(&self.catalog);
+        let job = Replay { views, catalog, name, from, upto, sender, _permit: permit };
+        self.held = None;
         tokio::task::spawn_blocking(move || job.run());
         self.stage = Stage::Replay(receiver);
         Ok(())
@@ -329,6 +402,7 @@ impl Subscription {
 /// A replay for one subscription.
 struct Replay {
     views: Views,
+    catalog: Arc<Catalog>,
     name: Name,
     /// A position that the live views have reached.
     from: Position,
@@ -346,9 +420,9 @@ impl Replay {
     }
 
     fn fold(&self) -> Result<(), PastError> {
-        let (shared, catalog) = (self.views.shared(), self.views.catalog());
+        let (shared, catalog) = (self.views.shared(), &*self.catalog);
         let names = std::slice::from_ref(&self.name);
-        let mut fold = PrivateFold::new(shared, self.views.planner().as_ref(), &catalog, names)?;
+        let mut fold = PrivateFold::new(shared, self.views.planner().as_ref(), catalog, names)?;
         fold.advance(self.from, |_, _, _| !self.sender.is_closed())?;
         loop {
             let reached = shared.history.reached();

@@ -230,7 +230,8 @@ impl Views {
             self.make_changes_topic(&name, &planned.inputs, &catalog)?;
         }
         let (schema, inputs) = (planned.schema, planned.inputs);
-        let def = ViewDef { name: name.clone(), sql, schema, inputs, options };
+        let widths = catalog.widths_of(&inputs);
+        let def = ViewDef { name: name.clone(), sql, schema, inputs, widths, options };
         let mut entries: Vec<_> = parts.into_iter().map(Entry::Relation).collect();
         entries.push(Entry::View(def));
         let keyed: Vec<_> = entries.iter().map(|entry| (entry.key(), Some(entry))).collect();

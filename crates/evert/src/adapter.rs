@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
 use async_trait::async_trait;
 use evert_cdc::SourceError;
 use evert_door::{http, pg};
 use evert_model::{Position, PositionToken};
-use evert_sql::{NewSource, SourceControl, SourceRow};
+use evert_sql::{ForceQuote, NewSource, SourceControl, SourceRow};
 use evert_view::{
     CatalogError, Cut, Name, PastError, PinError, SubscribeFrom, Subscription, ViewState,
     ViewStatus,
@@ -51,6 +51,37 @@ fn sql_error(error: evert_sql::SqlError) -> pg::SqlError {
         detail: error.detail,
         hint: error.hint,
         position: error.position,
+        context: error.context,
+    }
+}
+
+fn copy_form(form: evert_sql::CopyForm, schema: &Schema) -> pg::CopyForm {
+    let forced = |name: &String| match &form.force_quote {
+        ForceQuote::None => false,
+        ForceQuote::All => true,
+        ForceQuote::Columns(names) => names.contains(name),
+    };
+    pg::CopyForm {
+        force_quote: schema.fields().iter().map(|field| forced(field.name())).collect(),
+        csv: form.csv,
+        delimiter: form.delimiter,
+        null: form.null,
+        quote: form.quote,
+        escape: form.escape,
+        header: form.header,
+    }
+}
+
+struct CopyFile(evert_sql::CopyFile);
+
+#[async_trait]
+impl pg::CopyFile for CopyFile {
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), pg::SqlError> {
+        self.0.write(bytes).await.map_err(sql_error)
+    }
+
+    async fn finish(self: Box<Self>) -> Result<(), pg::SqlError> {
+        self.0.finish().await.map_err(sql_error)
     }
 }
 
@@ -81,13 +112,28 @@ impl pg::Session for PgSession {
                 let batches = batches.map(|batch| batch.map_err(sql_error)).boxed();
                 pg::Response::Rows { schema, batches, tag }
             }
-            evert_sql::Response::CopyOut { schema, batches } => {
+            evert_sql::Response::CopyOut { schema, batches, form, file, endless } => {
+                let form = copy_form(form, &schema);
                 let batches = batches.map(|batch| batch.map_err(sql_error)).boxed();
-                pg::Response::CopyOut { schema, batches }
+                let file = file.map(|file| Box::new(CopyFile(file)) as Box<dyn pg::CopyFile>);
+                pg::Response::CopyOut { schema, batches, form, file, endless }
             }
+            evert_sql::Response::CopyIn { columns } => pg::Response::CopyIn { columns },
             evert_sql::Response::Done { tag } => pg::Response::Done { tag },
             evert_sql::Response::Empty => pg::Response::Empty,
         })
+    }
+
+    async fn copy_data(&mut self, data: &[u8]) -> Result<(), pg::SqlError> {
+        self.0.copy_data(data).await.map_err(sql_error)
+    }
+
+    async fn copy_end(&mut self) -> Result<String, pg::SqlError> {
+        self.0.copy_end().await.map_err(sql_error)
+    }
+
+    fn copy_abandon(&mut self) {
+        self.0.copy_abandon();
     }
 
     fn transaction_status(&self) -> pg::TransactionStatus {

@@ -111,6 +111,7 @@ impl Server {
         serve_outlets(&views, &archives, search).await?;
         let config = EngineConfig {
             query_memory_bytes: usize::try_from(memory / 4)?,
+            files_dir: settings.files_dir.clone(),
             ..EngineConfig::default()
         };
         let control = Arc::new(Sources::new(sources.clone()));

@@ -17,6 +17,9 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub(crate) config: Option<PathBuf>,
+    /// Directory whose files COPY may read and write [default: none]
+    #[arg(long = "files", value_name = "DIR")]
+    pub(crate) files_dir: Option<PathBuf>,
     /// Memory budget, such as 512MB or 4GB [default: a quarter of the machine's]
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<String>,
@@ -53,6 +56,7 @@ impl Settings {
         Ok(Self {
             data: self.data.or(file.data),
             config: None,
+            files_dir: self.files_dir.or(file.files_dir),
             memory: self.memory.or(file.memory),
             kafka: self.kafka.or(file.kafka),
             kafka_advertised: self.kafka_advertised.or(file.kafka_advertised),

@@ -38,12 +38,23 @@ pub enum Response {
         /// The command's tag without the count: "SELECT", "SHOW", "INSERT 0".
         tag: &'static str,
     },
-    /// Rows that are sent as COPY TO STDOUT does, each as soon as it is there.
+    /// Rows that are sent as COPY TO does, each as soon as it is there.
     CopyOut {
         /// The columns.
         schema: SchemaRef,
         /// The rows as they come. Dropping the stream ends them.
         batches: BoxStream<'static, Result<RecordBatch, SqlError>>,
+        /// How they are written.
+        form: CopyForm,
+        /// Where to; without one, to the client.
+        file: Option<Box<dyn CopyFile>>,
+        /// The rows have no end of their own: they are not waited for when the server stops.
+        endless: bool,
+    },
+    /// COPY FROM STDIN waits for data: [`Session::copy_data`] takes it.
+    CopyIn {
+        /// How many columns it is for.
+        columns: usize,
     },
     /// A command's tag: "INSERT 0 3", "CREATE TABLE", "BEGIN", "SET".
     Done {
@@ -52,6 +63,34 @@ pub enum Response {
     },
     /// The empty statement.
     Empty,
+}
+
+/// How text that COPY sends is laid out.
+#[derive(Clone, Debug)]
+pub struct CopyForm {
+    /// CSV rather than Postgres's own text format.
+    pub csv: bool,
+    /// Between fields.
+    pub delimiter: u8,
+    /// What stands for NULL.
+    pub null: String,
+    /// Around fields, in CSV.
+    pub quote: u8,
+    /// Before a quote within quotes, in CSV.
+    pub escape: u8,
+    /// A line with the columns' names comes first.
+    pub header: bool,
+    /// Which columns' values are quoted always, in CSV.
+    pub force_quote: Vec<bool>,
+}
+
+/// A file that COPY TO writes. Dropped before its end, it leaves nothing behind.
+#[async_trait]
+pub trait CopyFile: Send {
+    /// Appends bytes.
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), SqlError>;
+    /// Makes the file durable and gives it its name.
+    async fn finish(self: Box<Self>) -> Result<(), SqlError>;
 }
 
 /// Where a session stands, as ReadyForQuery reports it.
@@ -78,12 +117,21 @@ pub struct SqlError {
     pub hint: Option<String>,
     /// 1-based character in the text given to `parse`.
     pub position: Option<usize>,
+    /// Where it came up: `COPY t, line 3`.
+    pub context: Option<String>,
 }
 
 impl SqlError {
     /// An error with a code and a message.
     pub fn new(sqlstate: &'static str, message: impl Into<String>) -> Self {
-        Self { sqlstate, message: message.into(), detail: None, hint: None, position: None }
+        Self {
+            sqlstate,
+            message: message.into(),
+            detail: None,
+            hint: None,
+            position: None,
+            context: None,
+        }
     }
 }
 
@@ -115,6 +163,13 @@ pub trait Session: Send {
         statement: &Statement,
         params: &[ArrayRef],
     ) -> Result<Response, SqlError>;
+    /// More of the data of COPY FROM STDIN, after [`Response::CopyIn`]. After an error the COPY is
+    /// over.
+    async fn copy_data(&mut self, data: &[u8]) -> Result<(), SqlError>;
+    /// The data's end: gives the tag.
+    async fn copy_end(&mut self) -> Result<String, SqlError>;
+    /// COPY FROM STDIN has ended in an error, here or at the client.
+    fn copy_abandon(&mut self);
     /// Where the session stands now.
     fn transaction_status(&self) -> TransactionStatus;
     /// An error that the session did not see itself (a parameter that cannot be read, a result

@@ -4,14 +4,13 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::SchemaRef;
-use futures::stream::BoxStream;
+use arrow::array::ArrayRef;
 use tokio::sync::watch;
 
 use super::backend::{Response, Session, SqlError, Statement, TransactionStatus};
 use super::cancel::Cancel;
-use super::door::PgConfig;
+use super::copy;
+use super::door::{PgConfig, told};
 use super::encode::Form;
 use super::frontend::{Bind, Message, Target};
 use super::portal::{Cursor, Failure, Portal, PortalState};
@@ -26,6 +25,8 @@ pub(super) struct Client {
     portals: HashMap<String, Portal>,
     cancel: Arc<Cancel>,
     cancelled: watch::Receiver<()>,
+    /// Ends what would otherwise not end, or not soon.
+    stopping: watch::Receiver<bool>,
     /// Settings as the client knows them.
     reported: Vec<(String, String)>,
     config: Arc<PgConfig>,
@@ -36,6 +37,7 @@ impl Client {
         session: Box<dyn Session>,
         cancel: Arc<Cancel>,
         config: Arc<PgConfig>,
+        stopping: watch::Receiver<bool>,
     ) -> Self {
         let cancelled = cancel.watch();
         Self {
@@ -44,6 +46,7 @@ impl Client {
             portals: HashMap::new(),
             cancel,
             cancelled,
+            stopping,
             reported: Vec::new(),
             config,
         }
@@ -142,27 +145,49 @@ impl Client {
                 self.send_notices(wire);
                 reply::command_complete(&mut wire.out, &cursor.tag());
             }
-            Response::CopyOut { schema, batches } => self.copy_out(wire, &schema, batches).await?,
-            Response::Done { tag } => self.done(wire, &tag),
-            Response::Empty => reply::bare(&mut wire.out, Bare::EmptyQuery),
+            other => self.complete(wire, other).await?,
         }
         Ok(wire.flush_if_full().await?)
     }
 
-    /// Sends rows as COPY TO STDOUT does.
-    async fn copy_out(
-        &mut self,
-        wire: &mut Wire,
-        schema: &SchemaRef,
-        batches: BoxStream<'static, Result<RecordBatch, SqlError>>,
-    ) -> Result<(), Failure> {
-        reply::copy_out(&mut wire.out, schema.fields().len());
-        let forms = vec![Form::Text; schema.fields().len()];
-        let mut cursor = Cursor::new(batches, forms, "COPY");
-        cursor.copy_out(wire, &mut self.cancelled).await?;
-        reply::bare(&mut wire.out, Bare::CopyDone);
-        self.send_notices(wire);
-        reply::command_complete(&mut wire.out, &cursor.tag());
+    /// What every response but rows to be fetched comes to: it is complete then.
+    async fn complete(&mut self, wire: &mut Wire, response: Response) -> Result<(), Failure> {
+        match response {
+            Response::Rows { .. } => {}
+            Response::CopyOut { schema, batches, form, file, endless } => {
+                let forms = vec![Form::Text; schema.fields().len()];
+                let mut cursor = Cursor::new(batches, forms, "COPY");
+                let cancelled = &mut self.cancelled;
+                let mut stopping = self.stopping.clone();
+                match file {
+                    Some(file) => {
+                        copy::to_file(wire, &schema, &form, &mut cursor, cancelled, file).await?;
+                    }
+                    None => tokio::select! {
+                        copied =
+                            copy::to_client(wire, &schema, &form, &mut cursor, cancelled) => copied?,
+                        () = told(&mut stopping), if endless => return Err(stopped().into()),
+                    },
+                }
+                self.done(wire, &cursor.tag());
+            }
+            Response::CopyIn { columns } => {
+                let mut stopping = self.stopping.clone();
+                let session = self.session.as_mut();
+                let copied = tokio::select! {
+                    copied =
+                        copy::from_client(wire, session, columns, &mut self.cancelled) => copied,
+                    () = told(&mut stopping) => Err(stopped().into()),
+                };
+                if copied.is_err() {
+                    self.session.copy_abandon();
+                }
+                let tag = copied?;
+                self.done(wire, &tag);
+            }
+            Response::Done { tag } => self.done(wire, &tag),
+            Response::Empty => reply::bare(&mut wire.out, Bare::EmptyQuery),
+        }
         Ok(())
     }
 
@@ -371,20 +396,16 @@ impl Client {
                 }
                 Ok(Some(PortalState::Rows(Cursor::new(batches, forms.to_vec(), tag))))
             }
-            Response::CopyOut { schema, batches } => {
-                self.copy_out(wire, &schema, batches).await?;
-                Ok(None)
-            }
-            Response::Done { tag } => {
-                self.done(wire, &tag);
-                Ok(None)
-            }
-            Response::Empty => {
-                reply::bare(&mut wire.out, Bare::EmptyQuery);
+            other => {
+                self.complete(wire, other).await?;
                 Ok(None)
             }
         }
     }
+}
+
+fn stopped() -> SqlError {
+    SqlError::new("57P01", "terminating connection due to administrator command")
 }
 
 fn no_statement(name: &str) -> SqlError {

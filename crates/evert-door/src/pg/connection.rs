@@ -105,7 +105,8 @@ async fn converse(
     let mut session = shared.backend.session(&startup.user, &startup.database);
     startup.apply(session.as_mut()).await;
     let registered = shared.registry.register(session.cancel_handle());
-    let mut client = Client::new(session, registered.cancel.clone(), shared.config.clone());
+    let config = shared.config.clone();
+    let mut client = Client::new(session, registered.cancel.clone(), config, stopping.clone());
     reply::authentication_ok(&mut wire.out);
     client.report_settings(wire);
     reply::backend_key(&mut wire.out, registered.process, registered.secret);

@@ -21,7 +21,8 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use bytes::{BufMut, BytesMut};
 use evert_model::ColumnType;
 
-use super::backend::SqlError;
+use super::backend::{CopyForm, SqlError};
+use super::copy;
 use super::numeric::{numeric_to_wire, write_numeric};
 use super::reply;
 use super::types::PgType;
@@ -106,32 +107,38 @@ impl Rows {
         written
     }
 
-    /// Appends a CopyData message with a line of COPY's text format. After an error the output is
-    /// as it was.
-    pub(super) fn write_copy(&self, row: usize, out: &mut BytesMut) -> Result<(), SqlError> {
-        let begin = out.len();
-        out.put_u8(b'd');
+    /// Appends a line as COPY writes it. After an error the output is as it was.
+    pub(super) fn write_copy(
+        &self,
+        row: usize,
+        form: &CopyForm,
+        out: &mut BytesMut,
+    ) -> Result<(), SqlError> {
         let start = out.len();
-        out.put_i32(0);
         let mut text = BytesMut::new();
         for (index, (column, _)) in self.columns.iter().enumerate() {
             if index > 0 {
-                out.put_u8(b'\t');
+                out.put_u8(form.delimiter);
             }
             if column.is_null(row) {
-                out.put_slice(b"\\N");
+                out.put_slice(form.null.as_bytes());
                 continue;
             }
             text.clear();
             column.write_text(row, &mut text);
-            put_copy_text(&text, out);
+            match form.csv {
+                true => {
+                    let always = form.force_quote.get(index) == Some(&true);
+                    copy::put_csv(&text, form, always, self.columns.len() == 1, out);
+                }
+                false => copy::put_text(&text, form.delimiter, out),
+            }
             if out.len() - start > ROW_BYTES_MAX {
-                out.truncate(begin);
+                out.truncate(start);
                 return Err(SqlError::new("54000", "a row of the result is larger than 1 GiB"));
             }
         }
         out.put_u8(b'\n');
-        set_length(out, start, out.len() - start);
         Ok(())
     }
 
@@ -148,26 +155,6 @@ impl Rows {
         }
         set_length(out, start, out.len() - start);
         Ok(())
-    }
-}
-
-/// A value in COPY's text format: what would end a field or a line is escaped.
-fn put_copy_text(text: &[u8], out: &mut BytesMut) {
-    for &byte in text {
-        let escaped = match byte {
-            b'\\' => b'\\',
-            b'\t' => b't',
-            b'\n' => b'n',
-            b'\r' => b'r',
-            0x08 => b'b',
-            0x0b => b'v',
-            0x0c => b'f',
-            _ => {
-                out.put_u8(byte);
-                continue;
-            }
-        };
-        out.put_slice(&[b'\\', escaped]);
     }
 }
 

@@ -114,6 +114,11 @@ pub(super) struct Frame {
 }
 
 impl Frame {
+    /// What the frame holds, for those that are not read as messages.
+    pub(super) fn into_body(self) -> Bytes {
+        self.body
+    }
+
     /// Whether this is the frame that ends a series of extended messages.
     pub(super) fn is_sync(&self) -> bool {
         self.kind == b'S'

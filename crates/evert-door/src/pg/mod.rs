@@ -18,13 +18,14 @@
 //!   read them holds up only itself.
 //!
 //! Not supported: TLS (SSLRequest is answered `N`), passwords (a door on loopback trusts its
-//! clients), COPY but of SUBSCRIBE, the function-call message. The statements of one simple query each commit on
-//! their own; the first error ends the query.
+//! clients), COPY in binary, the function-call message. The statements of one simple query each
+//! commit on their own; the first error ends the query.
 
 mod backend;
 mod cancel;
 mod client;
 mod connection;
+mod copy;
 mod datetime;
 mod decode;
 mod door;
@@ -42,6 +43,7 @@ mod types;
 mod wire;
 
 pub use backend::{
-    Backend, CancelHandle, Description, Response, Session, SqlError, Statement, TransactionStatus,
+    Backend, CancelHandle, CopyFile, CopyForm, Description, Response, Session, SqlError, Statement,
+    TransactionStatus,
 };
 pub use door::{PgConfig, PgDoor};

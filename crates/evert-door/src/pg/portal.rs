@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
+use bytes::{BufMut, BytesMut};
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
 
-use super::backend::SqlError;
+use super::backend::{CopyForm, SqlError};
 use super::decode;
 use super::encode::{Form, Rows};
 use super::frontend::Bind;
+use super::reply;
 use super::statement::Prepared;
 use super::wire::{Wire, WireError};
 
@@ -149,6 +151,7 @@ impl Cursor {
     pub(super) async fn copy_out(
         &mut self,
         wire: &mut Wire,
+        form: &CopyForm,
         cancelled: &mut watch::Receiver<()>,
     ) -> Result<(), Failure> {
         loop {
@@ -167,11 +170,41 @@ impl Cursor {
             let Some(batch) = batch else { return Ok(()) };
             let rows = Rows::new(&batch, &self.forms)?;
             for row in 0..rows.len() {
-                rows.write_copy(row, &mut wire.out)?;
-                self.sent += 1;
+                self.copy_row(&rows, row, form, &mut wire.out)?;
                 wire.flush_if_full().await?;
             }
         }
+    }
+
+    /// A line in a message of its own.
+    fn copy_row(
+        &mut self,
+        rows: &Rows,
+        row: usize,
+        form: &CopyForm,
+        out: &mut BytesMut,
+    ) -> Result<(), SqlError> {
+        let begin = out.len();
+        out.put_u8(b'd');
+        out.put_i32(0);
+        let written = rows.write_copy(row, form, out);
+        match written {
+            Ok(()) => reply::set_length(out, begin + 1, out.len() - begin - 1),
+            Err(_) => out.truncate(begin),
+        }
+        self.sent += 1;
+        written
+    }
+
+    /// The next rows, all of which the caller takes.
+    pub(super) async fn next_rows(
+        &mut self,
+        wire: &Wire,
+        cancelled: &mut watch::Receiver<()>,
+    ) -> Result<Option<Rows>, SqlError> {
+        let Some(batch) = self.next_batch(wire, cancelled).await? else { return Ok(None) };
+        self.sent += batch.num_rows() as u64;
+        Rows::new(&batch, &self.forms).map(Some)
     }
 
     async fn next_batch(

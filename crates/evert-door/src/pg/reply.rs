@@ -109,7 +109,16 @@ pub(super) enum Bare {
 
 /// COPY TO STDOUT begins: text, of so many columns.
 pub(super) fn copy_out(out: &mut BytesMut, columns: usize) {
-    message(out, b'H', |out| {
+    copy(out, b'H', columns);
+}
+
+/// COPY FROM STDIN begins: text, of so many columns.
+pub(super) fn copy_in(out: &mut BytesMut, columns: usize) {
+    copy(out, b'G', columns);
+}
+
+fn copy(out: &mut BytesMut, kind: u8, columns: usize) {
+    message(out, kind, |out| {
         out.put_u8(0);
         out.put_u16(columns as u16);
         (0..columns).for_each(|_| out.put_i16(0));
@@ -157,6 +166,7 @@ pub(super) fn error(out: &mut BytesMut, severity: Severity, error: &SqlError) {
             (b'D', error.detail.as_deref()),
             (b'H', error.hint.as_deref()),
             (b'P', position.as_deref()),
+            (b'W', error.context.as_deref()),
         ];
         for (field, text) in fields {
             if let Some(text) = text {

@@ -23,6 +23,7 @@ use crate::error::{
 use crate::names::{fold, parts, relation_name};
 use crate::overlay::Keys;
 use crate::query::{Planned, Scope, hint, plan};
+use crate::scan::Rows;
 use crate::statement::Parsed;
 use crate::{SqlError, translate};
 
@@ -60,13 +61,18 @@ pub(super) fn reads_target(statement: &Insert, relation: &Relation) -> bool {
 
 /// The columns that an INSERT gives, in the order of its values.
 fn columns(statement: &Insert, relation: &Relation) -> Result<Vec<usize>, SqlError> {
-    if statement.columns.is_empty() {
+    let names = statement.columns.iter().map(|name| Ok(parts(name)?.pop().unwrap_or_default()));
+    listed(relation, &names.collect::<Result<Vec<_>, SqlError>>()?)
+}
+
+/// The columns of a list after a relation's name; without one, all.
+pub(crate) fn listed(relation: &Relation, names: &[String]) -> Result<Vec<usize>, SqlError> {
+    if names.is_empty() {
         return Ok((0..relation.schema.columns.len()).collect());
     }
-    let mut columns = Vec::with_capacity(statement.columns.len());
-    for name in &statement.columns {
-        let name = parts(name)?.pop().unwrap_or_default();
-        let index = column_index(relation, &name)?;
+    let mut columns = Vec::with_capacity(names.len());
+    for name in names {
+        let index = column_index(relation, name)?;
         if columns.contains(&index) {
             let message = format!("column \"{name}\" specified more than once");
             return Err(SqlError::new(DUPLICATE_COLUMN, message));
@@ -157,11 +163,11 @@ pub(super) async fn run(
     let rows = new_rows(evaluation, statement, relation).await?;
     let (changed, count) = match (relation.kind, conflict) {
         (RelationKind::Table, Conflict::Error) => {
-            refuse_existing(evaluation, relation, &rows)?;
+            refuse_existing(&evaluation.table_rows(relation)?, relation, &rows)?;
             (rows.clone(), rows.num_rows())
         }
         (RelationKind::Table, Conflict::Nothing) => {
-            let (new, _) = split(evaluation, relation, &rows)?;
+            let (new, _) = split(&evaluation.table_rows(relation)?, relation, &rows)?;
             let rows = values::take(&rows, new)?;
             (rows.clone(), rows.num_rows())
         }
@@ -197,7 +203,7 @@ async fn new_rows(
 
 /// Rows whose keys are new, and rows whose keys the table has. A key that comes twice is new once.
 fn split(
-    evaluation: &Evaluation<'_>,
+    table: &Rows,
     relation: &Relation,
     rows: &RecordBatch,
 ) -> Result<(Vec<u32>, Vec<u32>), SqlError> {
@@ -205,7 +211,6 @@ fn split(
     let keys = Keys::of(&relation.schema).map_err(internal)?;
     let projected = keys.project(rows).map_err(internal)?;
     let encoded = keys.of_keys(&projected).map_err(internal)?;
-    let table = evaluation.table_rows(relation)?;
     let mut met: HashMap<OwnedRow, ()> = HashMap::new();
     let (mut new, mut known) = (Vec::new(), Vec::new());
     for row in 0..rows.num_rows() {
@@ -225,12 +230,13 @@ fn split(
     Ok((new, known))
 }
 
-fn refuse_existing(
-    evaluation: &Evaluation<'_>,
+/// Refuses rows whose keys the table has, or that have a key twice.
+pub(crate) fn refuse_existing(
+    table: &Rows,
     relation: &Relation,
     rows: &RecordBatch,
 ) -> Result<(), SqlError> {
-    let (_, known) = split(evaluation, relation, rows)?;
+    let (_, known) = split(table, relation, rows)?;
     match known.first() {
         Some(row) => Err(duplicate_key(relation, rows, *row as usize)),
         None => Ok(()),
@@ -261,7 +267,7 @@ async fn upsert(
     update: &DoUpdate,
     rows: &RecordBatch,
 ) -> Result<RecordBatch, SqlError> {
-    let (new, known) = split(evaluation, relation, rows)?;
+    let (new, known) = split(&evaluation.table_rows(relation)?, relation, rows)?;
     let inserted = values::take(rows, new)?;
     if known.is_empty() {
         return Ok(inserted);

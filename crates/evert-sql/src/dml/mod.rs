@@ -3,9 +3,9 @@
 //! Owns: turning a statement into [`RowChange`]s of a transaction.
 //! Not here: locks, commits (`session`, `transaction`).
 
-mod insert;
+pub(crate) mod insert;
 mod update;
-mod values;
+pub(crate) mod values;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::execution::session_state::SessionState;
-use evert_view::{Cut, Name, Relation, RelationKind};
+use evert_view::{Catalog, Cut, Name, Relation, RelationKind};
 use futures::TryStreamExt;
 use sqlparser::ast::{Expr, Ident, Query, Select, SelectItem, TableWithJoins};
 
@@ -67,29 +67,34 @@ pub(crate) fn target(command: &Command, scope: &Scope) -> Result<Arc<Relation>, 
         Command::Delete(statement) => update::delete_target(statement)?.0,
         _ => return Err(SqlError::new(INTERNAL_ERROR, "not a statement that changes rows")),
     };
-    let catalog = &scope.catalog;
-    let Some(relation) = catalog.relations.get(&name) else {
-        if catalog.views.contains_key(&name) {
+    let relation = writable(&name, &scope.catalog)?;
+    if relation.kind != RelationKind::Table && !matches!(command, Command::Insert(_)) {
+        let message = format!("cannot change rows of stream \"{name}\"");
+        return Err(SqlError::new(WRONG_OBJECT_TYPE, message)
+            .hint("A stream's records are facts: they are only added."));
+    }
+    Ok(relation)
+}
+
+/// A relation that clients may add rows to.
+pub(crate) fn writable(name: &Name, catalog: &Catalog) -> Result<Arc<Relation>, SqlError> {
+    let Some(relation) = catalog.relations.get(name) else {
+        if catalog.views.contains_key(name) {
             let message = format!("cannot change materialized view \"{name}\"");
             return Err(SqlError::new(WRONG_OBJECT_TYPE, message)
                 .hint("Change the tables that it is computed from."));
         }
-        if crate::system::find(&name).is_some() {
+        if crate::system::find(name).is_some() {
             let message = format!("cannot change system relation \"{name}\"");
             return Err(SqlError::new(WRONG_OBJECT_TYPE, message));
         }
-        return Err(unknown_relation(&name, catalog));
+        return Err(unknown_relation(name, catalog));
     };
     if let Some(source) = &relation.source {
         let message = format!("cannot change \"{name}\": source \"{source}\" writes it");
         return Err(
             SqlError::new(WRONG_OBJECT_TYPE, message).hint("Change the row where it comes from.")
         );
-    }
-    if relation.kind != RelationKind::Table && !matches!(command, Command::Insert(_)) {
-        let message = format!("cannot change rows of stream \"{name}\"");
-        return Err(SqlError::new(WRONG_OBJECT_TYPE, message)
-            .hint("A stream's records are facts: they are only added."));
     }
     Ok(Arc::clone(relation))
 }

@@ -13,7 +13,7 @@ use crate::error::{DATATYPE_MISMATCH, INVALID_TEXT, NOT_NULL_VIOLATION};
 use crate::{SqlError, translate};
 
 /// Whole rows of a relation from arrays in its columns' order, `None` where NULL is meant.
-pub(super) fn rows(
+pub(crate) fn rows(
     relation: &str,
     schema: &RowSchema,
     values: Vec<Option<ArrayRef>>,
@@ -43,7 +43,7 @@ pub(super) fn rows(
 
 /// Casts values as Postgres does on assignment: what does not fit is an error, fractions are
 /// rounded.
-fn assign(column: &Column, values: &ArrayRef) -> Result<ArrayRef, SqlError> {
+pub(crate) fn assign(column: &Column, values: &ArrayRef) -> Result<ArrayRef, SqlError> {
     let to = column.ty.arrow_type();
     let text = is_text(values.data_type());
     match column.ty {

@@ -61,6 +61,22 @@ pub(super) fn relation(parser: &mut Parser<'_>, text: &str) -> Result<Command, S
     Ok(Command::CreateRelation(create))
 }
 
+/// A column's name and type, without its options.
+pub(super) fn column_of(column: &ColumnDef, notices: &mut Vec<String>) -> Result<Column, SqlError> {
+    let name = fold(&column.name);
+    let ty = match column_type(&column.data_type)? {
+        Some(ty) => ty,
+        None => {
+            notices.push(format!(
+                "column \"{name}\": NUMERIC without precision is kept as text, exactly as \
+                 written; NUMERIC(38,s) computes"
+            ));
+            ColumnType::Text
+        }
+    };
+    Ok(Column { name, ty, nullable: true })
+}
+
 fn describe_columns(
     create: &mut CreateRelation,
     columns: &[ColumnDef],
@@ -73,17 +89,7 @@ fn describe_columns(
             let message = format!("column \"{name}\" specified more than once");
             return Err(SqlError::new(DUPLICATE_COLUMN, message));
         }
-        let ty = match column_type(&column.data_type)? {
-            Some(ty) => ty,
-            None => {
-                create.notices.push(format!(
-                    "column \"{name}\": NUMERIC without precision is kept as text, exactly as \
-                     written; NUMERIC(38,s) computes"
-                ));
-                ColumnType::Text
-            }
-        };
-        let mut nullable = true;
+        let Column { ty, mut nullable, .. } = column_of(column, &mut create.notices)?;
         for option in &column.options {
             match &option.option {
                 ColumnOption::Null => {}

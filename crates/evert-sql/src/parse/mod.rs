@@ -3,6 +3,8 @@
 //! Owns: Evert's own statements, and which of the dialect's are understood.
 //! Not here: what they do.
 
+mod alter;
+mod copy;
 mod create;
 mod dialect;
 mod explain;
@@ -60,6 +62,7 @@ fn command(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
             own::drop(parser, text)
         }
         "DROP" if matches!(second, "SEARCH" | "ARCHIVE" | "SINK") => own::drop(parser, text),
+        "ALTER" => alter::alter(parser, text),
         "EXPLAIN" => explain::explain(parser, text),
         "SHOW" => own::show(parser, text),
         "RESET" => own::reset(parser, text),
@@ -67,7 +70,7 @@ fn command(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
         "VERIFY" => own::verify(parser, text),
         "REFRESH" => own::refresh(parser, text),
         "SUBSCRIBE" => reading::subscribe(parser, text),
-        "COPY" if reading::is_copy_of_subscribe(parser) => reading::copy_of_subscribe(parser, text),
+        "COPY" => copy::copy(parser, text),
         "DECLARE" => reading::declare(parser, text),
         "FETCH" | "MOVE" => reading::fetch(parser, text),
         "CLOSE" => reading::close(parser, text),

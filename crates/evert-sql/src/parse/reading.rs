@@ -95,29 +95,6 @@ fn options(parser: &mut Parser<'_>, text: &str, subscribe: &mut Subscribe) -> Re
     }
 }
 
-/// Whether what comes is `COPY (SUBSCRIBE ...`.
-pub(super) fn is_copy_of_subscribe(parser: &Parser<'_>) -> bool {
-    parser.peek_nth_token_ref(1).token == Token::LParen && word(parser, 2) == "SUBSCRIBE"
-}
-
-/// `COPY (SUBSCRIBE ...) TO STDOUT`.
-pub(super) fn copy_of_subscribe(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
-    parser.next_token();
-    parser.next_token();
-    let command = subscribe(parser, text)?;
-    at_text(parser.expect_token(&Token::RParen), text)?;
-    expect_word(parser, "TO", text)?;
-    expect_word(parser, "STDOUT", text)?;
-    if matches!(word(parser, 0).as_str(), "WITH" | "CSV" | "BINARY")
-        || parser.peek_token_ref().token == Token::LParen
-    {
-        return Err(SqlError::unsupported("a COPY format for SUBSCRIBE")
-            .hint("It is sent in COPY's text format.")
-            .at(place(parser, text)));
-    }
-    Ok(command)
-}
-
 /// Whether it is worth looking for AS OF in a text.
 pub(super) fn may_be_as_of(text: &str) -> bool {
     let text = text.to_ascii_lowercase();

@@ -7,6 +7,7 @@
 //! - A read is at or after the session's last write and `evert.after`.
 //! - After an error in a transaction nothing but its end is executed.
 
+mod copy;
 mod cursor;
 mod difference;
 mod explain;
@@ -66,6 +67,8 @@ pub struct Session {
     /// BEGIN ... COMMIT, and the settings to go back to at ROLLBACK and to keep at COMMIT.
     open: Option<Open>,
     cursors: cursor::Cursors,
+    /// COPY FROM STDIN under way.
+    copying: Option<Box<copy::CopyIn>>,
     /// Whether the open transaction has met an error; results that are still being read set it.
     failed: Arc<AtomicBool>,
     /// The position of the last read or write.
@@ -110,6 +113,7 @@ impl Session {
             shown,
             open: None,
             cursors: cursor::Cursors::new(),
+            copying: None,
             failed: Arc::new(AtomicBool::new(false)),
             last: Position::ZERO,
             floor: Position::ZERO,
@@ -165,6 +169,7 @@ impl Session {
         params: &[ArrayRef],
     ) -> Result<Response, SqlError> {
         let parsed = Arc::clone(&statement.0);
+        self.copying = None;
         self.mark_time();
         let result = self.run(&parsed, params).await;
         if result.is_err() {
@@ -294,6 +299,7 @@ impl Session {
                 self.query_as_of(parsed, query, as_of, params).await
             }
             Command::Subscribe(subscribe) => self.copy_changes(subscribe).await,
+            Command::Copy(copy) => self.copy(parsed, copy, params).await,
             Command::Declare(declare) => self.declare(parsed, declare, params).await,
             Command::Fetch(fetch) => self.fetch(fetch).await,
             Command::CloseCursor(name) => self.close_cursor(name.as_deref()),
@@ -311,6 +317,11 @@ impl Session {
                 let changed = ddl::create_relation(&self.engine, create).await?;
                 let stream = create.kind == evert_view::RelationKind::Stream;
                 Ok(self.changed(changed, if stream { "CREATE STREAM" } else { "CREATE TABLE" }))
+            }
+            Command::Alter(alter) => {
+                let changed = self.guard().run(ddl::alter(&self.engine, alter)).await?;
+                let stream = alter.kind == evert_view::RelationKind::Stream;
+                Ok(self.changed(changed, if stream { "ALTER STREAM" } else { "ALTER TABLE" }))
             }
             Command::CreateView(create) if create.dry_run => {
                 self.dry_run(create, &parsed.text).await

@@ -128,12 +128,12 @@ impl Session {
         };
         let position = cut.as_ref().map(|cut| cut.position);
         let transaction = self.open.as_ref().map_or(&own, |open| &open.transaction);
-        if !fits(transaction.cut(), &catalog, &pinned) {
+        if !fits(transaction.cut(), &catalog, &engine.views.catalog(), &pinned) {
             if self.open.is_some() {
-                let message = "a view was replaced since this transaction began";
+                let message = "what it reads was changed since this transaction began";
                 return Err(SqlError::new(SERIALIZATION_FAILURE, message));
             }
-            // A view was replaced between planning and reading.
+            // It was replaced or altered between planning and reading.
             return Box::pin(self.select(parsed, query, params, reading)).await;
         }
         if let Some(notice) = paused(&catalog, &pinned, position) {
@@ -346,15 +346,16 @@ impl Session {
     }
 }
 
-/// Whether the pinned views have the columns that the catalog says.
-fn fits(cut: Option<&Cut>, catalog: &Catalog, names: &[Name]) -> bool {
+/// Whether what was pinned has the columns that the catalog says.
+fn fits(cut: Option<&Cut>, catalog: &Catalog, now: &Catalog, names: &[Name]) -> bool {
     let Some(cut) = cut else { return true };
     names.iter().all(|name| {
-        let (Some(def), Some(rows)) = (catalog.views.get(name), cut.snapshots.get(name)) else {
-            return true;
+        let (Some(schema), Some(rows)) = (catalog.schema_of(name), cut.snapshots.get(name)) else {
+            // A stream's rows are read as the catalog says now.
+            return catalog.schema_of(name) == now.schema_of(name);
         };
         let fields = rows.schema().fields();
-        let columns = &def.schema.columns;
+        let columns = &schema.columns;
         let same = |(column, field): (&Column, &FieldRef)| {
             column.name == *field.name() && column.ty.arrow_type() == *field.data_type()
         };

@@ -14,6 +14,7 @@ use futures::stream::{self, BoxStream};
 
 use super::Session;
 use crate::command::Subscribe;
+use crate::copy::CopyForm;
 use crate::guard::{FOREVER, Guard};
 use crate::names::unknown_relation;
 use crate::{Response, SqlError, translate};
@@ -147,6 +148,8 @@ impl Session {
         subscribe: &Subscribe,
     ) -> Result<Response, SqlError> {
         let (schema, batches) = self.subscribe(subscribe).await?;
-        Ok(Response::CopyOut { schema, batches })
+        let endless = subscribe.upto.is_none();
+        let form = CopyForm::default();
+        Ok(Response::CopyOut { schema, batches, form, file: None, endless })
     }
 }

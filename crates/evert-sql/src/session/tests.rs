@@ -51,7 +51,7 @@ async fn shown(response: Response) -> Result<String, SqlError> {
     match response {
         Response::Empty => Ok("empty".into()),
         Response::Done { tag } => Ok(tag),
-        Response::CopyOut { .. } => panic!("changes are read one by one"),
+        Response::CopyOut { .. } | Response::CopyIn { .. } => panic!("COPY is read by its own"),
         Response::Rows { batches, tag, schema } => {
             let batches: Vec<RecordBatch> = batches.try_collect().await?;
             let mut lines = Vec::new();
@@ -402,7 +402,7 @@ async fn errors_have_codes_places_and_hints() {
         ("SELECT nope(1)", "42883"),
         ("SELECT * FROM generate(1)", "0A000"),
         ("CREATE MATERIALIZED VIEW w AS SELECT value FROM range(1, 2)", "0A000"),
-        ("COPY items FROM STDIN", "0A000"),
+        ("COPY items FROM '/etc/passwd'", "42501"),
         ("SAVEPOINT s", "25P01"),
         ("SHOW nothing", "42704"),
         ("SET nothing = 1", "42704"),

@@ -54,6 +54,7 @@ fn catalog() -> Catalog {
             key: vec![0],
         },
         inputs: vec![Name::public("u")],
+        widths: Vec::new(),
         options: Default::default(),
     };
     catalog.views.insert(view.name.clone(), Arc::new(view));

@@ -11,7 +11,8 @@ use futures::{StreamExt, stream};
 use tokio::sync::Notify;
 
 use crate::pg::{
-    Backend, CancelHandle, Description, Response, Session, SqlError, Statement, TransactionStatus,
+    Backend, CancelHandle, CopyForm, Description, Response, Session, SqlError, Statement,
+    TransactionStatus,
 };
 
 #[derive(Default)]
@@ -38,6 +39,7 @@ impl Backend for TestEngine {
             ],
             notices: Vec::new(),
             cancel: Arc::new(Notify::new()),
+            copied: Vec::new(),
         })
     }
 }
@@ -50,6 +52,8 @@ struct TestSession {
     settings: Vec<(String, String)>,
     notices: Vec<String>,
     cancel: Arc<Notify>,
+    /// What COPYIN was sent.
+    copied: Vec<u8>,
 }
 
 /// `SERIES n` counts to n, and after it fails if it `BREAKS`.
@@ -129,7 +133,21 @@ impl TestSession {
                     "ENDS" => now.boxed(),
                     _ => now.chain(stream::pending()).boxed(),
                 };
-                Ok(Response::CopyOut { schema, batches })
+                let form = CopyForm {
+                    csv: word(sql, 2) == "CSV",
+                    delimiter: if word(sql, 2) == "CSV" { b',' } else { b'\t' },
+                    null: if word(sql, 2) == "CSV" { String::new() } else { "\\N".into() },
+                    quote: b'"',
+                    escape: b'"',
+                    header: word(sql, 2) == "CSV",
+                    force_quote: Vec::new(),
+                };
+                let endless = word(sql, 1) != "ENDS";
+                Ok(Response::CopyOut { schema, batches, form, file: None, endless })
+            }
+            "COPYIN" => {
+                self.copied.clear();
+                Ok(Response::CopyIn { columns: 2 })
             }
             "BEGIN" | "START" => {
                 self.status = TransactionStatus::InTransaction;
@@ -214,6 +232,28 @@ impl Session for TestSession {
             self.fail_transaction();
         }
         result
+    }
+
+    async fn copy_data(&mut self, data: &[u8]) -> Result<(), SqlError> {
+        if data.starts_with(b"BAD") {
+            return Err(SqlError {
+                context: Some("COPY t, line 1".into()),
+                ..SqlError::new("22P04", "a bad line")
+            });
+        }
+        self.copied.extend_from_slice(data);
+        Ok(())
+    }
+
+    async fn copy_end(&mut self) -> Result<String, SqlError> {
+        let lines = self.copied.iter().filter(|&&byte| byte == b'\n').count();
+        self.ran.lock().expect("unharmed").push("COPY ENDED".into());
+        Ok(format!("COPY {lines}"))
+    }
+
+    fn copy_abandon(&mut self) {
+        self.ran.lock().expect("unharmed").push("COPY ABANDONED".into());
+        self.fail_transaction();
     }
 
     fn transaction_status(&self) -> TransactionStatus {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::{TryStreamExt, pin_mut};
+use futures::{SinkExt, TryStreamExt, pin_mut};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
@@ -189,6 +189,81 @@ async fn rows_are_copied_out_as_they_come() {
     assert_eq!(String::from_utf8(seen).expect("text"), lines);
     client.cancel_token().cancel_query(NoTls).await.expect("asked");
     let error = endless.try_next().await.expect_err("cancelled");
+    assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED));
+    assert!(client.simple_query("INSERT").await.is_ok(), "the session goes on");
+}
+
+#[tokio::test]
+async fn csv_has_a_header_and_its_own_nulls() {
+    let door = TestDoor::open().await;
+    let client = door.client().await;
+    let copied = client.copy_out("COPYOUT ENDS CSV").await.expect("begins");
+    let copied: Vec<_> = copied.try_collect().await.expect("ends");
+    let lines = "v,v\na\tb\\c,a\tb\\c\n,\n\"\",\"\"\n";
+    assert_eq!(String::from_utf8(copied.concat()).expect("text"), lines);
+}
+
+#[tokio::test]
+async fn rows_are_copied_in() {
+    let door = TestDoor::open().await;
+    let client = door.client().await;
+    let sink = client.copy_in("COPYIN").await.expect("begins");
+    pin_mut!(sink);
+    for line in ["a\tb\n", "c\td\ne\t", "f\n"] {
+        sink.send(bytes::Bytes::from_static(line.as_bytes())).await.expect("taken");
+    }
+    assert_eq!(sink.finish().await.expect("ends"), 3);
+
+    // A line that is refused ends the COPY at once; what is sent after it is nobody's.
+    let sink = client.copy_in("COPYIN").await.expect("begins");
+    pin_mut!(sink);
+    sink.send(bytes::Bytes::from_static(b"BAD\n")).await.expect("sent");
+    let _ = sink.send(bytes::Bytes::from_static(b"more\n")).await;
+    let error = sink.finish().await.expect_err("refused");
+    let error = error.as_db_error().expect("the server's");
+    assert_eq!((error.code().code(), error.where_()), ("22P04", Some("COPY t, line 1")));
+    assert!(client.simple_query("INSERT").await.is_ok(), "the session goes on");
+
+    // A client that gives up sends CopyFail.
+    let sink = client.copy_in::<_, bytes::Bytes>("COPYIN").await.expect("begins");
+    drop(sink);
+    assert!(client.simple_query("INSERT").await.is_ok());
+    let ran = door.engine.ran.lock().expect("unharmed").clone();
+    let copies: Vec<_> = ran.iter().filter(|sql| sql.starts_with("COPY")).collect();
+    let expected = ["COPYIN", "COPY ENDED", "COPYIN", "COPY ABANDONED", "COPYIN", "COPY ABANDONED"];
+    assert_eq!(copies, expected);
+}
+
+#[tokio::test]
+async fn copies_without_an_end_do_not_delay_a_stop() {
+    let door = TestDoor::open().await;
+    let (following, filling) = (door.client().await, door.client().await);
+    let endless = following.copy_out("COPYOUT STAYS").await.expect("begins");
+    pin_mut!(endless);
+    assert!(endless.try_next().await.expect("no error").is_some());
+    let sink = filling.copy_in::<_, bytes::Bytes>("COPYIN").await.expect("begins");
+    pin_mut!(sink);
+    door.stop.send_replace(true);
+    tokio::time::timeout(Duration::from_secs(2), door.serving).await.expect("soon").expect("ends");
+    let error = loop {
+        match endless.try_next().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it has no end"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.code(), Some(&SqlState::ADMIN_SHUTDOWN));
+    assert!(sink.finish().await.is_err());
+}
+
+#[tokio::test]
+async fn a_copy_that_waits_for_data_can_be_cancelled() {
+    let door = TestDoor::open().await;
+    let client = door.client().await;
+    let sink = client.copy_in::<_, bytes::Bytes>("COPYIN").await.expect("begins");
+    pin_mut!(sink);
+    client.cancel_token().cancel_query(NoTls).await.expect("asked");
+    let error = sink.finish().await.expect_err("cancelled");
     assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED));
     assert!(client.simple_query("INSERT").await.is_ok(), "the session goes on");
 }
