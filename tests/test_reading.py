@@ -119,6 +119,37 @@ def test_subscribe_as_copy_out(server):
             assert refused.value.sqlstate == state, text
 
 
+def test_subscribers_hear_of_another_select(server):
+    other = "SELECT shop, count(*) AS n, sum(cents) * 2 AS cents FROM pay WHERE shop <> 'b' GROUP BY shop"
+    with server.connect(autocommit=True) as connection:
+        connection.execute(TABLE)
+        connection.execute(VIEW.replace("by_shop AS", "by_shop WITH (changes = 'on') AS"))
+        connection.execute("CREATE MATERIALIZED VIEW above AS SELECT shop, cents FROM by_shop")
+        connection.execute("INSERT INTO pay VALUES (1, 'a', 10), (2, 'b', 20), (3, 'c', 0)")
+        copies = {name: Copied(server, f"COPY (SUBSCRIBE {name} WITH SNAPSHOT) TO STDOUT") for name in ("by_shop", "above")}
+        for copied in copies.values():
+            copied.wait_for(lambda lines: len(lines) == 3)
+        connection.execute("INSERT INTO pay VALUES (4, 'a', 1)")
+        for copied in copies.values():
+            copied.wait_for(lambda lines: len(lines) == 5)
+        connection.execute(f"CREATE OR REPLACE MATERIALIZED VIEW by_shop AS {other}")
+        # Of c nothing differs, so nothing is told.
+        copies["by_shop"].wait_for(lambda lines: len(lines) >= 8)
+        copies["above"].wait_for(lambda lines: len(lines) >= 8)
+        assert table_of(changes_of(copies["by_shop"].lines[5:8])) == {("a", "2", "11"): -1, ("a", "2", "22"): 1, ("b", "1", "20"): -1}
+        connection.execute("INSERT INTO pay VALUES (5, 'c', 3)")
+        for name, copied in copies.items():
+            copied.wait_for(lambda lines: len(lines) == 10)
+            held = {tuple(map(str, row)): 1 for row in connection.execute(f"SELECT * FROM {name}").fetchall()}
+            assert table_of(changes_of(copied.lines)) == held, name
+        records_of(server, "by_shop.changes", 7)
+        # An open SUBSCRIBE does not delay the server's end.
+        began = time.monotonic()
+        server.restart()
+        assert time.monotonic() - began < 2.5
+        assert copies["above"].error is not None or not copies["above"].thread.is_alive()
+
+
 def test_psql_copies_changes(server):
     with server.connect(autocommit=True) as connection:
         connection.execute(TABLE)

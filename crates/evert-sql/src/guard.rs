@@ -48,6 +48,8 @@ impl Guard {
         work: impl Future<Output = Result<T, SqlError>>,
     ) -> Result<T, SqlError> {
         tokio::select! {
+            // What is ready at once sets no timer.
+            biased;
             result = work => result,
             error = self.over() => Err(error),
         }

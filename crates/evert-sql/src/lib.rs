@@ -26,6 +26,7 @@ mod outlets;
 mod output_names;
 mod overlay;
 mod parse;
+mod point;
 mod query;
 mod rephrase;
 mod response;

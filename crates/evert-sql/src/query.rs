@@ -30,6 +30,7 @@ use crate::context::{Context, Tables, parser_options};
 use crate::direct::{self, is_direct};
 use crate::names::unknown_relation;
 use crate::output_names::{name_outputs, shown_name};
+use crate::point::Point;
 use crate::rephrase::rephrase;
 use crate::scan::{Rows, Table, bind};
 use crate::search::is_search;
@@ -48,8 +49,12 @@ pub(crate) struct Planned {
     pub(crate) relations: Vec<Name>,
     /// Whether the plan is right at another time and for another user.
     pub(crate) reusable: bool,
+    /// Those of them that are read at a position.
+    pub(crate) pinned: Vec<Name>,
     /// Whether it is evaluated without a physical plan.
     direct: bool,
+    /// Evaluated without any plan, if it can be.
+    point: Option<Point>,
 }
 
 /// What a query's names may stand for.
@@ -134,7 +139,12 @@ pub(crate) fn plan(
     let schema = output_schema(&plan);
     let plan = canonical_output(plan, &schema).map_err(translated)?;
     let direct = is_direct(&plan);
-    Ok(Planned { plan, schema, params, relations, reusable, direct })
+    let point = Point::of(&plan, &schema, &params);
+    let is_pinned = |name: &&Name| {
+        system::is_pinned(name) && archive::schema(&scope.catalog, name).is_none()
+    };
+    let pinned = relations.iter().filter(is_pinned).cloned().collect();
+    Ok(Planned { plan, schema, params, relations, reusable, pinned, direct, point })
 }
 
 fn logical(
@@ -196,7 +206,7 @@ pub(crate) fn hint(hints: &mut Vec<Option<DataType>>, expr: &SqlExpr, ty: &DataT
 const PARAMETERS_MAX: usize = 65_535;
 
 /// `$3` is index 2.
-fn parameter_index(name: &str) -> Option<usize> {
+pub(crate) fn parameter_index(name: &str) -> Option<usize> {
     let number: usize = name.strip_prefix('$')?.parse().ok()?;
     (1..=PARAMETERS_MAX).contains(&number).then(|| number - 1)
 }
@@ -303,6 +313,12 @@ impl Planned {
         rows: &dyn Fn(&Name) -> Result<Rows, SqlError>,
         text: &str,
     ) -> Result<Option<RecordBatch>, SqlError> {
+        if let Some(point) = &self.point {
+            let found = point.find(&self.schema, params, rows);
+            if let Some(found) = found.map_err(|error| translate::planning(&error, text))? {
+                return Ok(Some(found));
+            }
+        }
         if !self.direct {
             return Ok(None);
         }

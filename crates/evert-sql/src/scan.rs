@@ -187,6 +187,16 @@ impl TableProvider for Table {
 }
 
 impl Table {
+    /// All its columns.
+    pub(crate) fn columns(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// The columns of its key.
+    pub(crate) fn key(&self) -> &[usize] {
+        &self.key
+    }
+
     /// The key column and the value that a filter `column = value` pins.
     fn pinned<'a>(&self, filter: &'a Expr) -> Option<(usize, &'a Expr)> {
         let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = filter else {

@@ -131,6 +131,11 @@ impl Transaction {
         }
     }
 
+    /// Whether there is anything to commit.
+    pub(crate) fn has_written(&self) -> bool {
+        !self.writes.is_empty()
+    }
+
     /// The cut that it reads, if it has read.
     pub(crate) fn cut(&self) -> Option<&Cut> {
         self.cut.as_deref()

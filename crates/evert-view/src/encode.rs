@@ -124,7 +124,7 @@ impl<'a> Batches<'a> {
 }
 
 /// Kafka's default partitioner: murmur2 of the key, made positive, modulo the partitions.
-pub(crate) fn partition_of(key: &[u8], partitions: i32) -> i32 {
+pub fn partition_of(key: &[u8], partitions: i32) -> i32 {
     (murmur2(key) & 0x7fff_ffff) as i32 % partitions.max(1)
 }
 

@@ -63,7 +63,7 @@ pub use checkpoint::PlantedCheckpointFaults;
 pub use cohort::Cut;
 pub use decode::{KeyWriter, RowParser};
 pub use difference::{Difference, RowDifference};
-pub use encode::{RowChange, RowWriter, write_text};
+pub use encode::{RowChange, RowWriter, partition_of, write_text};
 pub use errors::errors_schema;
 pub use evert_fold::{RowRef, Snapshot, key_bytes};
 pub use facts::{FACT_COLUMNS, Facts, FactsBatch, facts_schema};

@@ -88,6 +88,10 @@ impl Views {
         at_least: Position,
         timeout: Duration,
     ) -> Result<Arc<Cut>, PinError> {
+        // Most of the time it is there already.
+        if let Look::Ready(cut) = self.look(self.shared().cut(), names, at_least)? {
+            return Ok(cut);
+        }
         let mut cuts = self.shared().watch_cut();
         let wait = async {
             loop {

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod bench;
+mod client;
 mod demo;
 mod export;
 mod lake;
@@ -39,6 +40,16 @@ enum Command {
     Sql(sql_shell::SqlArgs),
     /// Write a query's rows as of a moment into a file, the same whenever it is made
     Export(export::ExportArgs),
+    /// Views of a running server: list, show, rebuild, verify, pause, resume, drop
+    View(client::ViewArgs),
+    /// Topics of a running server: list, show, create, delete
+    Topic(client::TopicArgs),
+    /// Consumer groups of a running server: list, show
+    Group(client::GroupArgs),
+    /// Append the lines of standard input to a topic
+    Produce(client::ProduceArgs),
+    /// Print a topic's records
+    Consume(client::ConsumeArgs),
     /// Measure this machine: the log, the views
     Bench(bench::BenchArgs),
 }
@@ -57,6 +68,11 @@ fn main() -> Result<ExitCode> {
             Command::Demo(args) => demo::run(args).await?,
             Command::Export(args) => export::run(args).await?,
             Command::Bench(args) => bench::run(args).await?,
+            Command::View(args) => return client::view(args).await,
+            Command::Topic(args) => client::topic(args).await?,
+            Command::Group(args) => client::group(args).await?,
+            Command::Produce(args) => client::produce(args).await?,
+            Command::Consume(args) => client::consume(args).await?,
             Command::Sql(args) => return sql_shell::run(args).await,
         }
         Ok(ExitCode::SUCCESS)

@@ -16,7 +16,7 @@ mod tumble;
 mod windows;
 
 pub(crate) use arithmetic::CheckedArithmetic;
-pub(crate) use catalog::{SERVER_VERSION, SessionFacts, SharedSettings, catalog_functions};
+pub(crate) use catalog::{SERVER_VERSION, SessionFacts, SharedSettings, Wishes, catalog_functions};
 pub(crate) use clock::{CURRENT_DATE, LOCALTIMESTAMP, NOW, clock_functions};
 pub(crate) use json::{JsonOperators, json_functions};
 pub(crate) use sessions::{SESSION_END, SESSION_START, session_functions};

@@ -32,9 +32,9 @@ use crate::ddl::Changed;
 use crate::engine::Inner;
 use crate::error::{
     ACTIVE_TRANSACTION, IN_FAILED_TRANSACTION, INVALID_PARAMETER_VALUE, NO_ACTIVE_TRANSACTION,
-    NO_SAVEPOINT, QUERY_CANCELED,
+    NO_SAVEPOINT, QUERY_CANCELED, READ_ONLY_TRANSACTION,
 };
-use crate::functions::{SessionFacts, SharedSettings};
+use crate::functions::{SessionFacts, SharedSettings, Wishes};
 use crate::guard::Guard;
 use crate::query::Scope;
 use crate::settings::Settings;
@@ -64,6 +64,8 @@ pub struct Session {
     state: SessionState,
     settings: Settings,
     shown: SharedSettings,
+    /// What `set_config()` asked for.
+    wishes: Wishes,
     /// BEGIN ... COMMIT, and the settings to go back to at ROLLBACK and to keep at COMMIT.
     open: Option<Open>,
     cursors: cursor::Cursors,
@@ -83,6 +85,8 @@ struct Open {
     transaction: Transaction,
     at_rollback: Settings,
     at_commit: Settings,
+    /// It has changed the catalog, which takes effect at once and stays.
+    changed_catalog: bool,
     /// Each with its name and the settings there; a name given again hides the older one.
     savepoints: Vec<(String, Savepoint, Settings)>,
 }
@@ -99,11 +103,12 @@ impl Open {
 impl Session {
     pub(crate) fn new(engine: Arc<Inner>, user: &str, database: &str) -> Self {
         let settings = Settings::new(user, engine.config.statement_timeout);
-        let shown = SharedSettings::default();
+        let (shown, wishes) = (SharedSettings::default(), Wishes::default());
         let facts = SessionFacts {
             user: user.into(),
             database: database.into(),
             settings: Arc::clone(&shown),
+            wishes: Arc::clone(&wishes),
         };
         let state = engine.state(&facts);
         let session = Self {
@@ -111,6 +116,7 @@ impl Session {
             state,
             settings,
             shown,
+            wishes,
             open: None,
             cursors: cursor::Cursors::new(),
             copying: None,
@@ -171,7 +177,10 @@ impl Session {
         let parsed = Arc::clone(&statement.0);
         self.copying = None;
         self.mark_time();
-        let result = self.run(&parsed, params).await;
+        let mut result = self.run(&parsed, params).await;
+        if let Err(error) = self.grant_wishes() {
+            result = Err(error);
+        }
         if result.is_err() {
             self.note_failure();
         }
@@ -180,6 +189,20 @@ impl Session {
             self.show_settings();
         }
         result
+    }
+
+    /// Sets what `set_config()` asked for.
+    fn grant_wishes(&mut self) -> Result<(), SqlError> {
+        let wishes =
+            std::mem::take(&mut *self.wishes.lock().unwrap_or_else(PoisonError::into_inner));
+        let any = !wishes.is_empty();
+        for (name, value, local) in wishes {
+            self.set(&name, Some(&value), local)?;
+        }
+        if any {
+            self.show_settings();
+        }
+        Ok(())
     }
 
     /// Makes it now: `now()` is when the transaction began, or the statement outside of one.
@@ -292,6 +315,7 @@ impl Session {
                 "current transaction is aborted, commands ignored until end of transaction block",
             ));
         }
+        self.check_catalog_change(&parsed.command)?;
         match &parsed.command {
             Command::Empty => Ok(Response::Empty),
             Command::Query(query) => self.query(parsed, query, params).await,
@@ -381,6 +405,36 @@ impl Session {
         }
     }
 
+    /// Statements that change the catalog take effect at once. After rows were written in the same
+    /// transaction block they would come before them: refused.
+    fn check_catalog_change(&self, command: &Command) -> Result<(), SqlError> {
+        let changes = matches!(
+            command,
+            Command::CreateRelation(_)
+                | Command::Alter(_)
+                | Command::CreateView(_)
+                | Command::CreateIndex(_)
+                | Command::CreateSource(_)
+                | Command::Drop(_)
+                | Command::RebuildViews(_)
+                | Command::PauseView(_)
+                | Command::ResumeView(_)
+        );
+        match &self.open {
+            Some(open) if changes && open.transaction.read_only => Err(SqlError::new(
+                READ_ONLY_TRANSACTION,
+                "cannot change the catalog in a read-only transaction",
+            )),
+            Some(open) if changes && open.transaction.has_written() => Err(SqlError::new(
+                ACTIVE_TRANSACTION,
+                "the catalog cannot be changed in a transaction block that has written rows",
+            )
+            .detail("Such statements take effect at once, before the block's rows are committed.")
+            .hint("COMMIT first.")),
+            _ => Ok(()),
+        }
+    }
+
     fn begin(&mut self, read_only: bool) -> Response {
         if self.open.is_some() {
             self.notices.push("there is already a transaction in progress".into());
@@ -395,6 +449,7 @@ impl Session {
             transaction,
             at_rollback: self.settings.clone(),
             at_commit: self.settings.clone(),
+            changed_catalog: false,
             savepoints: Vec::new(),
         });
         done("BEGIN")
@@ -421,7 +476,14 @@ impl Session {
     fn rollback(&mut self) -> Response {
         self.end_cursors();
         match self.open.take() {
-            Some(open) => self.settings = open.at_rollback,
+            Some(open) => {
+                self.settings = open.at_rollback;
+                if open.changed_catalog {
+                    let notice = "what this transaction did to the catalog took effect at once \
+                                  and stays";
+                    self.notices.push(notice.into());
+                }
+            }
             None => self.notices.push("there is no transaction in progress".into()),
         }
         done("ROLLBACK")
@@ -470,6 +532,7 @@ impl Session {
             self.wrote(position);
         }
         if let Some(open) = &mut self.open {
+            open.changed_catalog |= changed.position.is_some();
             open.transaction.renew();
         }
         done(tag)

@@ -51,13 +51,6 @@ struct Run<'a> {
     cut: Option<Arc<Cut>>,
 }
 
-/// The relations that a plan reads at a position.
-fn pinned(planned: &Planned, catalog: &Catalog) -> Vec<Name> {
-    let is_pinned =
-        |name: &&Name| system::is_pinned(name) && archive::schema(catalog, name).is_none();
-    planned.relations.iter().filter(is_pinned).cloned().collect()
-}
-
 impl Session {
     /// The statement's plan, made now or before.
     pub(super) fn planned(
@@ -108,7 +101,7 @@ impl Session {
         let hints: Vec<_> = params.iter().map(|param| Some(param.data_type().clone())).collect();
         let catalog = self.engine.views.catalog();
         let planned = self.planned(parsed, query, &hints)?;
-        let pinned = pinned(&planned, &catalog);
+        let pinned = &planned.pinned;
         let engine = Arc::clone(&self.engine);
         let at_least = self.at_least(&guard).await?;
         if self.settings.after.is_some() {
@@ -122,13 +115,13 @@ impl Session {
         let cut = match pinned.is_empty() {
             true => None,
             false => {
-                let pin = transaction.pin(&engine, &pinned, at_least, guard.left());
+                let pin = transaction.pin(&engine, pinned, at_least, guard.left());
                 Some(guard.run(pin).await?)
             }
         };
         let position = cut.as_ref().map(|cut| cut.position);
         let transaction = self.open.as_ref().map_or(&own, |open| &open.transaction);
-        if !fits(transaction.cut(), &catalog, &engine.views.catalog(), &pinned) {
+        if !fits(transaction.cut(), &catalog, &engine.views.catalog(), pinned) {
             if self.open.is_some() {
                 let message = "what it reads was changed since this transaction began";
                 return Err(SqlError::new(SERIALIZATION_FAILURE, message));
@@ -136,7 +129,7 @@ impl Session {
             // It was replaced or altered between planning and reading.
             return Box::pin(self.select(parsed, query, params, reading)).await;
         }
-        if let Some(notice) = paused(&catalog, &pinned, position) {
+        if let Some(notice) = paused(&catalog, pinned, position) {
             if self.settings.after.is_some() && position.is_some_and(|at| at < at_least) {
                 let message = format!("{notice}, before position {at_least}");
                 return Err(SqlError::new(OBJECT_NOT_READY, message).hint("RESUME VIEW first."));
@@ -145,7 +138,7 @@ impl Session {
         }
         self.state.config_mut().set_extension(Arc::new(AtLeast(at_least)));
         let transaction = self.open.as_ref().map_or(&own, |open| &open.transaction);
-        let rows = |name: &Name| rows(&engine, transaction, name);
+        let rows = |name: &Name| rows(&engine, transaction, &planned, name);
         // What a transaction has written is its own, and what the server tells of itself is of
         // another moment each time.
         let alike = planned.reusable
@@ -153,7 +146,8 @@ impl Session {
             && self.open.is_none()
             && pinned.len() == planned.relations.len();
         let cut = cut.filter(|_| alike);
-        let run = Run { planned, state: &self.state, parsed, params, reading, cut };
+        let (state, planned) = (&self.state, Arc::clone(&planned));
+        let run = Run { planned, state, parsed, params, reading, cut };
         let response = self.run_plan(run, &rows, guard).await?;
         self.last = position.unwrap_or(self.last);
         Ok(response)
@@ -198,7 +192,7 @@ impl Session {
             return Err(SqlError::unsupported(format!("AS OF for archive \"{name}\""))
                 .hint("Compare its column evert_position with the position."));
         }
-        let names = pinned(&planned, &catalog);
+        let names = planned.pinned.clone();
         let past = async {
             let cut = engine.views.cut_at(&names, position).await;
             cut.map_err(|error| translate::past(&error))
@@ -211,8 +205,9 @@ impl Session {
             planned = Arc::new(plan(&state, query, &parsed.text, &self.scope(), &hints)?);
         }
         let then = Transaction::at(cut);
-        let rows = |name: &Name| rows(&engine, &then, name);
+        let rows = |name: &Name| rows(&engine, &then, &planned, name);
         let reading = Reading::default();
+        let planned = Arc::clone(&planned);
         let run = Run { planned, state: &state, parsed, params, reading, cut: None };
         let response = self.run_plan(run, &rows, guard).await?;
         self.last = position;
@@ -374,9 +369,14 @@ fn paused(catalog: &Catalog, names: &[Name], position: Option<Position>) -> Opti
 }
 
 /// The rows that a relation has in a transaction that has pinned what it reads.
-fn rows(engine: &Inner, transaction: &Transaction, name: &Name) -> Result<Rows, SqlError> {
+fn rows(
+    engine: &Inner,
+    transaction: &Transaction,
+    planned: &Planned,
+    name: &Name,
+) -> Result<Rows, SqlError> {
     match transaction.cut() {
-        Some(cut) if system::is_pinned(name) => transaction.rows(engine, cut, name),
+        Some(cut) if planned.pinned.contains(name) => transaction.rows(engine, cut, name),
         _ => system::rows(engine, name),
     }
 }
