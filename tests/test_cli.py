@@ -51,7 +51,7 @@ def test_views(server, evert):
 def test_topics_records_and_groups(server, evert):
     evert("topic", "create", "events", "--partitions", "2", "--config", "retention.ms=3600000")
     assert {"name": "events", "partitions": 2, "internal": False} in objects(evert("topic", "list", "--json"))
-    assert "already exists" in evert("topic", "create", "events", fails=True)
+    assert "exists already" in evert("topic", "create", "events", fails=True)
     lines = "".join(f"k{n % 7}:value {n}\n" for n in range(2500))
     evert("produce", "events", "--key-separator", ":", stdin=lines)
     shown = objects(evert("topic", "show", "events", "--json"))

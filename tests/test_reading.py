@@ -302,7 +302,7 @@ def test_a_subscriber_that_does_not_read_holds_nobody_up(server):
         stalled = socket.create_connection((host, port))
         stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stalled.sendall(b"GET /api/views/wide/changes HTTP/1.1\r\nHost: x\r\n\r\n")
-        copied = Copied(server, "SUBSCRIBE wide WITH (PROGRESS)")
+        copied = Copied(server, "SUBSCRIBE wide WITH (SNAPSHOT, PROGRESS)")
         for _ in range(20):
             connection.execute(
                 "INSERT INTO wide SELECT value, repeat(cast(value AS text), 200) FROM generate_series(1, 2000) AS t(value)"

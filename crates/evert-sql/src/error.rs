@@ -107,6 +107,7 @@ pub(crate) const AMBIGUOUS_COLUMN: &str = "42702";
 pub(crate) const GROUPING_ERROR: &str = "42803";
 pub(crate) const DATATYPE_MISMATCH: &str = "42804";
 pub(crate) const WRONG_OBJECT_TYPE: &str = "42809";
+pub(crate) const INVALID_COLUMN_REFERENCE: &str = "42P10";
 pub(crate) const INVALID_TABLE_DEFINITION: &str = "42P16";
 pub(crate) const INSUFFICIENT_PRIVILEGE: &str = "42501";
 pub(crate) const OUT_OF_MEMORY: &str = "53200";

@@ -44,6 +44,7 @@ mod transaction;
 mod translate;
 mod types;
 mod view;
+mod wording;
 
 pub use archive::{ArchiveRows, ArchiveSource};
 pub use copy::{CopyFile, CopyForm, ForceQuote};

@@ -10,6 +10,7 @@ use sqlparser::tokenizer::Location;
 use crate::SqlError;
 use crate::error::*;
 use crate::names::nearest;
+use crate::wording::reworded;
 
 /// What planning or execution refused, as the client sees it. `text` is what the client sent.
 pub(crate) fn planning(error: &DataFusionError, text: &str) -> SqlError {
@@ -106,6 +107,15 @@ pub(crate) fn character(text: &str, at: Location) -> Option<usize> {
 fn schema(error: &SchemaError) -> SqlError {
     match error {
         SchemaError::FieldNotFound { field, valid_fields } => {
+            let of = field.relation.as_ref().map(|relation| relation.table());
+            let known = |table| {
+                let relations = valid_fields.iter().filter_map(|column| column.relation.as_ref());
+                relations.map(|relation| relation.table()).any(|name| name == table)
+            };
+            if let Some(table) = of.filter(|table| !valid_fields.is_empty() && !known(*table)) {
+                let message = format!("missing FROM-clause entry for table \"{table}\"");
+                return SqlError::new(UNDEFINED_TABLE, message);
+            }
             let message = match &field.relation {
                 Some(relation) => format!("column {relation}.{} does not exist", field.name),
                 None => format!("column \"{}\" does not exist", field.name),
@@ -152,6 +162,9 @@ fn arrow(error: &ArrowError) -> SqlError {
 /// What evaluating a row refused. DataFusion and Arrow tell these apart by their text only.
 pub(crate) fn execution(message: &str) -> SqlError {
     let message = first_line(message);
+    if let Some(error) = reworded(&message) {
+        return error;
+    }
     let lower = message.to_lowercase();
     let has = |part: &str| lower.contains(part);
     let sqlstate = if has("divide by zero") || has("division by zero") {
@@ -175,6 +188,9 @@ pub(crate) fn execution(message: &str) -> SqlError {
 
 fn plan(message: &str) -> SqlError {
     let message = first_line(message);
+    if let Some(error) = reworded(&message) {
+        return error;
+    }
     let lower = message.to_lowercase();
     let has = |part: &str| lower.contains(part);
     let sqlstate = if has("invalid function") || has("no function matches") {

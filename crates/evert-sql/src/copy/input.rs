@@ -203,9 +203,7 @@ impl Input {
         for (row, &line) in numbers.iter().enumerate() {
             if let Err(error) = values::assign(column, &texts.slice(row, 1)) {
                 let value = texts.as_string_view().value(row);
-                let message = error.message.strip_prefix(&format!("column \"{}\": ", column.name));
-                let message = message.unwrap_or(&error.message).to_owned();
-                let error = mistakes::of_text(column.ty, value, SqlError { message, ..error });
+                let error = mistakes::of_text(column.ty, value, error);
                 return Place { relation: &self.relation, line }.value(error, &column.name, value);
             }
         }

@@ -53,10 +53,7 @@ pub(crate) fn assign(column: &Column, values: &ArrayRef) -> Result<ArrayRef, Sql
         ColumnType::Int16 | ColumnType::Int32 | ColumnType::Int64 => integers(values, &to),
         _ => cast(values, &to),
     }
-    .map_err(|error| SqlError {
-        message: format!("column \"{}\": {}", column.name, error.message),
-        ..error
-    })
+    .map_err(|error| error.context(format!("column \"{}\"", column.name)))
 }
 
 fn is_text(ty: &DataType) -> bool {

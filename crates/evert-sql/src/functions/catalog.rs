@@ -261,6 +261,7 @@ pub(crate) fn catalog_functions(facts: &SessionFacts) -> Vec<Arc<ScalarUDF>> {
         fixed("pg_relation_size", ScalarValue::Int64(Some(0))),
         fixed("pg_total_relation_size", ScalarValue::Int64(Some(0))),
         fixed("getdatabaseencoding", text("UTF8")),
+        fixed("pg_encoding_to_char", text("UTF8")),
         fixed("inet_server_addr", ScalarValue::Utf8View(None)),
         fixed("inet_server_port", ScalarValue::Int32(None)),
         fixed("inet_client_addr", ScalarValue::Utf8View(None)),

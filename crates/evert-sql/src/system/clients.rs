@@ -130,6 +130,13 @@ impl VisitorMut for Subqueries {
                 function.name = ObjectName::from(vec![Ident::new("_pg_expandarray")]);
                 *expr = call("unnest", expr.clone());
             }
+            // Access rights are NULL here, where Postgres has arrays or NULL.
+            Expr::Function(function) if is_of_rights(function) => *expr = null_of("text"),
+            Expr::CompoundIdentifier(parts)
+                if parts.last().is_some_and(|part| part.value == "tableoid") =>
+            {
+                *expr = null_of("bigint");
+            }
             Expr::Function(function) => {
                 if let Some(query) = array_constructor(function) {
                     *expr = match is_absent(&query) {
@@ -164,6 +171,15 @@ impl VisitorMut for Subqueries {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// `array_to_string(c.relacl, ...)`.
+fn is_of_rights(function: &Function) -> bool {
+    let FunctionArguments::List(list) = &function.args else { return false };
+    let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(first))) = list.args.first() else {
+        return false;
+    };
+    bare(&function.name) == "array_to_string" && output_name(first).ends_with("acl")
 }
 
 /// Empties the SELECTs of a query that read a catalog without rows first.
