@@ -306,6 +306,7 @@ impl Subscription {
         let (name, at) = (self.name.clone(), self.at);
         let fold = tokio::task::spawn_blocking(move || {
             let _permit = permit;
+            let _spills = evert_env::spill::spills_here();
             let names = std::slice::from_ref(&name);
             let planner = views.planner().as_ref();
             let mut fold = PrivateFold::new(views.shared(), planner, &catalog, names)?;

@@ -96,6 +96,7 @@ impl Views {
         relation: &Arc<Relation>,
         given_up: &AtomicBool,
     ) -> Result<Widening, CatalogError> {
+        let _spills = evert_env::spill::spills_here();
         let log = self.log();
         let topic = log.topic_by_id(relation.topic_id);
         let topic = topic.ok_or_else(|| CatalogError::Unknown(relation.name.clone()))?;
