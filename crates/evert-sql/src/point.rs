@@ -107,7 +107,7 @@ impl Point {
             key.push(Arc::clone(array));
         }
         let rows = rows(&self.name).map_err(|error| DataFusionError::External(error.into()))?;
-        if matches!(rows, Rows::Stream { .. } | Rows::Batches(_)) {
+        if !matches!(rows, Rows::Snapshot(_) | Rows::Overlaid(..)) {
             return Ok(None);
         }
         let key = RecordBatch::try_new(Arc::clone(&self.key), key)?;
