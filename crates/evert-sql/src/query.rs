@@ -140,9 +140,8 @@ pub(crate) fn plan(
     let plan = canonical_output(plan, &schema).map_err(translated)?;
     let direct = is_direct(&plan);
     let point = Point::of(&plan, &schema, &params);
-    let is_pinned = |name: &&Name| {
-        system::is_pinned(name) && archive::schema(&scope.catalog, name).is_none()
-    };
+    let is_pinned =
+        |name: &&Name| system::is_pinned(name) && archive::schema(&scope.catalog, name).is_none();
     let pinned = relations.iter().filter(is_pinned).cloned().collect();
     Ok(Planned { plan, schema, params, relations, reusable, pinned, direct, point })
 }
