@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use evert_model::{BatchBuilder, Compression, EncodedBatch, TimestampMs};
 
 const CITIES: [&str; 6] = ["Bengaluru", "Mumbai", "Delhi", "Chennai", "Pune", "Kolkata"];
+const NAMES: [&str; 8] =
+    ["riya.", "arjun.", "meera.", "kabir.", "anaya.", "vihaan.", "isha.", "rohan."];
 const MERCHANTS: u32 = 60;
 /// Of a hundred new payments, how many are captured; the rest fail.
 const CAPTURED_PERCENT: u32 = 88;
@@ -13,18 +15,18 @@ const REFUND_EVERY: u32 = 25;
 /// How many captured payments are remembered as refundable.
 const REFUNDABLE_MAX: usize = 10_000;
 
-/// The statements that set the demo up, each with what it makes.
-pub(super) const SETUP: [&str; 4] = [
+/// The statements that set the demo up.
+pub(super) const SETUP: [&str; 8] = [
     "CREATE TABLE IF NOT EXISTS merchants (
        merchant_id TEXT PRIMARY KEY, name TEXT, city TEXT)",
     "CREATE TABLE IF NOT EXISTS payments (
        payment_id BIGINT PRIMARY KEY, merchant_id TEXT, amount NUMERIC(12,2), status TEXT,
        email TEXT, card_hash TEXT, card_last4 TEXT, paid_at TIMESTAMP)",
-    "CREATE MATERIALIZED VIEW IF NOT EXISTS captured_by_day AS
-       SELECT merchant_id, CAST(paid_at AS DATE) AS day,
-              count(*) AS payments, sum(amount) AS captured
-       FROM payments WHERE status = 'captured'
-       GROUP BY merchant_id, CAST(paid_at AS DATE)",
+    // The dashboard, and rows by key for applications.
+    "CREATE MATERIALIZED VIEW IF NOT EXISTS merchant_today AS
+       SELECT merchant_id, count(*) AS payments, sum(amount) AS captured
+       FROM payments WHERE status = 'captured' AND paid_at::date = current_date
+       GROUP BY merchant_id",
     "CREATE MATERIALIZED VIEW IF NOT EXISTS by_city AS
        SELECT m.city,
               count(*) FILTER (WHERE p.status = 'captured') AS captured,
@@ -35,10 +37,31 @@ pub(super) const SETUP: [&str; 4] = [
               sum(CASE WHEN p.status = 'refunded' THEN p.amount ELSE 0 END) AS refunded_amount
        FROM payments p JOIN merchants m ON p.merchant_id = m.merchant_id
        GROUP BY m.city",
+    // Fraud: rows leave as time passes.
+    "CREATE MATERIALIZED VIEW IF NOT EXISTS card_last_minute AS
+       SELECT card_hash, card_last4, count(*) AS payments, sum(amount) AS amount
+       FROM payments WHERE paid_at > now() - INTERVAL '60 seconds'
+       GROUP BY card_hash, card_last4",
+    // Settlement: read as of a moment.
+    "CREATE MATERIALIZED VIEW IF NOT EXISTS settlement AS
+       SELECT merchant_id, sum(amount) AS captured
+       FROM payments WHERE status = 'captured' GROUP BY merchant_id",
+    "CREATE SEARCH INDEX IF NOT EXISTS payments_search
+       ON payments (email, payment_id, card_last4, status, paid_at) WITH (email = 'text')",
+    "CREATE ARCHIVE IF NOT EXISTS payments_archive ON payments TO 'payments'",
 ];
 
-/// The views that the demo keeps live and verifies.
-pub(super) const VIEWS: [&str; 2] = ["captured_by_day", "by_city"];
+/// What the demo folds from the log, and verifies at the end.
+pub(super) const VIEWS: [&str; 6] = [
+    "merchant_today",
+    "by_city",
+    "card_last_minute",
+    "settlement",
+    "payments_search",
+    "payments_archive",
+];
+/// Those of them that the fold keeps: their freshness is measured.
+pub(super) const FOLDED: usize = 4;
 
 /// The INSERT that makes the merchants.
 pub(super) fn merchants_sql() -> String {
@@ -116,10 +139,11 @@ impl Payments {
         write!(
             self.text,
             "{{\"payment_id\":{id},\"merchant_id\":\"m{merchant}\",\"amount\":{}.{:02},\
-             \"status\":\"{status}\",\"email\":\"user{customer}@example.com\",\
+             \"status\":\"{status}\",\"email\":\"{}{customer}@example.com\",\
              \"card_hash\":\"{:016x}\",\"card_last4\":\"{:04}\",\"paid_at\":\"{}\"}}",
             cents / 100,
             cents % 100,
+            NAMES[customer as usize % NAMES.len()],
             customer.wrapping_mul(0x1000_0000_01B3),
             customer % 10_000,
             timestamp(*micros),
