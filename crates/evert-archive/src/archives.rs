@@ -30,11 +30,14 @@ use crate::writer::Writer;
 #[derive(Clone)]
 pub struct Archives(Arc<Inner>);
 
+/// Looks a relation up by its name.
+type Relations = Box<dyn Fn(&Name) -> Option<Arc<Relation>> + Send + Sync>;
+
 struct Inner {
     env: Env,
     log: Log,
     root: PathBuf,
-    relations: Box<dyn Fn(&Name) -> Option<Arc<Relation>> + Send + Sync>,
+    relations: Relations,
     /// What readers see, by name; and which archive writes to which location.
     tables: Mutex<BTreeMap<Name, ArchiveTable>>,
 }

@@ -15,19 +15,22 @@ const BUDGET: u64 = 48 << 20;
 fn begin() -> (MutexGuard<'static, ()>, tempfile::TempDir) {
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let dir = tempfile::tempdir().unwrap();
-    spill::begin(dir.path(), BUDGET).unwrap();
+    let dir = tempfile::tempdir().expect("it is there");
+    spill::begin(dir.path(), BUDGET).expect("it is there");
     (turn, dir)
 }
 
 fn resident_bytes() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    let text = std::fs::read_to_string("/proc/self/status").expect("it is there");
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it is there");
+    line.trim().strip_suffix(" kB").expect("it is there").parse::<u64>().expect("it is there")
+        * 1024
 }
 
 /// A table of numbers, a tree and many small boxes: the shapes of state.
-fn build(rows: u64) -> (Vec<u64>, BTreeMap<u64, u64>, Vec<Box<[u8]>>) {
+type State = (Vec<u64>, BTreeMap<u64, u64>, Vec<Box<[u8]>>);
+
+fn build(rows: u64) -> State {
     let mut state = (Vec::new(), BTreeMap::new(), Vec::new());
     for row in 0..rows {
         state.0.extend([row; 8]);
@@ -55,13 +58,13 @@ fn a_state_of_four_budgets_is_whole_and_memory_stays_near_the_budget() {
     assert_eq!(spilled.refused_bytes, 0);
     assert!(spill::is_spilled(state.0.as_ptr() as usize));
     // The file has no name.
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(dir.path()).expect("it is there").count(), 0);
     let mut peak = 0;
     let (mut numbers, mut boxes) = (state.0.chunks_exact(8), state.2.iter());
     for row in 0..ROWS {
-        assert_eq!(numbers.next().unwrap(), [row; 8]);
+        assert_eq!(numbers.next().expect("it is there"), [row; 8]);
         assert_eq!(state.1[&row.wrapping_mul(0x9E37_79B9_7F4A_7C15)], row);
-        let held = boxes.next().unwrap();
+        let held = boxes.next().expect("it is there");
         assert!(held.len() == 40 + (row % 50) as usize && held.iter().all(|&b| b == row as u8));
         if row % 10_000 == 0 {
             peak = peak.max(resident_bytes());
@@ -69,7 +72,7 @@ fn a_state_of_four_budgets_is_whole_and_memory_stays_near_the_budget() {
     }
     assert!(peak < BUDGET * 3 / 2, "{} MiB are resident", peak >> 20);
     // Freed by another thread, which does not spill.
-    std::thread::spawn(move || drop(state)).join().unwrap();
+    std::thread::spawn(move || drop(state)).join().expect("it is there");
     let left = spill::spilled();
     assert_eq!(left.bytes, 0, "{left:?}");
     assert!(left.disk_bytes < spilled.disk_bytes);
@@ -90,7 +93,7 @@ fn blocks_keep_their_bytes_through_churn_on_many_threads() {
         })
         .collect();
     for thread in threads {
-        assert!(thread.join().unwrap() > 1000, "little was spilled");
+        assert!(thread.join().expect("it is there") > 1000, "little was spilled");
     }
     drop(held);
     assert_eq!(spill::spilled().bytes, 0);

@@ -14,7 +14,8 @@ fn schema(columns: &[&str]) -> SchemaRef {
 
 fn rows(count: i64) -> Vec<Delta> {
     let values: Int64Array = (0..count).collect();
-    let batch = RecordBatch::try_new(schema(&["a"]), vec![Arc::new(values)]).unwrap();
+    let batch =
+        RecordBatch::try_new(schema(&["a"]), vec![Arc::new(values)]).expect("rows that fit");
     vec![Delta::inserts(batch)]
 }
 
@@ -31,7 +32,7 @@ fn cross() -> Dataflow {
         schema: schema(&["a", "b"]),
     };
     let nodes = vec![input(0), input(1), join];
-    Dataflow::new(Plan { nodes, output: 2, key: None }).unwrap()
+    Dataflow::new(Plan { nodes, output: 2, key: None }).expect("rows that fit")
 }
 
 #[test]

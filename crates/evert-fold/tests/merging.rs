@@ -33,7 +33,7 @@ fn batch(rows: &[(i64, i64)], live: Vec<bool>) -> UpsertBatch {
     let (value, double) = (column(&|row| row.1), column(&|row| row.1.wrapping_mul(2)));
     let columns: Vec<arrow::array::ArrayRef> =
         vec![column(&|row| row.0), Arc::clone(&value) as _, double, value];
-    let rows = RecordBatch::try_new(schema(), columns).unwrap();
+    let rows = RecordBatch::try_new(schema(), columns).expect("rows that fit");
     UpsertBatch { rows, live: BooleanArray::from(live) }
 }
 
@@ -108,7 +108,7 @@ fn rows_and_snapshots_are_right_while_runs_are_merged() {
         assert!(rows == expected);
     }
     for key in (0..400_000).step_by(997) {
-        let wanted = batch(&[(key, 0)], vec![true]).rows.project(&[0]).unwrap();
+        let wanted = batch(&[(key, 0)], vec![true]).rows.project(&[0]).expect("rows that fit");
         let found = table.snapshot().get(&wanted, 0);
         let found = found.map(|row| row.column(1).as_primitive::<Int64Type>().value(0));
         assert_eq!(found, model.get(&key).copied());

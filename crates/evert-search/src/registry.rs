@@ -142,13 +142,11 @@ impl SearchIndexes {
                     Err(_) => {}
                 }
                 // An index that was built anew may come back to where it was: nobody is told then.
-                match tokio::time::timeout(LOOK_EVERY, reached.changed()).await {
-                    Ok(Err(_)) => {
-                        // It was started anew, or dropped.
-                        tokio::time::sleep(LOOK_AGAIN).await;
-                        reached = watch()?;
-                    }
-                    Ok(Ok(())) | Err(_) => {}
+                let told = tokio::time::timeout(LOOK_EVERY, reached.changed()).await;
+                if matches!(told, Ok(Err(_))) {
+                    // It was started anew, or dropped.
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                    reached = watch()?;
                 }
             }
         };

@@ -19,7 +19,7 @@ pub struct SqlError {
     /// 1-based character in the text given to `parse`.
     pub position: Option<usize>,
     /// Where it came up: `COPY t, line 3`.
-    pub context: Option<String>,
+    pub context: Option<Box<str>>,
 }
 
 impl SqlError {
@@ -57,7 +57,7 @@ impl SqlError {
     /// The same, with where it came up.
     #[must_use]
     pub fn context(mut self, context: impl Into<String>) -> Self {
-        self.context = Some(context.into());
+        self.context = Some(context.into().into_boxed_str());
         self
     }
 

@@ -28,7 +28,7 @@ pub enum Response {
         /// How they are written.
         form: CopyForm,
         /// Where to; without one, to the client.
-        file: Option<CopyFile>,
+        file: Option<Box<CopyFile>>,
         /// The rows have no end of their own: those of SUBSCRIBE.
         endless: bool,
     },

@@ -460,7 +460,7 @@ impl Views {
             let mut read = dependents.clone();
             read.push(name.clone());
             let outlets = catalog.outlets_on(&read);
-            if !(dependents.is_empty() && outlets.is_empty()) && !cascade {
+            if !(cascade || dependents.is_empty() && outlets.is_empty()) {
                 let mut details = catalog.dependencies(&name, &dependents);
                 details.extend(outlets.iter().map(|outlet| {
                     let noun = outlet.kind.noun();

@@ -115,7 +115,7 @@ impl pg::Session for PgSession {
             evert_sql::Response::CopyOut { schema, batches, form, file, endless } => {
                 let form = copy_form(form, &schema);
                 let batches = batches.map(|batch| batch.map_err(sql_error)).boxed();
-                let file = file.map(|file| Box::new(CopyFile(file)) as Box<dyn pg::CopyFile>);
+                let file = file.map(|file| Box::new(CopyFile(*file)) as Box<dyn pg::CopyFile>);
                 pg::Response::CopyOut { schema, batches, form, file, endless }
             }
             evert_sql::Response::CopyIn { columns } => pg::Response::CopyIn { columns },

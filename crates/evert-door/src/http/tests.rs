@@ -118,6 +118,16 @@ impl pg::Session for NoStatements {
         Err(pg::SqlError::new("XX000", "there is no statement"))
     }
 
+    async fn copy_data(&mut self, _: &[u8]) -> Result<(), pg::SqlError> {
+        Err(pg::SqlError::new("XX000", "there is no COPY"))
+    }
+
+    async fn copy_end(&mut self) -> Result<String, pg::SqlError> {
+        Err(pg::SqlError::new("XX000", "there is no COPY"))
+    }
+
+    fn copy_abandon(&mut self) {}
+
     fn transaction_status(&self) -> pg::TransactionStatus {
         pg::TransactionStatus::Idle
     }

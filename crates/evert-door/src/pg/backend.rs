@@ -118,7 +118,7 @@ pub struct SqlError {
     /// 1-based character in the text given to `parse`.
     pub position: Option<usize>,
     /// Where it came up: `COPY t, line 3`.
-    pub context: Option<String>,
+    pub context: Option<Box<str>>,
 }
 
 impl SqlError {

@@ -77,10 +77,11 @@ mod tests {
     fn alignments_divide_sizes() {
         for align in (0..15).map(|n| 1 << n) {
             for size in [0, 1, 100, 5000, 100_000] {
-                let class = class_of(Layout::from_size_align(size, align).unwrap()).unwrap();
+                let class = class_of(Layout::from_size_align(size, align).expect("a layout"))
+                    .expect("a layout");
                 assert!(bytes_of(class).is_multiple_of(align) && bytes_of(class) >= size);
             }
         }
-        assert_eq!(class_of(Layout::from_size_align(8, 1 << 20).unwrap()), None);
+        assert_eq!(class_of(Layout::from_size_align(8, 1 << 20).expect("a layout")), None);
     }
 }

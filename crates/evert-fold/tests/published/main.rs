@@ -102,7 +102,7 @@ fn assert_pages(snapshot: &Snapshot, model: &Model, page: usize) {
             key_bytes::push_i64(fact.1, &mut key);
             assert_eq!(key, found.key);
             let again = snapshot.row(&key).expect("it is there");
-            assert_eq!(facts_of(&again.rows.slice(again.row, 1)), [fact.clone()]);
+            assert_eq!(facts_of(&again.rows.slice(again.row, 1)), std::slice::from_ref(&fact));
             facts.push(fact);
         }
     }

@@ -16,13 +16,16 @@ const NANOS_PER_MICRO: f64 = 1000.0;
 /// Buckets of one histogram.
 const BUCKETS_MAX: usize = 1500;
 
+/// What a bucket begins with, and the query for what is in it.
+pub(super) type Bucket = (Map<String, Value>, BoxQuery);
+
 /// The buckets from the first date to the last of what a query finds.
 pub(super) fn buckets(
     calendar: &Calendar,
     searcher: &Searcher,
     mapping: &Mapping,
     query: &dyn Query,
-) -> Result<Vec<(Map<String, Value>, BoxQuery)>, EsError> {
+) -> Result<Vec<Bucket>, EsError> {
     let Some((first, last)) = ends(calendar, searcher, query)? else { return Ok(Vec::new()) };
     let zone = calendar.format.zone.seconds.saturating_mul(1_000_000);
     let local = |micros: i64| DateTime::from_timestamp_micros(micros.saturating_add(zone));

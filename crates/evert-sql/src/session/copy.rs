@@ -104,7 +104,13 @@ impl Session {
                     }
                     file => {
                         let form = copy.options.form.clone();
-                        Ok(Response::CopyOut { schema, batches, form, file, endless })
+                        Ok(Response::CopyOut {
+                            schema,
+                            batches,
+                            form,
+                            file: file.map(Box::new),
+                            endless,
+                        })
                     }
                 }
             }

@@ -126,7 +126,7 @@ async fn work(postgres: &Connection, worlds: &AtomicU64, end: u64, tally: &Mutex
         for (index, (query, seeds)) in queries.iter().zip(seeds).enumerate() {
             let answers: Vec<_> = answers.iter().map(|answers| &answers[index]).collect();
             let verdict = setting.judge(query, &answers);
-            if world % SERVED_EVERY == 0 && setting.can_be_served(query, &verdict) {
+            if world.is_multiple_of(SERVED_EVERY) && setting.can_be_served(query, &verdict) {
                 kept.push((seeds, Kept { query, answers }));
             }
             let mut tally = tally.lock().expect("no worker panics");

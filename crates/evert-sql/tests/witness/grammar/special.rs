@@ -131,8 +131,8 @@ impl Grammar<'_> {
     pub(super) fn time_window(&mut self) -> Body {
         let tables = &self.world.tables;
         let table = tables[self.choices.below(tables.len())].clone();
-        let times = table.columns.iter().filter(|(_, ty)| *ty == Ty::Timestamp);
-        let Some((at, _)) = times.last() else { return self.body() };
+        let mut times = table.columns.iter().filter(|(_, ty)| *ty == Ty::Timestamp);
+        let Some((at, _)) = times.next_back() else { return self.body() };
         let (name, alias) = (table.name, self.name("x"));
         let (ours, theirs) = match self.choices.below(3) {
             0 => {
