@@ -28,7 +28,8 @@ use evert_view::{Name, Views};
 
 use crate::functions::{
     CheckedArithmetic, JsonOperators, SessionFacts, aggregate_functions, catalog_functions,
-    clock_functions, json_functions, session_functions, tumble_functions, window_functions,
+    clock_functions, json_functions, session_functions, shifted_functions, tumble_functions,
+    window_functions,
 };
 use crate::names::of_reference;
 use crate::system;
@@ -79,7 +80,7 @@ pub(crate) fn state(runtime: Arc<RuntimeEnv>, facts: &SessionFacts) -> SessionSt
         register(state.register_udf(Arc::clone(function)));
     }
     register(state.register_expr_planner(Arc::new(JsonOperators)));
-    for function in window_functions().chain(session_functions()) {
+    for function in window_functions().chain(session_functions()).chain(shifted_functions()) {
         register(state.register_udwf(Arc::clone(function)));
     }
     register_facts(&mut state, facts);

@@ -8,6 +8,7 @@ mod extremes;
 mod floats;
 mod json;
 mod sessions;
+mod shifted;
 mod single;
 mod sorted;
 mod spread;
@@ -20,6 +21,7 @@ pub(crate) use catalog::{SERVER_VERSION, SessionFacts, SharedSettings, Wishes, c
 pub(crate) use clock::{CURRENT_DATE, LOCALTIMESTAMP, NOW, clock_functions};
 pub(crate) use json::{JsonOperators, json_functions};
 pub(crate) use sessions::{SESSION_END, SESSION_START, session_functions};
+pub(crate) use shifted::shifted_functions;
 pub(crate) use single::single_row;
 pub(crate) use sums::{AVG, SUM};
 pub(crate) use tumble::tumble_functions;

@@ -9,10 +9,10 @@ mod output_order;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, GroupByExpr, Ident, LimitClause, ObjectName, ObjectNamePart, Query, Select,
-    SelectItem, SetExpr, SetOperator, TableAlias, TableAliasColumnDef, TableFactor, Value,
-    VisitMut, VisitorMut, With, visit_expressions,
+    BinaryOperator, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
+    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, LimitClause, ObjectName,
+    ObjectNamePart, Query, Select, SelectItem, SetExpr, SetOperator, TableAlias,
+    TableAliasColumnDef, TableFactor, Value, VisitMut, VisitorMut, With, visit_expressions,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -61,7 +61,10 @@ impl VisitorMut for Rephraser {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
         let other = match expr {
             Expr::IsDistinctFrom(..) | Expr::IsNotDistinctFrom(..) => regrouped(expr),
-            Expr::Function(function) => gathered(function),
+            Expr::Function(function) => {
+                constants_in_order(function);
+                gathered(function)
+            }
             // The planner looks for its columns in the wrong place otherwise.
             Expr::Array(array) => {
                 let items: Vec<_> = array.elem.iter().cloned().map(unnamed).collect();
@@ -142,14 +145,25 @@ fn with_first(expr: &Expr, make: &dyn Fn(&Expr) -> Expr) -> Expr {
 fn tell_casts_apart(query: &mut Query) {
     let SetExpr::Select(select) = query.body.as_ref() else { return };
     let GroupByExpr::Expressions(groups, _) = &select.group_by else { return };
+    let groups: Vec<&Expr> = groups.iter().map(|group| at_place(select, group)).collect();
     let alike = |cast: &Expr| {
         matches!(cast, Expr::Cast { .. })
-            && groups.iter().any(|other| other != cast && bare(other) == bare(cast))
+            && groups.iter().any(|other| *other != cast && bare(other) == bare(cast))
     };
-    let mut casts: Vec<Expr> = groups.iter().filter(|expr| alike(expr)).cloned().collect();
+    let mut casts: Vec<Expr> =
+        groups.iter().filter(|expr| alike(expr)).map(|expr| (*expr).clone()).collect();
     casts.dedup();
     if !casts.is_empty() {
         let _ = query.visit(&mut Wrapped(casts));
+    }
+}
+
+/// The expression that a group is, which may be given by its place.
+fn at_place<'a>(select: &'a Select, group: &'a Expr) -> &'a Expr {
+    let place = output_order::numbered(group);
+    match place.and_then(|place| select.projection.get(place)) {
+        Some(SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) => expr,
+        _ => group,
     }
 }
 
@@ -261,6 +275,19 @@ fn unnested(expr: &Expr) -> Option<Expr> {
     let (list, _) = list_function(&name)?;
     let FunctionArguments::List(arguments) = &function.args else { return None };
     Some(unnest_of(list, arguments.args.clone()))
+}
+
+/// In the order of an aggregate's arguments a number is a constant, no column's place.
+fn constants_in_order(function: &mut Function) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    for clause in &mut list.clauses {
+        let FunctionArgumentClause::OrderBy(keys) = clause else { continue };
+        for key in keys {
+            if matches!(key.expr, Expr::Value(_)) {
+                key.expr = Expr::Nested(Box::new(key.expr.clone()));
+            }
+        }
+    }
 }
 
 /// `json_agg(x ORDER BY y)` as a list of JSON values, written as one.

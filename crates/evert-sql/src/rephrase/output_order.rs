@@ -84,7 +84,7 @@ fn output(item: &SelectItem) -> Option<Output> {
 }
 
 /// A number as the place that it names, from zero.
-fn numbered(key: &Expr) -> Option<usize> {
+pub(super) fn numbered(key: &Expr) -> Option<usize> {
     let Expr::Value(value) = key else { return None };
     let Value::Number(number, _) = &value.value else { return None };
     number.parse::<usize>().ok()?.checked_sub(1)

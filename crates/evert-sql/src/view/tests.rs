@@ -361,6 +361,8 @@ const VIEWS: &[&str] = &[
     "SELECT x.id, (SELECT count(*) FROM t z) AS n FROM t x JOIN t y ON x.id = y.id WHERE x.id IS NOT DISTINCT FROM x.id AND x.id = x.id",
     "SELECT x.id FROM t x WHERE x.a::bigint IN (SELECT z.a::bigint FROM t z WHERE x.b = z.a)",
     "WITH c AS (SELECT s, count(*) AS n FROM t GROUP BY s) SELECT x.s, y.s AS z FROM c x JOIN c y ON x.n = y.n",
+    "SELECT a::text AS o, a::bigint AS p, count(*) AS n FROM t GROUP BY 1, 2",
+    "SELECT s, array_to_string(array_agg(a ORDER BY 1, id), ',') AS l FROM t GROUP BY s",
     "SELECT x.o FROM (SELECT a AS o, b AS p FROM t ORDER BY b, o, p LIMIT 3) x",
     "SELECT c.n FROM (SELECT max(id) AS n FROM t) c JOIN u ON c.n = u.id AND NULL::int IS NOT NULL",
     "SELECT r.n FROM (SELECT s, count(*) AS n FROM t GROUP BY ROLLUP (s)) r JOIN u ON r.n = u.id AND 1 = 2",
