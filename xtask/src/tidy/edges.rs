@@ -15,7 +15,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("evert-search", &["evert-model", "evert-env", "evert-log", "evert-view"]),
     ("evert-archive", &["evert-model", "evert-env", "evert-log", "evert-view"]),
     ("evert-sink", &["evert-model", "evert-env", "evert-log", "evert-view"]),
-    ("evert-script", &["evert-model", "evert-env", "evert-log", "evert-view"]),
     (
         "evert",
         &[
@@ -30,7 +29,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "evert-search",
             "evert-archive",
             "evert-sink",
-            "evert-script",
         ],
     ),
     ("xtask", &[]),
@@ -54,7 +52,6 @@ const OWNED: &[(&str, &[&str])] = &[
     ("iceberg", &["evert-archive"]),
     ("krafka", &["evert-sink"]),
     ("redis", &["evert-sink"]),
-    ("rquickjs", &["evert-script"]),
 ];
 
 /// Crates without I/O or async, and the libraries that would bring them.

@@ -1,1 +1,0 @@
-//! Scripts: folds written in JavaScript.
