@@ -233,6 +233,8 @@ fn print_next_steps(dir: &std::path::Path) {
          \n  evert serve --data {dir}\n\
          \nand, in another terminal:\n\
          \n  psql -h 127.0.0.1 -p 7432 -c 'SELECT * FROM by_city ORDER BY city'\
+         \n  redis-cli -p 7379 HGETALL merchant_today:m42\
+         \n  curl -s '127.0.0.1:7080/payments_search/_search?q=riya&size=1'\
          \n  psql -h 127.0.0.1 -p 7432 -c 'SHOW VIEWS'\
          \n  kcat -b 127.0.0.1:9092 -t payments -C -o -3 -e"
     );

@@ -15,7 +15,7 @@ const CITIES: &str = "SELECT city, captured, captured_amount, failed, refunded \
 const CARDS: &str = "SELECT card_last4, payments, amount \
      FROM card_last_minute ORDER BY payments DESC, amount DESC LIMIT 5";
 const FOUND: &str = "SELECT payment_id, email, status, paid_at \
-     FROM search('payments_search', 'riya status:failed') ORDER BY paid_at DESC LIMIT 3";
+     FROM search('payments_search', 'email:riya AND status:failed') ORDER BY paid_at DESC LIMIT 3";
 const STATES: &str = "SELECT name AS view, kind, state, position, lag_ms, rows \
      FROM evert.views ORDER BY name";
 /// The merchant whose row is read by key.

@@ -8,6 +8,7 @@ const CITIES: [&str; 6] = ["Bengaluru", "Mumbai", "Delhi", "Chennai", "Pune", "K
 const NAMES: [&str; 8] =
     ["riya.", "arjun.", "meera.", "kabir.", "anaya.", "vihaan.", "isha.", "rohan."];
 const MERCHANTS: u32 = 60;
+const CUSTOMERS: u64 = 5000;
 /// Of a hundred new payments, how many are captured; the rest fail.
 const CAPTURED_PERCENT: u32 = 88;
 /// One fact in this many refunds an earlier payment.
@@ -134,7 +135,7 @@ impl Payments {
     fn write(&mut self, payment: &Captured, status: &str) {
         let Captured { id, merchant, cents, micros } = payment;
         // The same customer, and so the same card, for every payment of an id.
-        let customer = id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+        let customer = (id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) % CUSTOMERS;
         self.text.clear();
         write!(
             self.text,
