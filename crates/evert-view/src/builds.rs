@@ -15,13 +15,14 @@ use evert_fold::{Plan, Snapshot};
 use evert_model::Position;
 
 use crate::Name;
-use crate::catalog::ViewDef;
+use crate::catalog::{Catalog, ViewDef};
 use crate::cohort::{Cohort, Cut};
 use crate::face::Face;
 use crate::follower::Follower;
 use crate::group::Group;
 use crate::lane::{Lane, Purpose, spawn};
 use crate::live_view::LiveView;
+use crate::sources::SourceStates;
 
 /// What a build is made of.
 pub(crate) enum Material {
@@ -198,6 +199,14 @@ impl Follower {
             face.is_none_or(|face| face.tap.paused_at().is_none())
         });
         self.restart_builds_over(&names);
+        if self.waiting.iter().any(|(def, _)| names.contains(&def.name)) {
+            // What has not begun has no rows to rest with.
+            names.iter().for_each(|name| self.let_go(name));
+            self.members_leave(&names);
+            self.rest(&catalog, names, now.position);
+            self.publish();
+            return now.position;
+        }
         let views = self.cohort.take_views(&names);
         self.members_leave(&names);
         self.set_apart(names, views, &now, Some(&now));
@@ -271,8 +280,12 @@ impl Follower {
         self.start_waiting();
     }
 
-    /// Brings paused views back after a start: as of where they were paused, by replay.
-    pub(crate) fn rest(&mut self, names: BTreeSet<Name>, cohort: Cohort, position: Position) {
+    /// Views as of where they are paused, by replay: after a start, or before they began.
+    pub(crate) fn rest(&mut self, catalog: &Catalog, names: BTreeSet<Name>, position: Position) {
+        let wanted: Vec<Name> = names.iter().cloned().collect();
+        let sources = SourceStates::new(self.shared.sources_topic);
+        let mut cohort = Cohort::of_names(catalog, &wanted, self.start.planner.as_ref(), sources);
+        cohort.fold();
         let face = Face::new(BTreeSet::new(), None);
         face.tap.pause_later();
         self.shared.set_lane(names.clone(), &face);

@@ -75,12 +75,7 @@ impl Follower {
             if names.is_empty() {
                 continue;
             }
-            let wanted: Vec<Name> = names.iter().cloned().collect();
-            let sources = SourceStates::new(self.shared.sources_topic);
-            let planner = self.start.planner.as_ref();
-            let mut cohort = Cohort::of_names(&catalog, &wanted, planner, sources);
-            cohort.fold();
-            self.rest(names, cohort, *position);
+            self.rest(&catalog, names, *position);
         }
     }
 

@@ -182,7 +182,9 @@ impl VisitorMut for Wrapped {
     type Break = SqlError;
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
-        if self.0.contains(expr) {
+        // Each as often as its place says, so that they differ from one another too.
+        let times = self.0.iter().position(|cast| cast == expr).map_or(0, |place| place + 1);
+        for _ in 0..times {
             let mut wrapped = parsed_expr("CASE WHEN true THEN 1 END");
             if let Expr::Case { conditions, .. } = &mut wrapped
                 && let Some(case) = conditions.first_mut()
