@@ -224,9 +224,9 @@ def test_kills_at_any_moment_lose_and_repeat_nothing(server, client):
 
 def test_a_lost_or_damaged_directory_comes_back(server, client):
     make(server)
+    as_searched(client, end_of(server))
     outlets = server.data / "outlets"
     [directory] = outlets.iterdir()
-    as_searched(client, end_of(server))
 
     # Deleted under a running server: that index is built anew, and nothing else notices.
     shutil.rmtree(directory)

@@ -133,5 +133,5 @@ def test_describing_commands(server):
     assert "public" in told("\\dn")
     assert "Superuser" in told("\\du")
     assert "UTF8" in told("\\l")
-    for command in ["\\dv", "\\df", "\\dT", "\\dp", "\\dx", "\\dD", "\\ds", "\\dRp", "\\dt+", "\\dy", "\\des", "\\dconfig"]:
+    for command in ["\\df", "\\dT", "\\dp", "\\dx", "\\dD", "\\ds", "\\dRp", "\\dt+", "\\dy", "\\des", "\\dconfig"]:
         told(command)

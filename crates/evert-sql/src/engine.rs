@@ -1,6 +1,7 @@
 //! The engine: what all sessions share.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -53,6 +54,8 @@ pub(crate) struct Inner {
     /// only append share it. Facts that come by other doors do not ask.
     pub(crate) dml: tokio::sync::RwLock<()>,
     pub(crate) flights: Arc<Flights>,
+    /// The last position that a session was told of as committed.
+    pub(crate) committed: AtomicU64,
     pub(crate) archives: OnceLock<Arc<dyn ArchiveSource>>,
     search: SearchSlot,
     /// What sessions start with.
@@ -85,6 +88,7 @@ impl Engine {
             statements: Statements::default(),
             dml: tokio::sync::RwLock::new(()),
             flights: Arc::default(),
+            committed: AtomicU64::default(),
             archives: OnceLock::new(),
             search,
             state,

@@ -65,6 +65,12 @@ impl VisitorMut for Rephraser {
                 constants_in_order(function);
                 gathered(function)
             }
+            Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
+                if let Some(escape) = escape_char.take() {
+                    **pattern = escaped(pattern, &escape.value);
+                }
+                None
+            }
             // The planner looks for its columns in the wrong place otherwise.
             Expr::Array(array) => {
                 let items: Vec<_> = array.elem.iter().cloned().map(unnamed).collect();
@@ -277,6 +283,30 @@ fn unnested(expr: &Expr) -> Option<Expr> {
     let (list, _) = list_function(&name)?;
     let FunctionArguments::List(arguments) = &function.args else { return None };
     Some(unnest_of(list, arguments.args.clone()))
+}
+
+/// A pattern of LIKE whose escape character is the backslash, from one with another, or with none
+/// (`ESCAPE ''`). An escape before anything but `%`, `_` and itself stays.
+fn escaped(pattern: &Expr, escape: &Value) -> Expr {
+    let text = |text: &str| Expr::value(Value::SingleQuotedString(text.to_owned()));
+    let replace = |expr: Expr, from: &str, to: &str| {
+        call("replace", [expr, text(from), text(to)].map(unnamed).to_vec())
+    };
+    let escape = match escape {
+        Value::SingleQuotedString(escape) if escape != "\\" => escape,
+        _ => return pattern.clone(),
+    };
+    let plain = replace(pattern.clone(), "\\", "\\\\");
+    if escape.is_empty() {
+        return plain;
+    }
+    // Stands for the escape character itself meanwhile.
+    const ITSELF: &str = "\u{1}";
+    let mut pattern = replace(plain, &escape.repeat(2), ITSELF);
+    for wildcard in ["%", "_"] {
+        pattern = replace(pattern, &format!("{escape}{wildcard}"), &format!("\\{wildcard}"));
+    }
+    replace(pattern, ITSELF, escape)
 }
 
 /// In the order of an aggregate's arguments a number is a constant, no column's place.

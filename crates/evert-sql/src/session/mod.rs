@@ -523,6 +523,7 @@ impl Session {
     fn wrote(&mut self, position: Position) {
         self.last = position;
         self.floor = self.floor.max(position);
+        self.engine.committed.fetch_max(position.get(), Ordering::AcqRel);
     }
 
     /// After a change of the catalog, which takes effect at once.
@@ -583,9 +584,12 @@ impl Session {
 
     /// The position that reads must have reached.
     async fn at_least(&self, guard: &Guard) -> Result<Position, SqlError> {
+        // What any session's COMMIT was acknowledged for is there for all.
+        let committed = Position::new(self.engine.committed.load(Ordering::Acquire));
+        let floor = self.floor.max(committed);
         match &self.settings.after {
-            Some(token) => Ok(self.floor.max(self.resolve(token, guard).await?)),
-            None => Ok(self.floor),
+            Some(token) => Ok(floor.max(self.resolve(token, guard).await?)),
+            None => Ok(floor),
         }
     }
 
