@@ -9,6 +9,21 @@ use crate::key_index::{HashIndex, KeyHasher};
 use crate::keys::{KeyCodec, KeyRows};
 use crate::rows::{batch_of, take_rows};
 
+/// The change of several ticks as that of one: rows that came and went in between are gone. An
+/// operator may then do once what it would do for every tick.
+pub fn net_change(deltas: Vec<Delta>) -> Vec<Delta> {
+    let Some(first) = deltas.first().filter(|_| deltas.len() > 1) else { return deltas };
+    let schema = first.rows.schema();
+    // Ticks around an added column stay apart.
+    if deltas.iter().any(|delta| delta.rows.schema() != schema) {
+        return deltas;
+    }
+    match KeyCodec::of_schema(&schema) {
+        Ok(codec) => consolidate(deltas, &codec, &schema),
+        Err(_) => deltas,
+    }
+}
+
 /// Gives deltas that sum to the same change, without a row that is both inserted and retracted.
 /// Rows that are only inserted pass as they are.
 pub(crate) fn consolidate(deltas: Vec<Delta>, codec: &KeyCodec, schema: &SchemaRef) -> Vec<Delta> {

@@ -44,6 +44,7 @@ mod window;
 
 pub use arrangement::{Arrangement, BagInput, RowRef, Snapshot};
 pub use background::{Work, lend_threads};
+pub use consolidate::net_change;
 pub use dataflow::{Dataflow, RowError, TickOutput};
 pub use exact::{ExactFloatSum, ExactIntegerSum, ExactMoments, OutOfRange};
 pub use plan::{

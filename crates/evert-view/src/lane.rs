@@ -15,6 +15,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use evert_fold::net_change;
 use evert_model::{LogTime, Position, TopicId};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -245,7 +246,9 @@ impl Lane {
     fn fold(&mut self, tick: Tick) {
         let started = Instant::now();
         self.stand_after(&tick);
-        self.group.fold(tick.log_time, tick.deltas, &tick.failed);
+        let net = |(name, deltas)| (name, net_change(deltas));
+        let deltas = tick.deltas.into_iter().map(net).collect();
+        self.group.fold(tick.log_time, deltas, &tick.failed);
         self.pace.spent(started.elapsed());
         self.publish();
     }
