@@ -255,6 +255,7 @@ impl Follower {
         face.tap.set_inputs(self.inputs_of(&face));
         if let Some(rest) = rest {
             face.tap.pause(rest);
+            face.wake();
         }
         self.lanes.push(Arc::clone(&face));
         let group = Group::new(Vec::new());

@@ -78,6 +78,10 @@ impl Face {
                 return Awaited::Passed;
             }
         }
+        // It may have been paused since the caller looked; who pauses wakes those who wait by then.
+        if self.tap.paused_at().is_some_and(|paused| paused.position < position) {
+            return Awaited::Passed;
+        }
         let (waiter, later) = oneshot::channel();
         state.waiters.retain(|(_, waiter)| !waiter.is_closed());
         state.waiters.push((position, waiter));

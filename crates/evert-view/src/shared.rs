@@ -207,6 +207,8 @@ impl Shared {
     pub(crate) fn end_replacing(&self, names: &BTreeSet<Name>) {
         self.lock().replacing.retain(|name| !names.contains(name));
         self.replacing_count.fetch_sub(1, Ordering::AcqRel);
+        // Readers have seen the new cut already, and wait for this.
+        self.cut.send_modify(|_| {});
     }
 
     pub(crate) fn set_restored(&self, position: Position, names: Vec<Name>) {
