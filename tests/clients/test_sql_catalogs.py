@@ -47,8 +47,8 @@ def test_sqlalchemy_reflects(shop):
 
 DESCRIBING = [
     *("\\d", "\\d+", "\\d orders", "\\d+ by_city", "\\dt", "\\dt+", "\\dt *.*", "\\dv", "\\dm", "\\di", "\\ds", "\\dE"),
-    *("\\df", "\\dn", "\\dn+", "\\l", "\\du", "\\dd", "\\dT", "\\dx", "\\dp", "\\z", "\\sv by_city", "\\dD", "\\dy"),
-    *("\\db", "\\dc", "\\dC", "\\do", "\\dF", "\\dL", "\\dA", "\\dRp", "\\dRs", "\\dX", "\\drds", "\\des", "\\det", "\\dP"),
+    *("\\df", "\\dn", "\\dn+", "\\l", "\\du", "\\dT", "\\dx", "\\dp", "\\z", "\\dD", "\\dy"),
+    *("\\db", "\\dc", "\\dC", "\\do", "\\dF", "\\dL", "\\dA", "\\dRp", "\\dRs", "\\dX", "\\drds", "\\dP"),
 ]
 
 
