@@ -185,22 +185,23 @@ impl Follower {
     /// Stops a view, and what reads it, where it is. Gives the position.
     pub(crate) fn pause(&mut self, name: &Name) -> Position {
         let now = self.shared.cut();
-        if let Some(face) = self.shared.lane_of(name)
-            && let Some(paused) = face.tap.paused_at()
-        {
-            return paused.position;
-        }
         let catalog = self.shared.catalog();
+        if let Some(face) = self.shared.lane_of(name).filter(|face| face.tap.is_paused()) {
+            let pauser = catalog.pauser_of(name).and_then(|pauser| catalog.paused.get(pauser));
+            let position = face.tap.paused_at().map(|cut| cut.position);
+            return position.or(pauser.copied()).unwrap_or(now.position);
+        }
         let mut names: BTreeSet<Name> = catalog.dependents(name).into_iter().collect();
         names.insert(name.clone());
         // What is paused already stays where it is.
-        names.retain(|name| {
-            let face = self.shared.lane_of(name);
-            face.is_none_or(|face| face.tap.paused_at().is_none())
-        });
+        names.retain(|name| self.shared.lane_of(name).is_none_or(|face| !face.tap.is_paused()));
         self.restart_builds_over(&names);
-        if self.waiting.iter().any(|(def, _)| names.contains(&def.name)) {
-            // What has not begun has no rows to rest with.
+        let is_on_its_way =
+            |name: &Name| self.shared.lane_of(name).is_some_and(|face| face.tap.is_on_its_way());
+        if self.waiting.iter().any(|(def, _)| names.contains(&def.name))
+            || names.iter().any(is_on_its_way)
+        {
+            // What has not begun, or is not here yet, has no rows to rest with.
             names.iter().for_each(|name| self.let_go(name));
             self.members_leave(&names);
             self.rest(&catalog, names, now.position);
@@ -268,21 +269,46 @@ impl Follower {
     pub(crate) fn resume(&mut self, name: &Name) {
         // It may have been waiting for another one.
         let Some(face) = self.shared.lane_of(name) else { return self.start_waiting() };
-        let Some(paused) = face.tap.paused_at() else { return };
+        if !face.tap.is_paused() {
+            return;
+        }
         let catalog = self.shared.catalog();
         let members = self.shared.members_of(&face);
         let mut stay = catalog.paused_closure();
         stay.retain(|name| members.contains(name));
-        if !stay.is_empty() {
-            self.set_apart(stay, Vec::new(), &paused, Some(&paused));
+        match face.tap.paused_at() {
+            Some(paused) if !stay.is_empty() => {
+                self.set_apart(stay, Vec::new(), &paused, Some(&paused));
+            }
+            None if !stay.is_empty() => {
+                // The lane is not there yet: those that stay go there in another.
+                stay.iter().for_each(|name| self.let_go(name));
+                self.rest_paused(&catalog, &stay);
+            }
+            _ => {}
         }
         face.tap.set_inputs(self.inputs_of(&face));
         face.tap.resume(&self.shared.cut());
         self.start_waiting();
     }
 
+    /// Brings back those of `names` that are paused, each as of where it was paused.
+    pub(crate) fn rest_paused(&mut self, catalog: &Catalog, names: &BTreeSet<Name>) {
+        let mut paused: Vec<_> = catalog.paused.iter().collect();
+        paused.sort_by_key(|(_, position)| **position);
+        let mut left = names.clone();
+        for (name, position) in paused {
+            let dependents = catalog.dependents(name).into_iter();
+            let resting: BTreeSet<Name> =
+                dependents.chain([name.clone()]).filter(|name| left.remove(name)).collect();
+            if !resting.is_empty() {
+                self.rest(catalog, resting, *position);
+            }
+        }
+    }
+
     /// Views as of where they are paused, by replay: after a start, or before they began.
-    pub(crate) fn rest(&mut self, catalog: &Catalog, names: BTreeSet<Name>, position: Position) {
+    fn rest(&mut self, catalog: &Catalog, names: BTreeSet<Name>, position: Position) {
         let wanted: Vec<Name> = names.iter().cloned().collect();
         let sources = SourceStates::new(self.shared.sources_topic);
         let mut cohort = Cohort::of_names(catalog, &wanted, self.start.planner.as_ref(), sources);

@@ -144,7 +144,7 @@ impl Lane {
     ) {
         let cut = Arc::new(self.replay(cohort, names, position));
         self.publish();
-        self.face.tap.pause(&cut);
+        self.face.tap.arrive(&cut);
         self.face.wake();
         self.run();
     }

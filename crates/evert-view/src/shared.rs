@@ -143,6 +143,8 @@ impl Shared {
     pub(crate) fn set_lane(&self, names: impl IntoIterator<Item = Name>, face: &Arc<Face>) {
         let names = names.into_iter().map(|name| (name, Arc::clone(face)));
         self.lock().lanes.extend(names);
+        // Readers may be waiting for any of them, and no cut tells that they can be read now.
+        self.cut.send_modify(|_| {});
     }
 
     pub(crate) fn leave_lane(&self, names: &BTreeSet<Name>) {

@@ -1,13 +1,11 @@
 //! How a follower begins: from the checkpoint, or before the log's first commit.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use evert_fold::Plan;
 use evert_log::{Log, ReadError};
 use evert_model::Position;
 
-use crate::Name;
 use crate::catalog::{Catalog, Relation, ViewDef};
 use crate::checkpoint::{CheckpointConfig, Checkpoints, Restored, Store, StoreError, restore};
 use crate::cohort::Cohort;
@@ -58,25 +56,9 @@ impl Follower {
         shared.history.begin(self.cohort.position());
         // Newcomers catch up to what is published.
         self.publish();
-        self.rest_paused();
-        self.add_rest(rest).map_err(|error| error.to_string())
-    }
-
-    /// Brings back the paused views, each as of where it was paused.
-    fn rest_paused(&mut self) {
         let catalog = Arc::clone(&self.start.catalog);
-        let mut paused: Vec<_> = catalog.paused.iter().collect();
-        paused.sort_by_key(|(_, position)| **position);
-        let mut done = BTreeSet::new();
-        for (name, position) in paused {
-            let mut names: BTreeSet<Name> = catalog.dependents(name).into_iter().collect();
-            names.insert(name.clone());
-            names.retain(|name| done.insert(name.clone()));
-            if names.is_empty() {
-                continue;
-            }
-            self.rest(&catalog, names, *position);
-        }
+        self.rest_paused(&catalog, &catalog.paused_closure());
+        self.add_rest(rest).map_err(|error| error.to_string())
     }
 
     /// Brings in what was not in the checkpoint.

@@ -69,6 +69,8 @@ struct State {
     wanted: BTreeSet<Position>,
     cut_off: Option<Arc<Cut>>,
     paused: bool,
+    /// The lane is on its way to a cut that it is to go on from, or to rest at.
+    on_its_way: bool,
     closed: bool,
 }
 
@@ -92,7 +94,7 @@ impl Tap {
     /// Leaves one tick, of which `cut` is the outcome.
     pub(crate) fn push(&self, deltas: &TickDeltas, cut: &Arc<Cut>) {
         let mut state = self.lock();
-        if state.cut_off.is_some() || state.paused || state.closed {
+        if state.cut_off.is_some() || state.paused || state.on_its_way || state.closed {
             return;
         }
         let tick = Tick::new(deltas, &state.inputs, cut);
@@ -150,9 +152,29 @@ impl Tap {
     }
 
     /// Keeps nothing: the lane is on its way to where it is paused, and says so by
-    /// [`Tap::pause`].
+    /// [`Tap::arrive`].
     pub(crate) fn pause_later(&self) {
-        self.lock().paused = true;
+        let mut state = self.lock();
+        state.paused = true;
+        state.on_its_way = true;
+    }
+
+    /// The lane has come to `cut`: it is paused there, or goes on if it was resumed meanwhile.
+    pub(crate) fn arrive(&self, cut: &Arc<Cut>) {
+        let mut state = self.lock();
+        state.on_its_way = false;
+        state.cut_off = Some(Arc::clone(cut));
+        self.changed.notify_all();
+    }
+
+    /// Whether its lane is on its way still.
+    pub(crate) fn is_on_its_way(&self) -> bool {
+        self.lock().on_its_way
+    }
+
+    /// Whether it is paused, or will be when its lane arrives.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.lock().paused
     }
 
     /// The end of a pause.
