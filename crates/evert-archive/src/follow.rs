@@ -92,8 +92,9 @@ impl Archive {
             false => self.writer.taken(),
         };
         let files = self.writer.table().files().iter();
-        context.report(mark.position, files.map(|live| live.file.record_count()).sum());
+        // Whoever waits for the position reads what is published as soon as it is reported.
         self.publish(mark.position);
+        context.report(mark.position, files.map(|live| live.file.record_count()).sum());
     }
 }
 

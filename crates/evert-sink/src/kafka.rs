@@ -37,7 +37,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Records under way at once.
 const IN_FLIGHT_MAX: usize = 10_000;
-const ROWS_TOLD: usize = 20;
 
 /// Rows as records of a topic.
 pub(crate) struct KafkaTarget {
@@ -306,10 +305,7 @@ impl Target for KafkaTarget {
             }
         }
         differences.extend(told.into_keys().map(|key| format!("unexpected {key}")));
-        differences.sort();
-        verdict.rows_differing = differences.len() as u64;
-        differences.truncate(ROWS_TOLD);
-        Ok(OutletVerdict { differences, ..verdict })
+        Ok(verdict.with(differences))
     }
 }
 

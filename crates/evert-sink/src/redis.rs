@@ -30,8 +30,6 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 const COMMANDS_AT_ONCE: usize = 1000;
 /// The field of a row whose columns are all NULL: a hash has at least one.
 const NO_COLUMNS: &str = "";
-/// Differing rows that are told.
-const ROWS_TOLD: usize = 20;
 
 /// Rows under a prefix of keys.
 pub(crate) struct RedisTarget {
@@ -348,10 +346,7 @@ impl Target for RedisTarget {
             }
         }
         differences.extend(expected.into_keys().map(|key| format!("missing {key}")));
-        differences.sort();
-        verdict.rows_differing = differences.len() as u64;
-        differences.truncate(ROWS_TOLD);
-        Ok(OutletVerdict { differences, ..verdict })
+        Ok(verdict.with(differences))
     }
 }
 

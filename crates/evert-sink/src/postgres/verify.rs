@@ -5,9 +5,6 @@ use evert_view::{OutletContext, OutletError, OutletVerdict, SubscribeFrom};
 use super::{COPY_BYTES, Copying, PostgresTarget, retry};
 use crate::cells::write_copy_line;
 
-/// Differing rows that are told.
-const ROWS_TOLD: usize = 20;
-
 impl PostgresTarget {
     pub(super) async fn compare(
         &mut self,
@@ -61,7 +58,8 @@ impl PostgresTarget {
         }
         let sql = format!(
             "{with} SELECT 'missing ' || missing::text FROM missing UNION ALL SELECT 'unexpected ' \
-             || unexpected::text FROM unexpected ORDER BY 1 LIMIT {ROWS_TOLD}"
+             || unexpected::text FROM unexpected ORDER BY 1 LIMIT {}",
+            OutletVerdict::TOLD_MAX
         );
         let rows = self.client.query(&sql, &[]).await.map_err(retry)?;
         Ok((stored, differing, rows.iter().map(|row| row.get(0)).collect()))

@@ -174,6 +174,21 @@ pub struct OutletVerdict {
     pub differences: Vec<String>,
 }
 
+impl OutletVerdict {
+    /// Differences told at most.
+    pub const TOLD_MAX: usize = 20;
+
+    /// The verdict with all that differs, in any order.
+    #[must_use]
+    pub fn with(mut self, mut differences: Vec<String>) -> Self {
+        differences.sort_unstable();
+        self.rows_differing = differences.len() as u64;
+        differences.truncate(Self::TOLD_MAX);
+        self.differences = differences;
+        self
+    }
+}
+
 /// Why an outlet does not go on.
 #[derive(Clone, Debug, Error)]
 pub enum OutletError {
