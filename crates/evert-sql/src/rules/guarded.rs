@@ -16,66 +16,69 @@ use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
 /// Takes join keys from conditions.
 pub(crate) fn join_keys() -> impl OptimizerRule {
-    JoinKeys(ExtractEquijoinPredicate::new())
+    Guarded { rule: ExtractEquijoinPredicate::new(), spares: |plan| Ok(joins_nulls(plan)) }
 }
 
 /// Puts inner joins in an order in which each has keys.
 pub(crate) fn joins_in_order() -> impl OptimizerRule {
-    JoinsInOrder(EliminateCrossJoin::new())
+    let spares: Spares = |plan| plan.exists(|plan| Ok(joins_nulls(plan)));
+    Guarded { rule: EliminateCrossJoin::new(), spares }
 }
 
 /// Moves conditions towards the rows that they are about.
 pub(crate) fn conditions_down() -> impl OptimizerRule {
-    ConditionsDown(PushDownFilter::new())
+    // Only a constant condition could go further than such an aggregate, and below it it would
+    // take the rows away and not the row that answers for none.
+    let spares: Spares = |plan| match plan {
+        LogicalPlan::Filter(filter) => match filter.input.as_ref() {
+            LogicalPlan::Aggregate(aggregate) => Ok(may_answer_no_rows(aggregate)),
+            _ => Ok(false),
+        },
+        _ => Ok(false),
+    };
+    Guarded { rule: PushDownFilter::new(), spares }
 }
 
 /// Drops constants from what rows are grouped by, unless nothing else is left to group by.
 pub(crate) fn keys_without_constants() -> impl OptimizerRule {
-    KeysWithoutConstants(EliminateGroupByConstant::new())
-}
-
-#[derive(Debug)]
-struct JoinKeys(ExtractEquijoinPredicate);
-
-impl OptimizerRule for JoinKeys {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
-    }
-
-    fn rewrite(
-        &self,
-        plan: LogicalPlan,
-        config: &dyn OptimizerConfig,
-    ) -> Result<Transformed<LogicalPlan>> {
-        if joins_nulls(&plan) { Ok(Transformed::no(plan)) } else { self.0.rewrite(plan, config) }
-    }
-}
-
-#[derive(Debug)]
-struct JoinsInOrder(EliminateCrossJoin);
-
-impl OptimizerRule for JoinsInOrder {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
-    }
-
-    fn rewrite(
-        &self,
-        plan: LogicalPlan,
-        config: &dyn OptimizerConfig,
-    ) -> Result<Transformed<LogicalPlan>> {
-        if plan.exists(|plan| Ok(joins_nulls(plan)))? {
-            return Ok(Transformed::no(plan));
+    // A key that names a column stays, and with it the groups.
+    let spares: Spares = |plan| match plan {
+        LogicalPlan::Aggregate(aggregate) => {
+            Ok(!aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::Column(_))))
         }
-        self.0.rewrite(plan, config)
+        _ => Ok(true),
+    };
+    Guarded { rule: EliminateGroupByConstant::new(), spares }
+}
+
+/// Which plans a rule is kept from.
+type Spares = fn(&LogicalPlan) -> Result<bool>;
+
+/// A rule, kept from some plans.
+#[derive(Debug)]
+struct Guarded<R> {
+    rule: R,
+    spares: Spares,
+}
+
+impl<R: OptimizerRule> OptimizerRule for Guarded<R> {
+    fn name(&self) -> &str {
+        self.rule.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.rule.apply_order()
+    }
+
+    fn rewrite(
+        &self,
+        plan: LogicalPlan,
+        config: &dyn OptimizerConfig,
+    ) -> Result<Transformed<LogicalPlan>> {
+        match (self.spares)(&plan)? {
+            true => Ok(Transformed::no(plan)),
+            false => self.rule.rewrite(plan, config),
+        }
     }
 }
 
@@ -84,67 +87,8 @@ fn joins_nulls(plan: &LogicalPlan) -> bool {
         if join.null_equality == NullEquality::NullEqualsNull && !join.on.is_empty())
 }
 
-#[derive(Debug)]
-struct ConditionsDown(PushDownFilter);
-
-impl OptimizerRule for ConditionsDown {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
-    }
-
-    fn rewrite(
-        &self,
-        plan: LogicalPlan,
-        config: &dyn OptimizerConfig,
-    ) -> Result<Transformed<LogicalPlan>> {
-        // Only a constant condition could go further, and below such an aggregate it would take
-        // the rows away and not the row that answers for none.
-        if let LogicalPlan::Filter(filter) = &plan
-            && let LogicalPlan::Aggregate(aggregate) = filter.input.as_ref()
-            && may_answer_no_rows(aggregate)
-        {
-            return Ok(Transformed::no(plan));
-        }
-        self.0.rewrite(plan, config)
-    }
-}
-
 /// Whether an aggregate may give a row over no rows: it groups by nothing, or by sets of which one
 /// may be empty.
 fn may_answer_no_rows(aggregate: &Aggregate) -> bool {
     aggregate.group_expr.iter().all(|expr| matches!(expr, Expr::GroupingSet(_)))
-}
-
-#[derive(Debug)]
-struct KeysWithoutConstants(EliminateGroupByConstant);
-
-impl OptimizerRule for KeysWithoutConstants {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
-    }
-
-    fn rewrite(
-        &self,
-        plan: LogicalPlan,
-        config: &dyn OptimizerConfig,
-    ) -> Result<Transformed<LogicalPlan>> {
-        // A key that names a column stays, and with it the groups.
-        let keeps_a_key = |aggregate: &Aggregate| {
-            aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::Column(_)))
-        };
-        match &plan {
-            LogicalPlan::Aggregate(aggregate) if keeps_a_key(aggregate) => {
-                self.0.rewrite(plan, config)
-            }
-            _ => Ok(Transformed::no(plan)),
-        }
-    }
 }

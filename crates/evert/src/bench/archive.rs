@@ -1,6 +1,5 @@
 //! An archive that catches up with a log of JSON payments.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,11 +7,11 @@ use anyhow::{Context, Result, ensure};
 use evert_env::Env;
 use evert_log::{Log, LogConfig, NewCommit};
 use evert_sql::SqlPlanner;
-use evert_view::{Name, NewRelation, OutletDef, OutletFactory, OutletKind, RowChange, Views};
+use evert_view::{Name, OutletDef, OutletFactory, OutletKind, RowChange, Views};
 use serde_json::json;
 
 use super::Bench;
-use super::payments::{Ids, Payments, catalog};
+use super::payments::{Ids, Payments, catalog, new_relation};
 use super::report::{Durability, Outcome, Report};
 use crate::lake;
 
@@ -60,17 +59,7 @@ fn archived(log: &Log, views: &Views, root: std::path::PathBuf, rows: usize) -> 
 fn append(log: &Log, views: &Views, rows: usize) -> Result<Name> {
     let catalog = catalog();
     let payments = &catalog.relations[&Name::public("payments")];
-    views.create_relation(NewRelation {
-        name: payments.name.clone(),
-        kind: payments.kind,
-        schema: payments.schema.clone(),
-        topic: None,
-        partitions: 1,
-        topic_config: BTreeMap::new(),
-        format: payments.format,
-        conflict_is_error: false,
-        source: None,
-    })?;
+    views.create_relation(new_relation(payments))?;
     let relation = views.catalog().relations.get(&payments.name).cloned();
     let relation = relation.context("the table was made")?;
     let mut made = Payments::new(&catalog);

@@ -1,6 +1,5 @@
 //! Views over a real log: JSON facts, a table, a view on it, and the follower between them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,10 +8,10 @@ use evert_env::Env;
 use evert_log::{Log, LogConfig, NewCommit};
 use evert_model::Position;
 use evert_sql::SqlPlanner;
-use evert_view::{Catalog, Name, NewRelation, RowChange, Views};
+use evert_view::{Catalog, Name, RowChange, Views};
 use tokio::runtime::Runtime;
 
-use super::payments::{Ids, Payments};
+use super::payments::{Ids, Payments, new_relation};
 use super::report::{Durability, Outcome, Report};
 use super::{Bench, Scratch};
 
@@ -77,17 +76,7 @@ impl World {
         let log = Log::open(Env::real(), dir.clone(), LogConfig::default())?;
         let views = Views::open(Env::real(), log.clone(), Arc::new(SqlPlanner::new()))?;
         let payments = &catalog.relations[&Name::public("payments")];
-        views.create_relation(NewRelation {
-            name: payments.name.clone(),
-            kind: payments.kind,
-            schema: payments.schema.clone(),
-            topic: None,
-            partitions: 1,
-            topic_config: BTreeMap::new(),
-            format: payments.format,
-            conflict_is_error: false,
-            source: None,
-        })?;
+        views.create_relation(new_relation(payments))?;
         let view = Name::public("by_merchant");
         views.create_view(view.clone(), view_sql.to_owned())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringViewArray};
 use evert_model::{Column, ColumnType, RowSchema, TopicId};
-use evert_view::{Catalog, Format, Name, Relation, RelationKind};
+use evert_view::{Catalog, Format, Name, NewRelation, Relation, RelationKind};
 
 /// Rows of a batch, as the follower decodes them.
 pub(super) const BATCH_ROWS: usize = 8192;
@@ -30,6 +30,21 @@ pub(super) fn catalog() -> Catalog {
     let relations: BTreeMap<Name, Arc<Relation>> =
         relations.into_iter().map(|relation| (relation.name.clone(), Arc::new(relation))).collect();
     Catalog { relations, ..Catalog::default() }
+}
+
+/// One of them, to be made in a server.
+pub(super) fn new_relation(relation: &Relation) -> NewRelation {
+    NewRelation {
+        name: relation.name.clone(),
+        kind: relation.kind,
+        schema: relation.schema.clone(),
+        topic: None,
+        partitions: 1,
+        topic_config: BTreeMap::new(),
+        format: relation.format,
+        conflict_is_error: false,
+        source: None,
+    }
 }
 
 fn relation(name: &str, columns: &[(&str, ColumnType)]) -> Relation {

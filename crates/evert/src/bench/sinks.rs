@@ -3,7 +3,6 @@
 //! The reference sends batches as large as the sink's to the same server: COPY into a temporary
 //! table, then INSERT ... ON CONFLICT from it, in one transaction each.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,12 +15,12 @@ use evert_model::{Position, RowSchema};
 use evert_sink::Sinks;
 use evert_sql::SqlPlanner;
 use evert_view::{
-    Catalog, Name, NewRelation, OutletDef, OutletFactory, OutletKind, RowChange, Views, write_text,
+    Catalog, Name, OutletDef, OutletFactory, OutletKind, RowChange, Views, write_text,
 };
 use futures::SinkExt;
 use tokio_postgres::{Client, NoTls};
 
-use super::payments::{Ids, Payments, catalog};
+use super::payments::{Ids, Payments, catalog, new_relation};
 use super::report::{Durability, Outcome, Report};
 use super::{Bench, Scratch};
 
@@ -143,17 +142,7 @@ impl World {
         let log = Log::open(Env::real(), dir.clone(), LogConfig::default())?;
         let views = Views::open(Env::real(), log.clone(), Arc::new(SqlPlanner::new()))?;
         let payments = &catalog.relations[&Name::public("payments")];
-        views.create_relation(NewRelation {
-            name: payments.name.clone(),
-            kind: evert_view::RelationKind::Table,
-            schema: payments.schema.clone(),
-            topic: None,
-            partitions: 1,
-            topic_config: BTreeMap::new(),
-            format: payments.format,
-            conflict_is_error: false,
-            source: None,
-        })?;
+        views.create_relation(new_relation(payments))?;
         let sinks: Arc<dyn OutletFactory> = Arc::new(Sinks::new(log.id()));
         views.serve_outlets([(OutletKind::Sink, sinks)])?;
         let options = serde_json::json!({
