@@ -21,5 +21,5 @@ pub use ids::{
     LogTime, Lsn, Offset, PartitionId, Position, ProducerEpoch, ProducerId, TimestampMs, TopicId,
 };
 pub use record::{Header, HeaderIter, Record, RecordIter};
-pub use schema::{Column, ColumnType, RowSchema};
+pub use schema::{Column, ColumnType, RowSchema, is_vector, vector_field};
 pub use token::{PositionToken, TokenError};

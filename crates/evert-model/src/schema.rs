@@ -45,8 +45,10 @@ pub enum ColumnType {
     Uuid,
 }
 
-/// The key of an Arrow field's metadata that tells JSON and UUID from plain text.
+/// The key of an Arrow field's metadata that tells JSON and UUID from plain text, and vectors from
+/// other lists.
 const TYPE_KEY: &str = "evert.type";
+const VECTOR: &str = "int2vector";
 
 impl ColumnType {
     /// The one physical type of this SQL type.
@@ -113,6 +115,18 @@ impl ColumnType {
             Self::Uuid => "uuid".into(),
         }
     }
+}
+
+/// A field of Postgres's `int2vector`, which its catalogs have: a list of integers that is written
+/// as its numbers with blanks between.
+pub fn vector_field(name: &str) -> Field {
+    let item = Arc::new(Field::new_list_field(DataType::Int32, true));
+    Field::new(name, DataType::List(item), true).with_metadata(type_metadata(VECTOR))
+}
+
+/// Whether a field is one of [`vector_field`].
+pub fn is_vector(field: &Field) -> bool {
+    field.metadata().get(TYPE_KEY).is_some_and(|name| name == VECTOR)
 }
 
 /// A column of a relation.

@@ -19,7 +19,7 @@ use arrow::datatypes::{
 };
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use bytes::{BufMut, BytesMut};
-use evert_model::ColumnType;
+use evert_model::{ColumnType, is_vector};
 
 use super::backend::{CopyForm, SqlError};
 use super::copy;
@@ -80,6 +80,7 @@ enum Column {
     Timestamp { values: PrimitiveArray<TimestampMicrosecondType>, zoned: bool },
     Interval(PrimitiveArray<IntervalMonthDayNanoType>),
     List { lists: ListArray, items: Box<Column>, item_oid: u32 },
+    Vector(ListArray),
 }
 
 impl Rows {
@@ -188,6 +189,11 @@ impl Column {
         let failed = |error: arrow::error::ArrowError| SqlError::new("XX000", error.to_string());
         Ok(match field.data_type() {
             DataType::Null => Self::Null,
+            DataType::List(_) if is_vector(field) => {
+                let item = Field::new_list_field(DataType::Int16, true);
+                let plain = cast(array, &DataType::List(item.into())).map_err(failed)?;
+                Self::Vector(plain.as_list::<i32>().clone())
+            }
             DataType::Dictionary(_, value) => {
                 let field = Field::new("", value.as_ref().clone(), true)
                     .with_metadata(field.metadata().clone());
@@ -246,7 +252,7 @@ impl Column {
             Self::Time(values) => values.is_null(row),
             Self::Timestamp { values, .. } => values.is_null(row),
             Self::Interval(values) => values.is_null(row),
-            Self::List { lists, .. } => lists.is_null(row),
+            Self::List { lists, .. } | Self::Vector(lists) => lists.is_null(row),
         }
     }
 
@@ -296,6 +302,12 @@ impl Column {
                 datetime::write_interval(out, interval.months, interval.days, micros)
             }
             Self::List { lists, items, .. } => write_array(out, lists, items, row),
+            Self::Vector(lists) => {
+                let numbers = lists.value(row);
+                let numbers = numbers.as_primitive::<Int16Type>().values().iter();
+                let texts: Vec<String> = numbers.map(ToString::to_string).collect();
+                out.write_str(&texts.join(" "))
+            }
         }
         .expect("a buffer in memory takes every text");
     }
@@ -326,6 +338,20 @@ impl Column {
                 out.put_i64(interval.nanoseconds / 1_000);
                 out.put_i32(interval.days);
                 out.put_i32(interval.months);
+            }
+            // Its first element is at 0, where an array's is at 1.
+            Self::Vector(lists) => {
+                let numbers = lists.value(row);
+                let numbers = numbers.as_primitive::<Int16Type>().values();
+                out.put_i32(1);
+                out.put_i32(0);
+                out.put_u32(super::types::oid::INT2);
+                out.put_i32(numbers.len() as i32);
+                out.put_i32(0);
+                for &number in numbers {
+                    out.put_i32(2);
+                    out.put_i16(number);
+                }
             }
             Self::List { lists, items, item_oid } => {
                 let range = list_range(lists, row);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
-use evert_model::ColumnType;
+use evert_model::{ColumnType, is_vector};
 
 /// OIDs of Postgres's built-in types (`pg_type.dat`).
 pub(super) mod oid {
@@ -11,6 +11,7 @@ pub(super) mod oid {
     pub(in crate::pg) const BYTEA: u32 = 17;
     pub(in crate::pg) const INT8: u32 = 20;
     pub(in crate::pg) const INT2: u32 = 21;
+    pub(in crate::pg) const INT2VECTOR: u32 = 22;
     pub(in crate::pg) const INT4: u32 = 23;
     pub(in crate::pg) const TEXT: u32 = 25;
     pub(in crate::pg) const JSON: u32 = 114;
@@ -84,6 +85,7 @@ impl PgType {
             Some(ColumnType::TimestampTz) => (oid::TIMESTAMPTZ, 8),
             Some(ColumnType::Json) => (oid::JSON, -1),
             Some(ColumnType::Uuid) => (oid::UUID, 16),
+            None if is_vector(field) => (oid::INT2VECTOR, -1),
             None => return Self::of_other(field.data_type()),
         };
         Self { oid, size, modifier: -1 }

@@ -10,7 +10,7 @@ use super::information::DATABASE;
 use super::oids::{self, Class, ClassKind};
 use super::rows::{
     Builder, Cell, Kind::BigInt, Kind::Bool, Kind::Float, Kind::Int, Kind::Ints, Kind::Text,
-    Kind::Texts,
+    Kind::Texts, Kind::Vector,
 };
 use crate::engine::Inner;
 
@@ -112,10 +112,10 @@ pub(super) const TABLES: &[SystemTable] = &[
             ("indisready", Bool),
             ("indislive", Bool),
             ("indisreplident", Bool),
-            ("indkey", Ints),
-            ("indcollation", Ints),
-            ("indclass", Ints),
-            ("indoption", Ints),
+            ("indkey", Vector),
+            ("indcollation", Vector),
+            ("indclass", Vector),
+            ("indoption", Vector),
             ("indexprs", Text),
             ("indpred", Text),
         ],

@@ -17,8 +17,8 @@ use datafusion_pg_catalog::sql::rules::{
 };
 use sqlparser::ast::{
     AccessExpr, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, ObjectName, Query, SelectItem, SetExpr, Statement, TableFactor,
-    Value, Visit, VisitMut, Visitor, VisitorMut, visit_expressions, visit_relations,
+    FunctionArguments, GroupByExpr, Ident, ObjectName, Query, SelectItem, SetExpr, Statement,
+    TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut, visit_expressions, visit_relations,
 };
 
 use crate::text;
@@ -91,7 +91,9 @@ fn is_catalog(name: &ObjectName) -> bool {
 }
 
 /// Catalogs that have no rows here.
-const ABSENT: [&str; 16] = [
+const ABSENT: [&str; 20] = [
+    "pg_amop",
+    "pg_amproc",
     "pg_attrdef",
     "pg_db_role_setting",
     "pg_default_acl",
@@ -100,6 +102,8 @@ const ABSENT: [&str; 16] = [
     "pg_foreign_server",
     "pg_foreign_table",
     "pg_inherits",
+    "pg_opclass",
+    "pg_opfamily",
     "pg_partitioned_table",
     "pg_policy",
     "pg_publication",
@@ -119,7 +123,9 @@ impl VisitorMut for Subqueries {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
-        empty_selects(&mut query.body);
+        if empty_selects(&mut query.body) {
+            query.order_by = None;
+        }
         ControlFlow::Continue(())
     }
 
@@ -131,7 +137,10 @@ impl VisitorMut for Subqueries {
                 *expr = call("unnest", expr.clone());
             }
             // Access rights are NULL here, where Postgres has arrays or NULL.
-            Expr::Function(function) if is_of_rights(function) => *expr = null_of("text"),
+            Expr::Function(function) if joins_nothing(function) => *expr = null_of("text"),
+            Expr::Function(function) if bare(&function.name) == "generate_subscripts" => {
+                *expr = call("unnest", expr.clone());
+            }
             Expr::CompoundIdentifier(parts)
                 if parts.last().is_some_and(|part| part.value == "tableoid") =>
             {
@@ -166,49 +175,59 @@ impl VisitorMut for Subqueries {
                 *expr = name.as_ref().clone();
             }
             Expr::Subquery(query) if is_absent(query) => *expr = null_of("text"),
-            Expr::Subquery(query) => aggregated(query, "first_value"),
+            Expr::Subquery(query) if reads(query) => aggregated(query, "first_value"),
             _ => {}
         }
         ControlFlow::Continue(())
     }
 }
 
-/// `array_to_string(c.relacl, ...)`.
-fn is_of_rights(function: &Function) -> bool {
+/// `array_to_string(c.relacl, ...)`, or of a list that has been found to be NULL.
+fn joins_nothing(function: &Function) -> bool {
     let FunctionArguments::List(list) = &function.args else { return false };
     let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(first))) = list.args.first() else {
         return false;
     };
-    bare(&function.name) == "array_to_string" && output_name(first).ends_with("acl")
+    let is_null = match first {
+        Expr::Cast { expr, .. } => {
+            matches!(&**expr, Expr::Value(value) if value.value == Value::Null)
+        }
+        _ => false,
+    };
+    bare(&function.name) == "array_to_string" && (is_null || output_name(first).ends_with("acl"))
 }
 
-/// Empties the SELECTs of a query that read a catalog without rows first.
-fn empty_selects(body: &mut SetExpr) {
+/// Empties the SELECTs of a query that read a catalog without rows first. Tells whether none else
+/// is left.
+fn empty_selects(body: &mut SetExpr) -> bool {
     let select = match body {
         SetExpr::SetOperation { left, right, .. } => {
-            empty_selects(left);
-            return empty_selects(right);
+            let left = empty_selects(left);
+            return empty_selects(right) && left;
         }
         SetExpr::Select(select) => select,
-        _ => return,
+        _ => return false,
     };
     let Some(TableFactor::Table { name, .. }) = select.from.first().map(|from| &from.relation)
     else {
-        return;
+        return false;
     };
     if !ABSENT.contains(&bare(name).as_str()) {
-        return;
+        return false;
     }
     for item in &mut select.projection {
         let alias = match &*item {
             SelectItem::ExprWithAlias { alias, .. } => alias.clone(),
             SelectItem::UnnamedExpr(expr) => Ident::new(output_name(expr)),
-            _ => return,
+            _ => return false,
         };
         *item = SelectItem::ExprWithAlias { expr: null_of("text"), alias };
     }
     select.from.clear();
+    select.group_by = GroupByExpr::Expressions(Vec::new(), Vec::new());
+    select.having = None;
     select.selection = Some(Expr::value(Value::Boolean(false)));
+    true
 }
 
 /// The name that Postgres gives to a column.
@@ -276,11 +295,16 @@ fn aggregated(query: &mut Query, aggregate: &str) {
     else {
         return;
     };
-    if select.from.is_empty() || aggregates(column) {
+    if aggregates(column) {
         return;
     }
     query.order_by = None;
     *column = call(aggregate, column.clone());
+}
+
+/// Whether a query has more rows than the one of a SELECT without FROM.
+fn reads(query: &Query) -> bool {
+    matches!(query.body.as_ref(), SetExpr::Select(select) if !select.from.is_empty())
 }
 
 /// Whether an expression aggregates the rows of its own query.

@@ -5,7 +5,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int32Builder, ListArray, StringViewArray, StructArray,
+    Array, ArrayRef, AsArray, BooleanArray, Int32Builder, ListArray, ListBuilder, StringViewArray,
+    StructArray,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
@@ -46,6 +47,7 @@ pub(crate) fn functions(views: &Views) -> Vec<ScalarUDF> {
     };
     vec![
         expand_array(),
+        generate_subscripts(),
         told(
             "pg_get_indexdef",
             Text(|_, classes, oid| index_definition(classes, find(classes, oid)?)),
@@ -103,6 +105,28 @@ fn expand_array() -> ScalarUDF {
             let lists =
                 ListArray::new(expanded(), offsets, Arc::new(pairs), lists.nulls().cloned());
             Ok(ColumnarValue::Array(Arc::new(lists)))
+        }),
+    )
+}
+
+/// `generate_subscripts(numbers, 1)`: the places of a vector's elements, as a list for `unnest`.
+/// The catalogs' lists stand for `int2vector` and `oidvector`, whose first place is 0.
+fn generate_subscripts() -> ScalarUDF {
+    let numbers = || DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true)));
+    create_udf(
+        "generate_subscripts",
+        vec![numbers(), DataType::Int32],
+        numbers(),
+        Volatility::Immutable,
+        Arc::new(|args| {
+            let lists = args[0].to_array(1)?;
+            let lists = lists.as_list::<i32>();
+            let mut places = ListBuilder::new(Int32Builder::new());
+            for row in 0..lists.len() {
+                (0..lists.value_length(row)).for_each(|place| places.values().append_value(place));
+                places.append(lists.is_valid(row));
+            }
+            Ok(ColumnarValue::Array(Arc::new(places.finish())))
         }),
     )
 }

@@ -7,6 +7,7 @@ use arrow::array::{
     RecordBatch, RecordBatchOptions, StringViewArray, StringViewBuilder,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use evert_model::vector_field;
 
 use crate::error::INTERNAL_ERROR;
 use crate::{SqlError, translate};
@@ -24,6 +25,8 @@ pub(super) enum Kind {
     Bool,
     /// A list of numbers, such as an index's columns.
     Ints,
+    /// Integers as an `int2vector`.
+    Vector,
     /// A list of texts of which there are none: access rights, options.
     Texts,
 }
@@ -112,6 +115,7 @@ impl Builder {
     pub(super) fn schema(&self) -> SchemaRef {
         let fields = self.columns.iter().map(|(name, kind)| {
             let ty = match kind {
+                Kind::Vector => return vector_field(name),
                 Kind::Text => DataType::Utf8View,
                 Kind::Int => DataType::Int32,
                 Kind::BigInt => DataType::Int64,
@@ -168,7 +172,7 @@ fn array(kind: Kind, cells: Vec<Cell>) -> Option<ArrayRef> {
             let wide = |number: Option<i64>| number.map(|number| number as f64);
             Arc::new(numbers(cells)?.into_iter().map(wide).collect::<Float64Array>())
         }
-        Kind::Ints => {
+        Kind::Ints | Kind::Vector => {
             let mut lists = ListBuilder::new(Int32Builder::new());
             for cell in cells {
                 match cell {
