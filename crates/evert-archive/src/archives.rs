@@ -120,6 +120,10 @@ impl Archives {
         (self.0.relations)(name).ok_or_else(what)
     }
 
+    fn store(&self, location: &Location) -> Result<Store> {
+        Store::open(&self.0.env.files, location)
+    }
+
     /// Whether two archives would write to one place.
     fn taken(&self, url: &str, by: &Name) -> Option<Name> {
         let tables = self.tables();
@@ -130,7 +134,7 @@ impl Archives {
     async fn open_table(&self, def: &OutletDef, relation: &RowSchema) -> Result<Archive> {
         let options = ArchiveOptions::read(&def.options, relation)?;
         let location = self.location(&options)?;
-        let (store, url) = (Store::open(&location)?, location.url());
+        let (store, url) = (self.store(&location)?, location.url());
         if let Some(other) = self.taken(&url, &def.name) {
             return Err(ArchiveError::Foreign(format!("{url} belongs to archive \"{other}\"")));
         }
@@ -180,7 +184,7 @@ impl Archives {
     async fn check_rebuild(&self, def: &OutletDef) -> Result<()> {
         let to = def.options.get("to").and_then(Value::as_str).unwrap_or_default();
         let location = Location::parse(to, &self.0.root)?;
-        let Some(table) = Table::load(Store::open(&location)?, location.url()).await? else {
+        let Some(table) = Table::load(self.store(&location)?, location.url()).await? else {
             return Ok(());
         };
         let id = Uuid::parse_str(&table.owner().topic_id).map_err(ArchiveError::made)?;
@@ -307,7 +311,7 @@ impl OutletFactory for Archives {
             return Err(refused(ArchiveError::Invalid(what)));
         }
         // A bucket without a region or endpoint is told now.
-        Store::open(&location).map_err(refused)?;
+        self.store(&location).map_err(refused)?;
         let mut kept = def.options.clone();
         kept["to"] = json!(location.url());
         kept["first_id"] = json!(def.id);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::fs::{CWD, FallocateFlags, FlockOperation, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::{Clock, Env, File, Files, OpenMode, Random};
@@ -61,6 +61,17 @@ impl Files for RealFiles {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // A file system without such a call: a link fails as well when the name is taken.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                fs::hard_link(from, to)?;
+                fs::remove_file(from)
+            }
+            other => Ok(other?),
+        }
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -256,6 +267,10 @@ mod tests {
         }
         files.rename(&dir.join("c"), &dir.join("a")).expect("replaces");
         assert_eq!(files.list(&dir).expect("lists"), [PathBuf::from("a"), PathBuf::from("b")]);
+        let taken = files.rename_new(&dir.join("b"), &dir.join("a"));
+        assert_eq!(kind(taken), io::ErrorKind::AlreadyExists);
+        files.rename_new(&dir.join("b"), &dir.join("c")).expect("the name is free");
+        files.rename(&dir.join("c"), &dir.join("b")).expect("renames");
         assert!(files.remove_dir(&dir).is_err(), "it is not empty");
         files.remove(&dir.join("a")).expect("removes");
         files.remove(&dir.join("b")).expect("removes");

@@ -45,6 +45,9 @@ pub trait Files: Send + Sync {
     /// Renames a file, replacing what has the new name. Atomic for whoever looks meanwhile;
     /// durable after `sync_dir` of the directory, of both directories if it moves.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Renames a file unless something has the new name: an error of kind `AlreadyExists`. As
+    /// atomic and as durable as `rename`.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file. Those who have it open keep it until they close it.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty directory.

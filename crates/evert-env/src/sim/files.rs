@@ -174,6 +174,11 @@ impl Files for SimFiles {
         self.change(Kind::Change, call, |tree| tree.rename(from, to))
     }
 
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let call = || format!("rename_new {} -> {}", from.display(), to.display());
+        self.change(Kind::Change, call, |tree| tree.rename_new(from, to))
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let call = || format!("remove {}", path.display());
         self.change(Kind::Change, call, |tree| tree.remove_file(path))

@@ -131,6 +131,14 @@ impl Tree {
         self.change(old_parent, Change::Unlink { name: old_name, id })
     }
 
+    pub(super) fn rename_new(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        match self.find(to) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.rename(from, to),
+            Err(error) => Err(error),
+        }
+    }
+
     pub(super) fn remove_file(&mut self, path: &Path) -> io::Result<()> {
         let id = self.find(path)?;
         self.file(id)?;
