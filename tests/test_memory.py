@@ -9,7 +9,7 @@ GROUPS = 250_000
 CHANGED = 100_000
 # What the process comes to hold besides: more of its code, its query planner, buffers of the log,
 # of checkpoints and of statements.
-OTHERS = 112 << 20
+OTHERS = 160 << 20
 
 
 def resident(server) -> int:
