@@ -26,7 +26,7 @@ use crate::document::{DocumentWriter, document, row_hash};
 use crate::mapping::Mapping;
 
 /// Segments of a size that are merged into one.
-const MERGED: usize = 8;
+pub(crate) const MERGED: usize = 8;
 
 /// What a commit says about itself.
 #[derive(Debug, Serialize, Deserialize, PartialEq)]
@@ -252,7 +252,24 @@ fn open_whole(
 
 /// Deletes an index's directory.
 pub(crate) fn remove(dir: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(dir) {
+    // A merge may go on for a while after its index was closed. It finds nothing to write into
+    // under another name, so that what is deleted stays empty.
+    let mut gone = dir.as_os_str().to_owned();
+    gone.push(".gone");
+    delete(Path::new(&gone))?;
+    match std::fs::rename(dir, &gone) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        result => result?,
+    }
+    delete(Path::new(&gone))
+}
+
+fn delete(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        // Not a directory: it is in an index's way all the same.
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            std::fs::remove_file(path)
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
@@ -345,6 +362,33 @@ mod tests {
         store.commit(None).unwrap();
         drop(store);
         assert_eq!(open(&dir, "a").position(), None);
+    }
+
+    #[test]
+    fn a_directory_can_be_removed_while_a_merge_writes_into_it() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path().join("index");
+        for _ in 0..50 {
+            std::fs::create_dir_all(&dir).unwrap();
+            let done = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let (dir, done) = (&dir, &done);
+                scope.spawn(move || {
+                    for n in 0.. {
+                        if done.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        drop(std::fs::write(dir.join(format!("{n}")), "x"));
+                    }
+                });
+                std::thread::sleep(std::time::Duration::from_millis(2));
+                let removed = remove(dir);
+                done.store(true, Ordering::Relaxed);
+                removed.unwrap();
+            });
+            assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
+        }
     }
 
     #[test]

@@ -69,12 +69,30 @@ impl SearchFactory {
         Self { config, indexes }
     }
 
-    fn dir_of(&self, name: &Name) -> PathBuf {
-        self.config.dir.join(dir_name(name))
+    /// A rebuilt index has another id, and so a directory of its own: what the old one's merges
+    /// still write does not come between.
+    fn dir_of(&self, def: &OutletDef) -> PathBuf {
+        self.config.dir.join(format!("{}-{}", dir_name(&def.name), def.id.simple()))
+    }
+
+    /// Deletes what earlier indexes of the name have left.
+    fn clean(&self, def: &OutletDef) {
+        let (own, prefix) = (self.dir_of(def), format!("{}-", dir_name(&def.name)));
+        // A directory that cannot be listed is told when the index is opened.
+        for entry in std::fs::read_dir(&self.config.dir).into_iter().flatten().flatten() {
+            let is_former = entry.file_name().to_string_lossy().starts_with(&prefix);
+            if is_former
+                && entry.path() != own
+                && let Err(error) = index::remove(&entry.path())
+            {
+                let dir = show(&own).to_string();
+                tracing::warn!(%dir, %error, "search: files of a former index stay");
+            }
+        }
     }
 }
 
-/// An index's directory: its name, with all but plain letters written as their bytes.
+/// How an index's directory begins: its name, with all but plain letters written as their bytes.
 fn dir_name(name: &Name) -> String {
     let mut dir = String::from("search-");
     for byte in format!("{}.{}", name.schema, name.name).bytes() {
@@ -110,7 +128,8 @@ impl OutletFactory for SearchFactory {
         let Some(mapping) = Mapping::new(&options, schema) else {
             return Err(unfit(format!("\"{}\" has other columns now", def.on)));
         };
-        let dir = self.dir_of(&def.name);
+        let dir = self.dir_of(def);
+        self.clean(def);
         let id = def.id.to_string();
         let store = Store::open(&dir, &id, mapping, self.config.heap_bytes).map_err(retry)?;
         let current =
@@ -123,7 +142,7 @@ impl OutletFactory for SearchFactory {
 
     async fn remove(&self, def: &OutletDef) -> Result<(), OutletError> {
         self.indexes.take_out(&def.name);
-        let dir = self.dir_of(&def.name);
+        let dir = self.dir_of(def);
         index::remove(&dir)
             .map_err(|error| OutletError::Retry(format!("cannot remove {}: {error}", show(&dir))))
     }

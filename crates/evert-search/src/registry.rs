@@ -125,10 +125,8 @@ impl SearchIndexes {
         timeout: Duration,
     ) -> Result<(Arc<OpenIndex>, Generation), EsError> {
         let views = self.views()?;
-        let watch =
-            || views.outlet_reached(name).ok_or_else(|| EsError::no_index(&name.to_string()));
-        let mut reached = watch()?;
         let wait = async {
+            let mut watched = None;
             loop {
                 // It may be opened, or opened anew, meanwhile.
                 match self.index(name) {
@@ -141,12 +139,17 @@ impl SearchIndexes {
                     Err(error) if error.status == 404 => return Err(error),
                     Err(_) => {}
                 }
+                // While it is started or built anew, nothing of it is watched.
+                watched = watched.or_else(|| views.outlet_reached(name));
+                let Some(reached) = &mut watched else {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                    continue;
+                };
                 // An index that was built anew may come back to where it was: nobody is told then.
                 let told = tokio::time::timeout(LOOK_EVERY, reached.changed()).await;
                 if matches!(told, Ok(Err(_))) {
-                    // It was started anew, or dropped.
+                    watched = None;
                     tokio::time::sleep(LOOK_AGAIN).await;
-                    reached = watch()?;
                 }
             }
         };
