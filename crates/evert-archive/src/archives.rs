@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use evert_env::Env;
@@ -139,30 +140,41 @@ impl Archives {
             return Err(ArchiveError::Foreign(format!("{url} belongs to archive \"{other}\"")));
         }
         let owner = self.owner(&*self.relation(&def.on)?, def.id);
-        let table = match Table::load(store.clone(), url.clone()).await? {
-            None => self.new_table((store, url), owner, relation, &options, None).await?,
+        let is_rebuilt = options.first_id != Some(def.id);
+        let head = match Table::head(store.clone(), url.clone()).await {
+            Err(error @ ArchiveError::Damaged { .. }) if is_rebuilt => {
+                self.check_log(owner.topic()?, &def.name)?;
+                tracing::warn!(archive = %def.name, %error, "a damaged archive is written anew");
+                None
+            }
+            head => head?,
+        };
+        let mut replaced = false;
+        let table = match head {
+            None => self.new_table((store, url), owner, relation, &options).await?,
             Some(table) if !table.owner().is_of(&owner) => {
                 let what = format!("{url} holds the facts of another relation or log");
                 return Err(ArchiveError::Foreign(what));
             }
-            Some(table) if table.owner().archive_id == owner.archive_id => table,
-            Some(mut table) if options.first_id == Some(def.id) => {
-                table.adopt(owner);
-                table
+            Some(table) if table.owner().archive_id == owner.archive_id => {
+                table.with_files().await?
             }
-            // It was rebuilt.
-            Some(former) => {
-                let place = (store, url);
-                self.new_table(place, owner, relation, &options, Some(&former)).await?
+            Some(mut table) if !is_rebuilt => {
+                table.adopt(owner);
+                table.with_files().await?
+            }
+            Some(_) => {
+                replaced = true;
+                self.new_table((store, url), owner, relation, &options).await?
             }
         };
-        match table.clean().await {
-            Ok(0) => {}
-            Ok(files) => tracing::info!(archive = %def.name, files, "deleted files of no snapshot"),
-            Err(error) => tracing::warn!(archive = %def.name, %error, "files of no snapshot stay"),
-        }
+        // Whoever reads the table that was there before goes on for as long as an old snapshot.
+        let age = if replaced { options.snapshot_age } else { Duration::ZERO };
         let writer = Writer::new(table, options.clone());
-        let archive = Archive { name: def.name.clone(), archives: self.clone(), options, writer };
+        let (name, archives) = (def.name.clone(), self.clone());
+        let clean_at = Instant::now().checked_add(age);
+        let mut archive = Archive { name, archives, options, writer, clean_at };
+        archive.clean_if_due().await;
         archive.publish(archive.writer.table().mark().position);
         Ok(archive)
     }
@@ -173,31 +185,37 @@ impl Archives {
         owner: Owner,
         relation: &RowSchema,
         options: &ArchiveOptions,
-        former: Option<&Table>,
     ) -> Result<Table> {
         let schema = schema::new_schema(&schema::columns(relation)?)?;
         let spec = schema::partition_spec(&schema, &options.partition_by)?;
-        Table::create(place, owner, NewTable { schema, spec }, former).await
+        Table::create(place, owner, NewTable { schema, spec }).await
     }
 
     /// Refuses when the log no longer holds what an archive does.
     async fn check_rebuild(&self, def: &OutletDef) -> Result<()> {
         let to = def.options.get("to").and_then(Value::as_str).unwrap_or_default();
         let location = Location::parse(to, &self.0.root)?;
-        let Some(table) = Table::load(self.store(&location)?, location.url()).await? else {
-            return Ok(());
+        // What is named may be lost: only the newest metadata counts here.
+        let topic = match Table::head(self.store(&location)?, location.url()).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(table)) if table.mark().position == Position::ZERO => return Ok(()),
+            Ok(Some(table)) => table.owner().topic()?,
+            Err(ArchiveError::Damaged { .. }) => self.relation(&def.on)?.topic_id,
+            Err(error) => return Err(error),
         };
-        let id = Uuid::parse_str(&table.owner().topic_id).map_err(ArchiveError::made)?;
-        let topic = self.0.log.topic_by_id(TopicId::new(id));
-        let partitions = topic.map_or(0, |topic| topic.partitions);
+        self.check_log(topic, &def.name)
+    }
+
+    /// Refuses when the log has forgotten the beginning of a topic.
+    fn check_log(&self, topic: TopicId, archive: &Name) -> Result<()> {
+        let partitions = self.0.log.topic_by_id(topic).map_or(0, |topic| topic.partitions);
         for partition in (0..partitions).map(PartitionId::new) {
-            let ends = self.0.log.partition_ends(TopicId::new(id), partition);
+            let ends = self.0.log.partition_ends(topic, partition);
             let start = ends.map_err(|error| ArchiveError::Place(error.to_string()))?.log_start;
-            if start > Offset::default() && !table.files().is_empty() {
+            if start > Offset::default() {
                 let what = format!(
-                    "archive \"{}\" holds facts that the log has trimmed (partition {partition} \
-                     begins at offset {start}): its files stay as they are",
-                    def.name
+                    "archive \"{archive}\" holds facts that the log has trimmed (partition \
+                     {partition} begins at offset {start}): its files stay as they are"
                 );
                 return Err(ArchiveError::Invalid(what));
             }
@@ -212,9 +230,25 @@ pub(crate) struct Archive {
     archives: Archives,
     pub(crate) options: ArchiveOptions,
     pub(crate) writer: Writer,
+    /// When files that no snapshot names are to go.
+    clean_at: Option<Instant>,
 }
 
 impl Archive {
+    /// Deletes files that no snapshot names, once it is time. None of them is being written
+    /// meanwhile: files are written and committed by one call.
+    pub(crate) async fn clean_if_due(&mut self) {
+        if self.clean_at.take_if(|at| *at <= Instant::now()).is_none() {
+            return;
+        }
+        let name = &self.name;
+        match self.writer.table().clean().await {
+            Ok(0) => {}
+            Ok(files) => tracing::info!(archive = %name, files, "deleted files of no snapshot"),
+            Err(error) => tracing::warn!(archive = %name, %error, "files of no snapshot stay"),
+        }
+    }
+
     pub(crate) fn now_ms(&self) -> i64 {
         self.archives.0.env.clock.wall_micros().div_euclid(1000)
     }

@@ -53,6 +53,7 @@ impl Archive {
         let mut due: Option<Instant> = None;
         loop {
             self.report(context);
+            self.clean_if_due().await;
             let wake = due.unwrap_or_else(|| Instant::now() + LOOK_EVERY);
             let taken = tokio::select! {
                 biased;
@@ -122,15 +123,14 @@ fn read(mut facts: Facts, log: &Log, batches: &mpsc::Sender<Result<FactsBatch, R
                 let more = runtime.block_on(async {
                     tokio::select! {
                         () = batches.closed() => false,
-                        changed = end.changed() => {
-                            tokio::time::sleep(GATHER).await;
-                            changed.is_ok()
-                        }
+                        changed = end.changed() => changed.is_ok(),
                     }
                 });
                 if !more {
                     return;
                 }
+                // The thread's own sleep: the runtime may be shutting down, and its timers panic then.
+                std::thread::sleep(GATHER);
                 continue;
             }
             Err(error) => Err(error),

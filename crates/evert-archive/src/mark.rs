@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use evert_model::{LogTime, Offset, PartitionId, Position};
+use evert_model::{LogTime, Offset, PartitionId, Position, TopicId};
+use uuid::Uuid;
+
+use crate::error::{ArchiveError, Result};
 
 const LOG_ID: &str = "evert.log-id";
 const TOPIC_ID: &str = "evert.topic-id";
@@ -77,6 +80,13 @@ impl Owner {
             topic_id: from.get(TOPIC_ID)?.clone(),
             archive_id: from.get(ARCHIVE_ID)?.clone(),
         })
+    }
+
+    /// The topic whose facts they are.
+    pub(crate) fn topic(&self) -> Result<TopicId> {
+        let id = Uuid::parse_str(&self.topic_id);
+        let odd = |error| ArchiveError::damaged(TOPIC_ID, error);
+        id.map(TopicId::new).map_err(odd)
     }
 
     /// Whether both are of the same facts.

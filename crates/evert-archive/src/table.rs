@@ -59,10 +59,15 @@ pub(crate) struct NewTable {
 impl Table {
     /// The table at a place, if there is one.
     pub(crate) async fn load(store: Store, url: String) -> Result<Option<Self>> {
-        let names = store.list("metadata").await?;
-        let Some(version) = names.iter().filter_map(|name| version_of(name)).max() else {
-            return Ok(None);
-        };
+        match Self::head(store, url).await? {
+            None => Ok(None),
+            Some(head) => head.with_files().await.map(Some),
+        }
+    }
+
+    /// What the newest metadata of a place says, without the files that it names.
+    pub(crate) async fn head(store: Store, url: String) -> Result<Option<Self>> {
+        let Some(version) = newest(&store).await? else { return Ok(None) };
         let name = metadata_name(version);
         let bytes = existing(&store, &name).await?;
         let metadata: TableMetadata =
@@ -81,7 +86,7 @@ impl Table {
                 .ok_or_else(|| ArchiveError::Foreign(format!("{url}: {SOMEONE_ELSE}")))?,
         };
         let shape = Shape::new(metadata.current_schema())?;
-        let mut table = Self {
+        Ok(Some(Self {
             store,
             url,
             owner,
@@ -93,25 +98,29 @@ impl Table {
             files: Vec::new(),
             garbage: Vec::new(),
             snapshot_age_ms: SNAPSHOT_AGE_MS,
-        };
-        if let Some(snapshot) = table.metadata.current_snapshot().cloned() {
-            table.manifests = table.manifests_of(&snapshot).await?;
-            for manifest in &table.manifests {
-                let bytes = existing(&table.store, table.name_of(&manifest.manifest_path)?).await?;
-                table.files.extend(manifest::read_files(manifest, bytes).await?);
-            }
-        }
-        Ok(Some(table))
+        }))
     }
 
-    /// Makes a table without rows, in the place of `former` if there is one: at once, so that
-    /// readers see either.
+    /// Reads which files there are, of what was loaded as a head.
+    pub(crate) async fn with_files(mut self) -> Result<Self> {
+        if let Some(snapshot) = self.metadata.current_snapshot().cloned() {
+            self.manifests = self.manifests_of(&snapshot).await?;
+            for manifest in &self.manifests {
+                let bytes = existing(&self.store, self.name_of(&manifest.manifest_path)?).await?;
+                self.files.extend(manifest::read_files(manifest, bytes).await?);
+            }
+        }
+        Ok(self)
+    }
+
+    /// Makes a table without rows, in the place of what is there: at once, so that readers see
+    /// either.
     pub(crate) async fn create(
         (store, url): (Store, String),
         owner: Owner,
         new: NewTable,
-        former: Option<&Self>,
     ) -> Result<Self> {
+        let version = newest(&store).await?.unwrap_or(0);
         let mut properties = HashMap::from([
             ("write.format.default".to_owned(), "parquet".to_owned()),
             ("write.parquet.compression-codec".to_owned(), "zstd".to_owned()),
@@ -136,7 +145,7 @@ impl Table {
             url,
             owner,
             metadata: Arc::new(metadata.clone()),
-            version: former.map_or(0, |former| former.version),
+            version,
             mark: Mark::zero(),
             shape,
             manifests: Vec::new(),
@@ -311,6 +320,12 @@ impl Table {
 
 const SOMEONE_ELSE: &str = "the newest snapshot does not say its position: something else than \
                             Evert has written to the table";
+
+/// The newest version of the table's metadata.
+async fn newest(store: &Store) -> Result<Option<u64>> {
+    let names = store.list("metadata").await?;
+    Ok(names.iter().filter_map(|name| version_of(name)).max())
+}
 
 fn metadata_name(version: u64) -> String {
     format!("metadata/v{version}.metadata.json")

@@ -116,7 +116,8 @@ impl Server {
         };
         let control = Arc::new(Sources::new(sources.clone()));
         let engine = Engine::new(log.clone(), views.clone(), control, config);
-        engine.serve_archives(Arc::new(Readers(archives.clone())));
+        let readers = || Readers { archives: archives.clone(), views: views.clone() };
+        engine.serve_archives(Arc::new(readers()));
         engine.serve_search(Arc::new(searching.clone()));
 
         let (stop, stopped) = watch::channel(false);
@@ -150,13 +151,11 @@ impl Server {
             doors.spawn(door.serve(stopped.clone()));
         }
         if let Some(address) = settings.http() {
-            let door = http::HttpDoor::bind(
-                address,
-                Shown::new(views.clone(), engine.clone(), Readers(archives)),
-            )
-            .await
-            .with_context(|| format!("cannot open the HTTP door at {address}"))?
-            .with_search(Arc::new(searching));
+            let door =
+                http::HttpDoor::bind(address, Shown::new(views.clone(), engine.clone(), readers()))
+                    .await
+                    .with_context(|| format!("cannot open the HTTP door at {address}"))?
+                    .with_search(Arc::new(searching));
             addresses.http = Some(door.local_addr()?);
             doors.spawn(door.serve(stopped.clone()));
         }

@@ -3,6 +3,8 @@
 //! Format: the Iceberg REST catalog's OpenAPI specification, version 1. What would write is
 //! refused in its error's shape.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -11,7 +13,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::door::Server;
-use super::observed::{Lake, LakeTable, Observed};
+use super::observed::{Lake, LakeTable, NoLakeTable, Observed};
 
 /// What is served, as the specification names it. There is no prefix.
 const ENDPOINTS: [&str; 7] = [
@@ -27,7 +29,7 @@ const ENDPOINTS: [&str; 7] = [
 /// How far an archive's facts go, which the door's own position may be ahead of.
 const ARCHIVED: HeaderName = HeaderName::from_static("evert-archive-position");
 
-pub(super) fn routes() -> Router<std::sync::Arc<dyn Observed>> {
+pub(super) fn routes() -> Router<Arc<dyn Observed>> {
     let namespace = "/v1/namespaces/{namespace}";
     let table = "/v1/namespaces/{namespace}/tables/{table}";
     Router::new()
@@ -94,10 +96,10 @@ async fn views(State(server): Server, Path(namespace): Path<String>) -> Response
 }
 
 async fn one_table(State(server): Server, Path((of, name)): Path<(String, String)>) -> Response {
-    let Some(table) = server.lake().and_then(|lake| lake.table(&of, &name)) else {
-        return no_table(&of, &name);
+    let LakeTable { metadata_url, metadata, position } = match find(&server, &of, &name) {
+        Ok(table) => table,
+        Err(why) => return no_table(&of, &name, &why),
     };
-    let LakeTable { metadata_url, metadata, position } = table;
     let body = json!({
         "metadata-location": metadata_url,
         "metadata": metadata,
@@ -109,10 +111,14 @@ async fn one_table(State(server): Server, Path((of, name)): Path<(String, String
 }
 
 async fn has_table(State(server): Server, Path((of, name)): Path<(String, String)>) -> Response {
-    match server.lake().and_then(|lake| lake.table(&of, &name)) {
-        Some(_) => StatusCode::NO_CONTENT.into_response(),
-        None => no_table(&of, &name),
+    match find(&server, &of, &name) {
+        Ok(_) => StatusCode::NO_CONTENT.into_response(),
+        Err(why) => no_table(&of, &name, &why),
     }
+}
+
+fn find(server: &Arc<dyn Observed>, of: &str, name: &str) -> Result<LakeTable, NoLakeTable> {
+    server.lake().map_or(Err(NoLakeTable::Unknown), |lake| lake.table(of, name))
 }
 
 /// Readers tell how a scan went; nobody here asks.
@@ -125,9 +131,18 @@ fn no_namespace(name: &str) -> Response {
     refuse(StatusCode::NOT_FOUND, "NoSuchNamespaceException", &message)
 }
 
-fn no_table(of: &str, name: &str) -> Response {
-    let message = format!("Table does not exist: {of}.{name}");
-    refuse(StatusCode::NOT_FOUND, "NoSuchTableException", &message)
+fn no_table(of: &str, name: &str, why: &NoLakeTable) -> Response {
+    match why {
+        NoLakeTable::Unknown => {
+            let message = format!("Table does not exist: {of}.{name}");
+            refuse(StatusCode::NOT_FOUND, "NoSuchTableException", &message)
+        }
+        // A table that is only being opened must not look like one that was dropped.
+        NoLakeTable::NotOpen { state } => {
+            let message = format!("{of}.{name} cannot be read yet: the archive is {state}");
+            refuse(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailableException", &message)
+        }
+    }
 }
 
 async fn not_there(method: Method, uri: Uri) -> Response {

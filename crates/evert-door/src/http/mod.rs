@@ -27,5 +27,7 @@ mod sql;
 mod tests;
 
 pub use door::HttpDoor;
-pub use observed::{Lake, LakeTable, Observed, PartitionFacts, ReachError, TopicFacts, topics_of};
+pub use observed::{
+    Lake, LakeTable, NoLakeTable, Observed, PartitionFacts, ReachError, TopicFacts, topics_of,
+};
 pub use search::{Search, SearchAnswer, SearchCall, SearchOperation};

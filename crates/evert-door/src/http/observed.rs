@@ -89,10 +89,25 @@ impl ReachError {
 
 /// Archives as Iceberg's REST catalog shows them. No method blocks.
 pub trait Lake: Send + Sync {
-    /// Every table: its namespace and name.
+    /// Every table, opened or not: its namespace and name.
     fn tables(&self) -> Vec<(String, String)>;
-    /// A table; `None` if there is none of the name, or it was not opened yet.
-    fn table(&self, namespace: &str, name: &str) -> Option<LakeTable>;
+    /// A table as it is now.
+    ///
+    /// # Errors
+    /// If there is none of the name, or it was not opened yet.
+    fn table(&self, namespace: &str, name: &str) -> Result<LakeTable, NoLakeTable>;
+}
+
+/// Why a table cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoLakeTable {
+    /// There is none of the name.
+    Unknown,
+    /// It is not open: the server has just started, or its place cannot be reached.
+    NotOpen {
+        /// The archive's state in `evert.views`.
+        state: String,
+    },
 }
 
 /// A table of a lake.
