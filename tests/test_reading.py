@@ -295,6 +295,35 @@ def test_server_sent_events_resume(new_server):
     assert events.next()[0] == "end"
 
 
+def test_server_sent_events_of_one_key(server):
+    with server.connect(autocommit=True) as connection:
+        connection.execute(TABLE)
+        connection.execute(VIEW)
+        connection.execute("CREATE TABLE seats (hall text, seat int, who text, PRIMARY KEY (hall, seat))")
+        connection.execute("CREATE STREAM clicks (page text)")
+        connection.execute("INSERT INTO pay VALUES (1, 'a', 10), (2, 'b', 20)")
+        end = position(connection)
+        one = Events(server, f"/api/views/by_shop/changes?snapshot=true&key=b&after={end}")
+        seat = Events(server, "/api/views/seats/changes?key=x:y%5C:z:7".replace("x:y", "x%5C:y"))
+        connection.execute("INSERT INTO seats VALUES ('x:y:z', 8, 'other'), ('x:y:z', 7, 'me')")
+        connection.execute("INSERT INTO pay VALUES (3, 'a', 1), (4, 'c', 1)")
+        connection.execute("INSERT INTO pay VALUES (5, 'b', 2), (6, 'a', 3)")
+        end = position(connection)
+        told = []
+        while int(one.last_id or 0) < end:
+            name, data = one.next()
+            told += [(row["evert_weight"], row["shop"], row["n"], row["cents"]) for row in data] if name == "changes" else []
+        assert sorted(told) == [(-1, "b", 1, "20"), (1, "b", 1, "20"), (1, "b", 2, "22")]
+        name, data = seat.next()
+        assert (name, [row["who"] for row in data]) == ("changes", ["me"])
+        one.close()
+        seat.close()
+    for path in ("clicks/changes?key=a", "seats/changes?key=a&what=b"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            Events(server, f"/api/views/{path}")
+        assert refused.value.code == 400
+
+
 def test_a_subscriber_that_does_not_read_holds_nobody_up(server):
     with server.connect(autocommit=True) as connection:
         connection.execute("CREATE TABLE wide (id bigint PRIMARY KEY, filler text)")

@@ -6,24 +6,35 @@
 //! since the last id is to be applied together with it. An event `progress` only moves the
 //! position on. (WHATWG HTML, section "Server-sent events")
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Scalar};
+use arrow::compute::kernels::cmp::not_distinct;
+use arrow::compute::{and, filter, filter_record_batch};
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use evert_model::{Delta, Position};
-use evert_view::{Changes, Name, PastError, PinError, RowWriter, SubscribeFrom, Subscription};
+use evert_view::{
+    Changes, Name, PastError, PinError, RowWriter, Snapshot, SubscribeFrom, Subscription,
+};
 use futures::stream;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::door::Server;
+use super::query;
+use crate::resp::Layout;
 
+/// How long a view may take to be there whose key is asked for.
+const KEY_WITHIN: Duration = Duration::from_secs(10);
 /// Rows of one event.
 const EVENT_ROWS: usize = 1000;
 /// How often a position at which nothing of the view has changed is told.
@@ -32,24 +43,26 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 
 /// What may follow the question mark: `snapshot=true`, begin with all rows there are; `after=n`,
-/// begin after this position; `upto=n`, end there.
-fn wish(query: &str) -> Result<SubscribeFrom, String> {
-    let mut from = SubscribeFrom::default();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+/// begin after this position; `upto=n`, end there; `key=k`, the row of this key only.
+fn wish(text: &str) -> Result<(SubscribeFrom, Option<String>), String> {
+    let (mut from, mut only) = (SubscribeFrom::default(), None);
+    for (key, value) in query::pairs(text) {
         let bad = || format!("{key}={value} is not understood");
         let position = || match value.parse::<u64>() {
             Ok(number) if number <= i64::MAX as u64 => Ok(Some(Position::new(number))),
             _ => Err(bad()),
         };
-        match key {
+        match key.as_str() {
             "snapshot" => from.snapshot = value.parse().map_err(|_| bad())?,
             "after" => from.after = position()?,
             "upto" => from.upto = position()?,
-            _ => return Err(format!("\"{key}\" is not known: use snapshot, after and upto")),
+            "key" => only = Some(value),
+            _ => {
+                return Err(format!("\"{key}\" is not known: use snapshot, after, upto and key"));
+            }
         }
     }
-    Ok(from)
+    Ok((from, only))
 }
 
 pub(super) async fn changes(
@@ -59,8 +72,8 @@ pub(super) async fn changes(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    let mut from = match wish(query.as_deref().unwrap_or_default()) {
-        Ok(from) => from,
+    let (mut from, key) = match wish(query.as_deref().unwrap_or_default()) {
+        Ok(wish) => wish,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &error),
     };
     if let Some(id) = headers.get("last-event-id") {
@@ -70,9 +83,66 @@ pub(super) async fn changes(
         // Whoever comes back has the rows already.
         from = SubscribeFrom { snapshot: false, after: Some(Position::new(id)), ..from };
     }
-    match server.subscribe(named(&name), from).await {
-        Ok(subscription) => events(Events::new(subscription, stopping)),
+    let name = named(&name);
+    let only = match key {
+        None => None,
+        Some(key) => match server.pin(&name, Position::ZERO, KEY_WITHIN).await {
+            Err(error) => {
+                let error = PastError::Pin(error);
+                return refuse(status(&error), &error.to_string());
+            }
+            Ok(cut) => match cut.snapshots.get(&name).map(|rows| OnlyKey::new(&name, rows, &key)) {
+                Some(Ok(only)) => Some(only),
+                Some(Err(error)) => return refuse(StatusCode::BAD_REQUEST, &error),
+                None => return refuse(StatusCode::BAD_REQUEST, &no_key(&name)),
+            },
+        },
+    };
+    match server.subscribe(name, from).await {
+        Ok(subscription) => events(Events::new(subscription, only, stopping)),
         Err(error) => refuse(status(&error), &error.to_string()),
+    }
+}
+
+fn no_key(name: &Name) -> String {
+    format!("\"{name}\" has no key")
+}
+
+/// The key whose row is followed, and no other's.
+struct OnlyKey {
+    /// The key's columns and their values, each an array of one; `None`: no row can have the key.
+    values: Option<Vec<(usize, ArrayRef)>>,
+}
+
+impl OnlyKey {
+    fn new(name: &Name, rows: &Snapshot, key: &str) -> Result<Self, String> {
+        let layout = Layout::new(name.clone(), rows).ok_or_else(|| no_key(name))?;
+        let values = layout.values_of(key.as_bytes());
+        let values = values.map(|values| layout.key().iter().copied().zip(values).collect());
+        Ok(Self { values })
+    }
+
+    /// The changes of the key's row among `delta`, if there are any.
+    fn among(&self, delta: &Delta) -> Option<Delta> {
+        let mut wanted: Option<BooleanArray> = None;
+        for (column, value) in self.values.as_ref()? {
+            let value = Scalar::new(Arc::clone(value));
+            let equal = not_distinct(delta.rows.column(*column), &value).ok()?;
+            wanted = Some(match wanted {
+                None => equal,
+                Some(wanted) => and(&wanted, &equal).ok()?,
+            });
+        }
+        let Some(wanted) = wanted else {
+            // A key of no columns: there is one row at most.
+            return Some(delta.clone());
+        };
+        if wanted.true_count() == 0 {
+            return None;
+        }
+        let rows = filter_record_batch(&delta.rows, &wanted).ok()?;
+        let weights = filter(&delta.weights, &wanted).ok()?;
+        Some(Delta::new(rows, weights.as_primitive().clone()))
     }
 }
 
@@ -112,6 +182,7 @@ fn events(events: Events) -> Response {
 /// A subscription being told as events.
 struct Events {
     subscription: Subscription,
+    only: Option<OnlyKey>,
     writer: RowWriter,
     stopping: watch::Receiver<bool>,
     /// When something was sent last.
@@ -125,11 +196,16 @@ struct Events {
 }
 
 impl Events {
-    fn new(subscription: Subscription, stopping: watch::Receiver<bool>) -> Self {
+    fn new(
+        subscription: Subscription,
+        only: Option<OnlyKey>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
         let columns: Vec<_> = (0..subscription.schema().columns.len()).collect();
         Self {
             writer: RowWriter::new(subscription.schema(), &columns),
             subscription,
+            only,
             stopping,
             sent: Instant::now(),
             untold: None,
@@ -176,12 +252,16 @@ impl Events {
     }
 
     fn told(&mut self, changes: &Changes) -> Option<String> {
-        let mut left: usize = changes.deltas.iter().map(Delta::len).sum();
+        let deltas: Cow<'_, [Delta]> = match &self.only {
+            None => Cow::Borrowed(&changes.deltas),
+            Some(only) => changes.deltas.iter().filter_map(|delta| only.among(delta)).collect(),
+        };
+        let mut left: usize = deltas.iter().map(Delta::len).sum();
         if left > 0 {
             self.untold = None;
             self.open = !changes.complete;
             let mut text = String::new();
-            for delta in &changes.deltas {
+            for delta in deltas.iter() {
                 for first in (0..delta.len()).step_by(EVENT_ROWS) {
                     let rows = first..delta.len().min(first + EVENT_ROWS);
                     left -= rows.len();

@@ -118,6 +118,20 @@ impl Layout {
     }
 
     fn key_of_arrays(&self, snapshot: &Snapshot, parts: &[&[u8]]) -> Option<Vec<u8>> {
+        snapshot.key_bytes(&self.values_of_parts(parts)?)
+    }
+
+    /// The values of a key's text, in the key's order, each as an array of one; `None` if no row
+    /// can have that key.
+    pub(crate) fn values_of(&self, key: &[u8]) -> Option<Vec<ArrayRef>> {
+        match self.key.as_slice() {
+            [] => key.is_empty().then(Vec::new),
+            [_] => self.values_of_parts(&[key]),
+            columns => self.values_of_parts(&parts(key, columns.len())?),
+        }
+    }
+
+    fn values_of_parts(&self, parts: &[&[u8]]) -> Option<Vec<ArrayRef>> {
         let value = |(&column, part): (&usize, &&[u8])| -> Option<ArrayRef> {
             let ty = self.fields[column].ty?;
             if *part == b"\\N" {
@@ -127,8 +141,7 @@ impl Layout {
             unescape(part, &mut plain);
             text::read_value(ty, &plain).ok()
         };
-        let values: Option<Vec<_>> = self.key.iter().zip(parts).map(value).collect();
-        snapshot.key_bytes(&values?)
+        self.key.iter().zip(parts).map(value).collect()
     }
 
     /// Appends a row's key: name, colon and values.
@@ -163,7 +176,7 @@ impl Layout {
     }
 
     /// The places of the key's columns.
-    pub(super) fn key(&self) -> &[usize] {
+    pub(crate) fn key(&self) -> &[usize] {
         &self.key
     }
 
@@ -308,6 +321,8 @@ mod tests {
             assert_eq!(name, b"v");
             let again = layout.find(snapshot, rest, &mut Vec::new()).expect("it is there");
             assert_eq!(again.key, found.key, "{}", key.escape_ascii());
+            let values = layout.values_of(rest).expect("a key's values");
+            assert_eq!(snapshot.key_bytes(&values).as_deref(), Some(found.key));
             keys.push(String::from_utf8(key).expect("text"));
         }
         keys
