@@ -34,7 +34,7 @@ struct Cli {
 enum Command {
     /// Serve a data directory: prints "evert ready" with the addresses once every door is open
     Serve(settings::Settings),
-    /// Run the payments example: an embedded server, a generator and two live views
+    /// Run the payments example: an embedded server, payments from a generator or a Postgres, live views
     Demo(demo::DemoArgs),
     /// Run SQL against a server, from -c, standard input or a prompt
     Sql(sql_shell::SqlArgs),

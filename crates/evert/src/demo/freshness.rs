@@ -21,9 +21,13 @@ impl Freshness {
     /// The views have reached `position` at `at`.
     pub(super) fn visible(&mut self, position: Position, at: Instant) {
         while let Some((_, sent)) = self.under_way.pop_front_if(|(sent, _)| *sent <= position) {
-            let took = at.saturating_duration_since(sent).as_micros();
-            self.micros.push(u32::try_from(took).unwrap_or(u32::MAX));
+            self.took(at.saturating_duration_since(sent));
         }
+    }
+
+    /// A commit became visible so long after it was sent.
+    pub(super) fn took(&mut self, time: Duration) {
+        self.micros.push(u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
     }
 
     /// The quantiles asked for, each between 0 and 1; zero before the first commit is visible.

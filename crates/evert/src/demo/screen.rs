@@ -23,17 +23,20 @@ pub(super) struct Figures {
     pub(super) facts: u64,
     pub(super) p50: Duration,
     pub(super) p99: Duration,
+    /// How far the views are, and behind what.
+    pub(super) lag: String,
 }
 
 impl Figures {
     pub(super) fn line(&self) -> String {
         let rate = self.facts as f64 / self.elapsed.as_secs_f64().max(0.001);
         format!(
-            "{} facts in {:.1} s ({rate:.0}/s), freshness p50 {} p99 {}",
+            "{} facts in {:.1} s ({rate:.0}/s), freshness p50 {} p99 {}; {}",
             self.facts,
             self.elapsed.as_secs_f64(),
             millis(self.p50),
             millis(self.p99),
+            self.lag,
         )
     }
 }
