@@ -1,9 +1,12 @@
 """The judges are judged: each violation that they exist for is planted once and must be caught."""
 
+import datetime
+
 import pytest
 
 import bank
 from load import Journal, LoadReader, checked, judge_journal, payload
+from same_rows import Note, judge, payment
 
 
 def journal() -> Journal:
@@ -82,3 +85,34 @@ def test_half_a_transaction_is_caught():
     assert judge((5, 5, 5, 5), 2, board[0], *top), "a teller who is not on the board"
     assert judge((5, 5, 5, 5), 2, *board, top[0]), "a top that lacks a teller"
     assert judge((5, 5, 5, 5), 2, *board, top[0], ("t", 2, -1, None, None, None)), "a top of another moment"
+
+
+def test_the_judge_of_rows_sees_each_wrong_door():
+    at = datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc)
+
+    def fact(position: int, key: str, merchant: str | None, amount: str | None) -> dict:
+        op = "d" if amount is None else "u"
+        names = ("evert_position", "evert_op", "payment_id", "merchant_id", "amount", "status", "paid_at")
+        return dict(zip(names, (position, op, key, merchant, amount, None, at)))
+
+    # The key of p1 changes in one commit; p2 goes.
+    said = [(1, "p1", "m", "1"), (1, "p2", None, "2"), (3, "p1", None, None), (3, "p3", "m", "1"), (4, "p2", None, None)]
+    facts = [fact(*of) for of in said]
+    there = [("p1", "m", "1"), ("p2", None, "2"), ("p3", "m", "1")]
+    one, two, three = (payment(*row, None, at.isoformat()) for row in there)
+
+    def note(position: int, *rows: tuple) -> Note:
+        return Note("a door", "payments", position, {row[0]: row for row in rows})
+
+    groups = Note("a door", "by_merchant", 2, {"m": ("m", 1, "1.00"), None: (None, 1, "2.00")})
+    judge(facts, [note(0), note(1, one, two), note(2, one, two), groups, note(3, two, three), note(9, three)])
+    for wrong in (
+        note(4, two, three),  # a tombstone was skipped
+        note(3, one, two),  # a position that its rows are not of
+        note(3, one, two, three),  # half of a commit
+        note(1, one),  # a row is missing
+        note(1, one, (*two[:2], "3.00", *two[3:])),  # a value is another
+        Note("a door", "by_merchant", 3, {"m": ("m", 2, "2.00"), None: (None, 1, "2.00")}),
+    ):
+        with pytest.raises(AssertionError, match="1 of 2 notes are wrong"):
+            judge(facts, [note(0), wrong])

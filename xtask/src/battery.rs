@@ -11,6 +11,8 @@ const KILL9_CYCLES: u32 = 20;
 const POWER_LOSS_SEEDS: u32 = 1_000;
 /// Random views that are compared with Postgres; `cargo xtask test` compares 5,000.
 const WITNESS_QUERIES: u32 = 100_000;
+/// Rebuilds of views, of every kind in turn, while all doors are compared; `cargo xtask test` does 8.
+const SAME_ROWS_CYCLES: u32 = 8;
 /// How long the bank is under load.
 const BANK_SECONDS: u32 = 300;
 
@@ -28,9 +30,11 @@ pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, times: u32) -> Resul
     )?;
     let environment = [
         ("EVERT_KILL9_CYCLES", KILL9_CYCLES.saturating_mul(times).to_string()),
+        ("EVERT_SAME_ROWS_CYCLES", SAME_ROWS_CYCLES.saturating_mul(times).to_string()),
         ("EVERT_TEST_TIMEOUT_FACTOR", times.to_string()),
         ("EVERT_BANK_SECONDS", BANK_SECONDS.to_string()),
     ];
-    let paths = ["test_kill9.py", "test_bank.py", "test_views.py"].map(str::to_owned);
+    let paths = ["test_kill9.py", "test_bank.py", "test_views.py", "test_same_rows.py"];
+    let paths = paths.map(str::to_owned);
     test::end_to_end(workspace, steps, &paths, &environment)
 }
