@@ -13,6 +13,7 @@
 mod aggs;
 mod analyzer;
 mod api;
+mod bare;
 mod dates;
 mod document;
 mod error;
@@ -32,6 +33,7 @@ mod sort;
 mod source;
 
 pub use api::{Answer, Call, Operation};
+pub use bare::{BareDocuments, BareIndex, BareSearcher};
 pub use error::EsError;
 pub use outlet::{SearchConfig, SearchFactory};
 pub use registry::SearchIndexes;

@@ -11,7 +11,7 @@ use evert_view::{Name, OutletDef, OutletFactory, OutletKind, RowChange, Views};
 use serde_json::json;
 
 use super::Bench;
-use super::payments::{Ids, Payments, catalog, new_relation};
+use super::payments::{Ids, Payments, catalog, create};
 use super::report::{Durability, Outcome, Report};
 use crate::lake;
 
@@ -58,10 +58,7 @@ fn archived(log: &Log, views: &Views, root: std::path::PathBuf, rows: usize) -> 
 
 fn append(log: &Log, views: &Views, rows: usize) -> Result<Name> {
     let catalog = catalog();
-    let payments = &catalog.relations[&Name::public("payments")];
-    views.create_relation(new_relation(payments))?;
-    let relation = views.catalog().relations.get(&payments.name).cloned();
-    let relation = relation.context("the table was made")?;
+    let relation = create(views, &catalog)?;
     let mut made = Payments::new(&catalog);
     let mut last = None;
     for _ in 0..rows / COMMIT_ROWS {

@@ -1,4 +1,5 @@
-//! The doors: rows by key beside a redis-server with the same rows, and messages about changes.
+//! The doors: rows by key beside a redis-server with the same rows, and messages about changes, to
+//! subscribers of the key-value door and of the HTTP door.
 //!
 //! Both servers are processes of their own and are asked by redis-benchmark, one after the other.
 
@@ -25,6 +26,8 @@ const SUBSCRIBERS: usize = 1_000;
 const CHANGES_PER_SECOND: usize = 5_000;
 /// Rows of a statement that changes some.
 const CHANGES_AT_ONCE: usize = 50;
+/// How long after the last change its messages are waited for.
+const MESSAGES_WITHIN: Duration = Duration::from_secs(5);
 
 pub(super) fn items(bench: &Bench, report: &mut Report) -> Result<()> {
     bench.begin("rows for both servers");
@@ -48,12 +51,16 @@ pub(super) fn items(bench: &Bench, report: &mut Report) -> Result<()> {
         }
     }
     let changes = bench.records(100_000);
-    let name = format!(
-        "a message to {SUBSCRIBERS} subscribers, each of a row, {CHANGES_PER_SECOND} changes/s"
-    );
-    report.item(bench, &name, Durability::Synced, false, || {
-        Handle::current().block_on(messages(&evert, changes))
-    })
+    for (what, door) in [("keyspace message", Told::Keyspace), ("server-sent event", Told::Events)]
+    {
+        let name = format!(
+            "a {what} to {SUBSCRIBERS} subscribers, each of a row, {CHANGES_PER_SECOND} changes/s"
+        );
+        report.item(bench, &name, Durability::Synced, false, || {
+            Handle::current().block_on(messages(&evert, door, changes))
+        })?;
+    }
+    Ok(())
 }
 
 /// A server of its own, stopped when it goes out of scope.
@@ -61,6 +68,7 @@ struct Server {
     process: Child,
     keyvalue: SocketAddr,
     sql: Option<SocketAddr>,
+    http: Option<SocketAddr>,
 }
 
 impl Drop for Server {
@@ -75,7 +83,7 @@ impl Server {
     fn evert(dir: &Path) -> Result<Self> {
         let any = "127.0.0.1:0";
         let mut process = Command::new(std::env::current_exe()?)
-            .args(["serve", "--kafka", "off", "--http", "off", "--sql", any, "--keyvalue", any])
+            .args(["serve", "--kafka", "off", "--http", any, "--sql", any, "--keyvalue", any])
             .arg("--data")
             .arg(dir)
             .stdout(Stdio::piped())
@@ -89,9 +97,9 @@ impl Server {
             let mut addresses = words.filter_map(|word| word.strip_prefix(name)?.strip_prefix('='));
             addresses.next().and_then(|address| address.parse::<SocketAddr>().ok())
         };
-        let (keyvalue, sql) = (door("keyvalue"), door("sql"));
+        let (keyvalue, sql, http) = (door("keyvalue"), door("sql"), door("http"));
         let keyvalue = keyvalue.with_context(|| format!("evert serve said {line:?}"))?;
-        Ok(Self { process, keyvalue, sql })
+        Ok(Self { process, keyvalue, sql, http })
     }
 
     fn redis(dir: &Path) -> Result<Self> {
@@ -104,7 +112,7 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .context("cannot start redis-server: install it to compare with")?;
-        let server = Self { process, keyvalue, sql: None };
+        let server = Self { process, keyvalue, sql: None, http: None };
         let begun = Instant::now();
         while TcpStream::connect(keyvalue).is_err() {
             ensure!(begun.elapsed() < Duration::from_secs(10), "redis-server does not listen");
@@ -205,26 +213,59 @@ fn ask(server: &Server, command: &[&str], pipeline: usize, requests: usize) -> R
 /// When each row was changed last.
 type Changed = Arc<Mutex<HashMap<String, Instant>>>;
 
+/// How subscribers are told.
+#[derive(Clone, Copy)]
+enum Told {
+    Keyspace,
+    Events,
+}
+
+/// A subscriber's connection, which tells of one row from now on.
+async fn subscribe(server: &Server, told: Told, row: usize) -> Result<BufStream> {
+    let (address, request, greeting) = match told {
+        Told::Keyspace => {
+            let request = format!("SUBSCRIBE __keyspace@0__:rows:{}\r\n", key(row));
+            // The confirmation ends in a number.
+            (server.keyvalue, request, ":1")
+        }
+        Told::Events => {
+            let path = format!("/api/views/rows/changes?key={}", key(row));
+            let request = format!("GET {path} HTTP/1.1\r\nHost: evert\r\n\r\n");
+            (server.http.context("the HTTP door is closed")?, request, ": evert")
+        }
+    };
+    let mut socket = tokio::io::BufReader::new(tokio::net::TcpStream::connect(address).await?);
+    socket.write_all(request.as_bytes()).await?;
+    let mut line = String::new();
+    while line.trim_end() != greeting {
+        line.clear();
+        ensure!(socket.read_line(&mut line).await? > 0, "a subscriber was turned away");
+    }
+    Ok(socket)
+}
+
+type BufStream = tokio::io::BufReader<tokio::net::TcpStream>;
+
+/// Whether a line tells that the row is another one now.
+fn tells(told: Told, line: &str) -> bool {
+    match told {
+        Told::Keyspace => line.trim_end() == "hset",
+        Told::Events => line.contains("\"evert_weight\":1,"),
+    }
+}
+
 /// How long after the statement that changes a row was sent its message comes.
-async fn messages(server: &Server, changes: usize) -> Result<Outcome> {
+async fn messages(server: &Server, told: Told, changes: usize) -> Result<Outcome> {
     let changed: Changed = Arc::default();
     let latencies = Arc::new(Mutex::new(Vec::with_capacity(changes)));
     let mut listeners = Vec::new();
     for row in 0..SUBSCRIBERS {
-        let channel = format!("__keyspace@0__:rows:{}", key(row));
-        let socket = tokio::net::TcpStream::connect(server.keyvalue).await?;
-        let mut socket = tokio::io::BufReader::new(socket);
-        socket.write_all(format!("SUBSCRIBE {channel}\r\n").as_bytes()).await?;
-        let mut line = String::new();
-        // The confirmation: an array of three, a name, the channel, a number.
-        for _ in 0..6 {
-            socket.read_line(&mut line).await?;
-        }
+        let mut socket = subscribe(server, told, row).await?;
         let (changed, latencies) = (Arc::clone(&changed), Arc::clone(&latencies));
         listeners.push(tokio::spawn(async move {
             let mut line = String::new();
             while matches!(socket.read_line(&mut line).await, Ok(1..)) {
-                if line.trim_end() == "hset" {
+                if tells(told, &line) {
                     let sent = lock(&changed).get(&key(row)).copied();
                     lock(&latencies).extend(sent.map(|sent| sent.elapsed()));
                 }
@@ -240,18 +281,28 @@ async fn messages(server: &Server, changes: usize) -> Result<Outcome> {
         tokio::time::sleep(due.saturating_sub(begun.elapsed())).await;
         let rows = (0..CHANGES_AT_ONCE).map(|n| (step * CHANGES_AT_ONCE + n) % SUBSCRIBERS);
         let rows: Vec<_> = rows.map(key).collect();
-        let values: Vec<_> = rows.iter().map(|k| format!("('{k}','x','y',1,{step})")).collect();
-        let now = Instant::now();
-        lock(&changed).extend(rows.into_iter().map(|key| (key, now)));
+        // No two statements write the same row: each is a change.
+        let n = changed_rows(&changed, &rows);
+        let values: Vec<_> = rows.iter().map(|k| format!("('{k}','x','y',1,{n})")).collect();
         client.batch_execute(&format!("INSERT INTO rows VALUES {}", values.join(","))).await?;
     }
     let elapsed = begun.elapsed();
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let expected = changes / CHANGES_AT_ONCE * CHANGES_AT_ONCE;
+    let until = Instant::now() + MESSAGES_WITHIN;
+    while lock(&latencies).len() < expected && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     listeners.iter().for_each(tokio::task::JoinHandle::abort);
     let latencies = std::mem::take(&mut *lock(&latencies));
-    let expected = changes / CHANGES_AT_ONCE * CHANGES_AT_ONCE;
     ensure!(latencies.len() == expected, "{} messages of {expected}", latencies.len());
     Ok(Outcome { elapsed, records: expected, latencies, ..Outcome::default() })
+}
+
+/// Notes that rows change now; gives a number that no earlier change had.
+fn changed_rows(changed: &Changed, rows: &[String]) -> i64 {
+    let now = Instant::now();
+    lock(changed).extend(rows.iter().map(|key| (key.clone(), now)));
+    chrono::Utc::now().timestamp_nanos_opt().unwrap_or_default()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -6,6 +6,7 @@
 mod archive;
 mod disk;
 mod doors;
+mod example;
 mod follow;
 mod log;
 mod machine;
@@ -13,7 +14,9 @@ mod nexmark;
 mod payments;
 mod produce;
 mod report;
+mod search;
 mod sinks;
+mod tuesday;
 mod usage;
 mod views;
 
@@ -38,8 +41,23 @@ enum What {
     Log(Flags),
     /// Fold decoded rows into views and publish them; follow a log
     Views(Flags),
-    /// Rows by key beside a redis-server, messages about changes, and the doors of other systems
+    /// Rows by key beside a redis-server, messages about changes, search beside tantivy, archives,
+    /// sinks beside COPY, and five views of flowing payments
     Doors(DoorFlags),
+    /// Make a new view over a week of payments while payments flow and five views are fresh
+    Tuesday(TuesdayFlags),
+}
+
+#[derive(Args, Clone, Debug)]
+struct TuesdayFlags {
+    #[command(flatten)]
+    flags: Flags,
+    /// Payments of the week before
+    #[arg(long, value_name = "N", default_value_t = 20_000_000, value_parser = clap::value_parser!(u64).range(2_000..))]
+    payments: u64,
+    /// Payments a second while the view is made
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: u32,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -75,9 +93,17 @@ pub(crate) async fn run(args: BenchArgs) -> Result<()> {
     let report = tokio::task::spawn_blocking(move || match args.what {
         What::Log(flags) => measure("log", &flags, log::items),
         What::Views(flags) => measure("views", &flags, views::items),
+        What::Tuesday(TuesdayFlags { flags, payments, rate }) => {
+            measure("tuesday", &Flags { runs: 1, ..flags }, |bench, report| {
+                let payments = bench.records(usize::try_from(payments)?);
+                tuesday::items(bench, report, payments, rate)
+            })
+        }
         What::Doors(DoorFlags { flags, postgres }) => measure("doors", &flags, |bench, report| {
             doors::items(bench, report)?;
+            search::items(bench, report)?;
             archive::items(bench, report)?;
+            example::items(bench, report)?;
             match &postgres {
                 Some(url) => sinks::items(bench, report, url),
                 None => Ok(()),

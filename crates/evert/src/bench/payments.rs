@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anyhow::{Context, Result};
 use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringViewArray};
 use evert_model::{Column, ColumnType, RowSchema, TopicId};
-use evert_view::{Catalog, Format, Name, NewRelation, Relation, RelationKind};
+use evert_view::{Catalog, Format, Name, NewRelation, Relation, RelationKind, Views};
 
 /// Rows of a batch, as the follower decodes them.
 pub(super) const BATCH_ROWS: usize = 8192;
@@ -63,6 +64,14 @@ fn relation(name: &str, columns: &[(&str, ColumnType)]) -> Relation {
     }
 }
 
+/// Makes the table of payments on a server.
+pub(super) fn create(views: &Views, catalog: &Catalog) -> Result<Arc<Relation>> {
+    let payments = &catalog.relations[&Name::public("payments")];
+    views.create_relation(new_relation(payments))?;
+    let relation = views.catalog().relations.get(&payments.name).cloned();
+    relation.context("the table was made")
+}
+
 /// Makes payments.
 pub(super) struct Payments {
     random: fastrand::Rng,
@@ -77,6 +86,8 @@ pub(super) enum Ids {
     New,
     /// Any of the first million.
     Known,
+    /// Any of the first so many.
+    Among(i64),
 }
 
 impl Payments {
@@ -90,6 +101,7 @@ impl Payments {
         let ids: Int64Array = match ids {
             Ids::New => (self.next_id..self.next_id + rows as i64).collect(),
             Ids::Known => (0..rows).map(|_| random.i64(0..PAYMENTS)).collect(),
+            Ids::Among(count) => (0..rows).map(|_| random.i64(0..count)).collect(),
         };
         self.next_id += rows as i64;
         let merchants: Int64Array = (0..rows).map(|_| random.i64(0..MERCHANTS)).collect();

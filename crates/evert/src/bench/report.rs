@@ -144,6 +144,26 @@ impl Report {
         Ok(())
     }
 
+    /// Adds a line for what was measured once, beside other things.
+    pub(super) fn measured(
+        &mut self,
+        name: &str,
+        durability: Durability,
+        rate: bool,
+        outcome: Outcome,
+    ) {
+        let mut outcomes = [outcome];
+        self.items.push(Item {
+            name: name.to_owned(),
+            durability: durability.name(),
+            records: outcomes[0].records,
+            rate: rate.then(|| median_rate(&outcomes)),
+            latency: latency(&mut outcomes),
+            cpu_us_per_record: None,
+            memory_peak_bytes: None,
+        });
+    }
+
     /// Prints the report on standard output.
     pub(super) fn print(&self) -> Result<()> {
         if self.json {
