@@ -6,11 +6,13 @@
 //! Not here: what is written into the files.
 
 mod forgetful;
+mod priority;
 mod real;
 mod sim;
 pub mod spill;
 mod world;
 
 pub use forgetful::Forgets;
+pub use priority::give_way;
 pub use sim::{Call, Mishap, SimWorld};
 pub use world::{Clock, Env, File, Files, OpenMode, Random};

@@ -20,7 +20,7 @@ use crate::cohort::{Cohort, Cut};
 use crate::face::Face;
 use crate::follower::Follower;
 use crate::group::Group;
-use crate::lane::{Lane, Purpose, spawn};
+use crate::lane::{Lane, Purpose, spawn, spawn_behind};
 use crate::live_view::LiveView;
 use crate::sources::SourceStates;
 
@@ -99,9 +99,9 @@ impl Follower {
         self.builds.push(Build { face, inputs, names: names.clone(), news });
         let first = names.first().cloned().unwrap_or_else(|| Name::public("build"));
         match material {
-            Material::Plans(_) => spawn(&first, move || lane.load_and_run(&now)),
+            Material::Plans(_) => spawn_behind(&first, move || lane.load_and_run(&now)),
             Material::Log(cohort) => {
-                spawn(&first, move || lane.replay_and_run(*cohort, &names, now.position));
+                spawn_behind(&first, move || lane.replay_and_run(*cohort, &names, now.position));
             }
         }
     }
@@ -321,6 +321,6 @@ impl Follower {
         let group = Group::new(Vec::new());
         let lane = Lane::new(face, group, Purpose::Serve, &self.shared, &self.reply);
         let first = names.first().cloned().unwrap_or_else(|| Name::public("lane"));
-        spawn(&first, move || lane.replay_and_rest(cohort, &names, position));
+        spawn_behind(&first, move || lane.replay_and_rest(cohort, &names, position));
     }
 }

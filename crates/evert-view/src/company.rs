@@ -23,7 +23,7 @@ use crate::follower::{Control, Follower};
 use crate::group::Group;
 use crate::helm::Ended;
 use crate::hydrate::RelationHydration;
-use crate::lane::{Lane, Purpose, spawn};
+use crate::lane::{Lane, Purpose, spawn, spawn_behind};
 use crate::live_view::LiveView;
 use crate::progress::Progress;
 use crate::relation::RelationInput;
@@ -61,7 +61,7 @@ impl Follower {
         let mut hydration =
             Box::new(RelationHydration::new(&self.shared.log, topic_created, input, empty)?);
         let (shared, reply) = (Arc::clone(&self.shared), self.reply.clone());
-        spawn(&relation.name.clone(), move || {
+        spawn_behind(&relation.name.clone(), move || {
             match hydration.catch_up(|| shared.cut().position, &progress) {
                 // The follower is gone only when the server stops.
                 Ok(()) => drop(reply.send(Control::RelationReady(relation, hydration, progress))),
@@ -134,7 +134,7 @@ impl Follower {
         self.lanes.push(Arc::clone(&face));
         self.shared.set_lane([def.name.clone()], &face);
         let lane = Lane::new(face, group, Purpose::Serve, &self.shared, &self.reply);
-        spawn(&def.name, move || lane.load_and_run(&now));
+        spawn_behind(&def.name, move || lane.load_and_run(&now));
     }
 
     /// The lane that any of `names` are in. Lanes that have to fold together become one.

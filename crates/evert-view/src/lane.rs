@@ -378,6 +378,15 @@ impl Lane {
     }
 }
 
+/// A thread for what has much to catch up with, while others are read: it gives way to theirs. A
+/// lane that stays apart afterwards goes on doing so.
+pub(crate) fn spawn_behind(name: &Name, work: impl FnOnce() + Send + 'static) {
+    spawn(name, move || {
+        evert_env::give_way();
+        work();
+    });
+}
+
 /// A thread for a lane or for a relation that hydrates.
 pub(crate) fn spawn(name: &Name, work: impl FnOnce() + Send + 'static) {
     let thread = thread::Builder::new().name(format!("lane {name}"));

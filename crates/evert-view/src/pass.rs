@@ -113,7 +113,10 @@ impl Passes {
     fn start(self: &Arc<Self>, shared: bool, riders: Vec<Rider>) {
         let passes = Arc::clone(self);
         let pass = Pass { passes, shared, riders, position: Position::ZERO };
-        let thread = thread::Builder::new().name("pass".into()).spawn(move || pass.run());
+        let thread = thread::Builder::new().name("pass".into()).spawn(move || {
+            evert_env::give_way();
+            pass.run();
+        });
         if let Err(error) = thread {
             // Whoever rides finds its channel ended before its rows are complete.
             tracing::error!(%error, "no thread to read the log with");
