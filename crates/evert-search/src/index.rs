@@ -159,9 +159,16 @@ impl Store {
         let mut count = match self.copies.get(&hash) {
             Some(count) => *count,
             None => {
-                let term = Term::from_field_text(field, &hash);
-                let query = TermQuery::new(term, IndexRecordOption::Basic);
-                self.reader.searcher().search(&query, &Count)? as u64
+                let (term, searcher) =
+                    (Term::from_field_text(field, &hash), self.reader.searcher());
+                // Most rows are the only ones of their kind, which the terms alone tell.
+                match searcher.doc_freq(&term)? {
+                    0 => 0,
+                    _ => {
+                        let query = TermQuery::new(term, IndexRecordOption::Basic);
+                        searcher.search(&query, &Count)? as u64
+                    }
+                }
             }
         };
         for _ in 0..weight.unsigned_abs() {
