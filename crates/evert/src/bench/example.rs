@@ -107,17 +107,19 @@ impl World {
         Ok(())
     }
 
-    /// Makes the five views; they have caught up with the log when this returns.
-    pub(super) async fn create_views(&self) -> Result<()> {
+    /// Makes the five views; gives how long each took to catch up with the log.
+    pub(super) async fn create_views(&self) -> Result<Vec<(&'static str, Duration)>> {
+        let begun = Instant::now();
         for statement in views_sql("payments") {
             self.client.batch_execute(&statement).await?;
         }
         self.client.batch_execute(&merchants_sql()).await?;
         let end = self.views().log().end();
-        for name in VIEWS {
+        let caught_up = VIEWS.map(|name| async move {
             readable(self.views(), &Name::public(name), end, CATCH_UP_MAX).await?;
-        }
-        Ok(())
+            anyhow::Ok((name, begun.elapsed()))
+        });
+        futures::future::try_join_all(caught_up).await
     }
 
     /// Lets payments flow until the load is ended.

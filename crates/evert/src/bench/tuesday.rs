@@ -47,15 +47,11 @@ async fn tuesday(
     let appended = Outcome::since(begun, payments);
     report.measured("a week of payments, appended", Durability::Synced, true, appended);
     say(bench, "five views read it");
-    let begun = Instant::now();
-    world.create_views().await?;
-    let read = Outcome::since(begun, payments);
-    report.measured(
-        "five views made over it, archive and search too",
-        Durability::Synced,
-        true,
-        read,
-    );
+    for (name, elapsed) in world.create_views().await? {
+        let read = Outcome { elapsed, records: payments, ..Outcome::default() };
+        let name = format!("made over it, with the others: {name}");
+        report.measured(&name, Durability::Synced, true, read);
+    }
 
     say(bench, &format!("{rate} payments a second"));
     let load = world.load(rate, made);
