@@ -59,7 +59,10 @@ class Redis:
             ["redis-cli", "-3", "--json", "-p", str(self.port), *words], capture_output=True, text=True, timeout=20
         )
         assert run.returncode == 0 or not check, run.stderr
-        return json.loads(run.stdout) if run.returncode == 0 and run.stdout.strip() else None
+        # While it reads its file again it says so, and that is no JSON.
+        answered = run.returncode == 0 and run.stdout.strip() and not run.stdout.startswith("error:")
+        assert answered or not check, run.stdout
+        return json.loads(run.stdout) if answered else None
 
     def rows(self, prefix: str) -> dict[str, dict[str, str]]:
         """All hashes under a prefix. Their keys may hold what no argument of a program can."""
