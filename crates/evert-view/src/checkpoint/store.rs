@@ -213,9 +213,12 @@ impl Store {
     }
 
     fn remove_member(&self, number: u32) -> Result<(), StoreError> {
+        // One pass over what was there at its beginning: a second would meet every deletion.
+        let mut found = self.entries.prefix(number.to_be_bytes());
         loop {
-            let found = self.entries.prefix(number.to_be_bytes()).take(BATCH_DELETIONS);
             let gone: Vec<Change> = found
+                .by_ref()
+                .take(BATCH_DELETIONS)
                 .map(|entry| entry.key().map(|key| (key.to_vec(), None)))
                 .collect::<Result<_, _>>()?;
             if gone.is_empty() {

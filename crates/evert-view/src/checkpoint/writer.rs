@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Frozen;
 use super::store::{Store, StoreError};
@@ -77,6 +77,7 @@ impl Drop for Writer {
 
 fn run(mut store: Store, from: &Receiver<Frozen>, is_busy: &AtomicBool) {
     while let Ok(frozen) = from.recv() {
+        let started = Instant::now();
         if let Err(error) = store.write(&frozen) {
             tracing::warn!(%error, "a checkpoint cannot be written: it will be tried again");
             match write_later(store, &frozen, from) {
@@ -84,6 +85,8 @@ fn run(mut store: Store, from: &Receiver<Frozen>, is_busy: &AtomicBool) {
                 None => return,
             }
         }
+        let entries: usize = frozen.members.iter().map(|member| member.entries.len()).sum();
+        tracing::debug!(entries, took = ?started.elapsed(), "a checkpoint was written");
         is_busy.store(false, Ordering::Release);
     }
     if let Err(error) = store.sync() {
