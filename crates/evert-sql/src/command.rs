@@ -112,10 +112,46 @@ pub(crate) struct CreateView {
     pub(crate) replace: bool,
     /// DRY RUN: tell what replacing would change.
     pub(crate) dry_run: bool,
-    pub(crate) query: Box<Query>,
-    /// The SELECT as it was written.
+    pub(crate) body: ViewBody,
+    /// The SELECT, or the fold's definition, as it was written.
     pub(crate) sql: String,
     pub(crate) options: CreateViewOptions,
+}
+
+/// What a view's rows are.
+#[derive(Clone, Debug)]
+pub(crate) enum ViewBody {
+    Select(Box<Query>),
+    Fold(Box<FoldDefinition>),
+}
+
+/// A custom fold.
+#[derive(Clone, Debug)]
+pub(crate) struct FoldDefinition {
+    /// The view's columns, the key's among them.
+    pub(crate) columns: Vec<Column>,
+    /// The rows that are folded.
+    pub(crate) input: Box<Query>,
+    /// Columns of the rows, whose values make a group; without any, all rows are one.
+    pub(crate) key: Vec<String>,
+    /// The order in which a group's rows are folded.
+    pub(crate) order: Vec<FoldOrder>,
+    /// The code.
+    pub(crate) source: String,
+    /// The character of the text at which the code begins, if it stands there as it is.
+    pub(crate) starts_at: Option<usize>,
+    /// The character at which the code's quotation begins.
+    pub(crate) at: Option<usize>,
+    /// The definition as it is kept.
+    pub(crate) sql: String,
+}
+
+/// A column of a fold's order.
+#[derive(Clone, Debug)]
+pub(crate) struct FoldOrder {
+    pub(crate) column: String,
+    pub(crate) descending: bool,
+    pub(crate) nulls_first: bool,
 }
 
 /// What CREATE MATERIALIZED VIEW says beside the SELECT.

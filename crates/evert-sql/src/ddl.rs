@@ -62,7 +62,7 @@ pub(crate) async fn create_view(
         return Ok(changed);
     }
     // Planned here too, where the text is the client's and errors can say where in it.
-    view::plan_query((*create.query).clone(), text, &engine.views.catalog())?;
+    view::plan_body(&create.body, text, &engine.views.catalog())?;
     let (name, sql) = (create.name.clone(), create.sql.clone());
     let create = move |engine: &Inner| engine.views.create_view_with(name, sql, options);
     let position = blocking(engine, create).await?;
@@ -170,7 +170,7 @@ async fn replace_view(
     text: &str,
 ) -> Result<Changed, SqlError> {
     check_kind(engine, DropKind::View, &create.name, "DROP")?;
-    view::plan_query((*create.query).clone(), text, &engine.views.catalog())?;
+    view::plan_body(&create.body, text, &engine.views.catalog())?;
     let (name, sql) = (create.name.clone(), create.sql.clone());
     let position = while_wanted(engine, move |engine, given_up| {
         engine.views.replace_view(&name, &sql, given_up)
@@ -185,7 +185,7 @@ pub(crate) async fn dry_run(
     text: &str,
 ) -> Result<(Position, Vec<Difference>), SqlError> {
     check_kind(engine, DropKind::View, &create.name, "DROP")?;
-    view::plan_query((*create.query).clone(), text, &engine.views.catalog())?;
+    view::plan_body(&create.body, text, &engine.views.catalog())?;
     let (name, sql) = (create.name.clone(), create.sql.clone());
     while_wanted(engine, move |engine, given_up| engine.views.dry_run(&name, &sql, given_up)).await
 }

@@ -9,7 +9,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("evert-log", &["evert-model", "evert-env"]),
     ("evert-fold", &["evert-model"]),
     ("evert-view", &["evert-model", "evert-env", "evert-log", "evert-fold"]),
-    ("evert-sql", &["evert-model", "evert-log", "evert-view", "evert-fold"]),
+    ("evert-script", &["evert-model"]),
+    ("evert-sql", &["evert-model", "evert-log", "evert-view", "evert-fold", "evert-script"]),
     ("evert-cdc", &["evert-model", "evert-log", "evert-view"]),
     ("evert-door", &["evert-model", "evert-env", "evert-log", "evert-view"]),
     ("evert-search", &["evert-model", "evert-env", "evert-log", "evert-view"]),
@@ -51,6 +52,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("tantivy", &["evert-search"]),
     ("iceberg", &["evert-archive"]),
     ("krafka", &["evert-sink"]),
+    ("rquickjs", &["evert-script"]),
     ("redis", &["evert-sink"]),
 ];
 

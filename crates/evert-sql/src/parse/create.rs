@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use evert_model::{Column, ColumnType, RowSchema};
 use evert_view::RelationKind;
-use sqlparser::ast::{ColumnDef, ColumnOption, Expr, Ident, IndexColumn, TableConstraint};
+use sqlparser::ast::{ColumnDef, ColumnOption, Expr, Ident, IndexColumn, Query, TableConstraint};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
 use super::own::literal;
-use super::{consume_word, expect_word, if_not_exists, place, word};
-use crate::command::{Command, CreateRelation, CreateView, CreateViewOptions};
+use super::{consume_word, expect_word, fold as folds, if_not_exists, place, word};
+use crate::command::{Command, CreateRelation, CreateView, CreateViewOptions, ViewBody};
 use crate::error::{
     DUPLICATE_COLUMN, INVALID_PARAMETER_VALUE, INVALID_TABLE_DEFINITION, SYNTAX_ERROR,
     UNDEFINED_COLUMN,
@@ -261,32 +261,67 @@ fn option_value(parser: &mut Parser<'_>, text: &str) -> Result<String, SqlError>
     }
 }
 
-/// `CREATE [OR REPLACE] MATERIALIZED VIEW [IF NOT EXISTS] name [DRY RUN] AS SELECT ...`.
+/// `CREATE [OR REPLACE] MATERIALIZED VIEW [IF NOT EXISTS] name [DRY RUN] AS SELECT ...`, or
+/// `CREATE [OR REPLACE] [MATERIALIZED] VIEW [IF NOT EXISTS] name (columns) ON ...`, a custom fold.
 pub(super) fn view(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
     parser.next_token();
     let replace = parser.parse_keywords(&[Keyword::OR, Keyword::REPLACE]);
-    expect_word(parser, "MATERIALIZED", text)?;
+    let at = place(parser, text);
+    let materialized = consume_word(parser, "MATERIALIZED");
     expect_word(parser, "VIEW", text)?;
     let if_not_exists = if_not_exists(parser);
     let name = relation_name(&at_text(parser.parse_object_name(false), text)?)?;
-    if parser.peek_token_ref().token == Token::LParen {
+    let mut options = view_options(parser, text)?;
+    let at_replace = place(parser, text);
+    let dry_run = dry_run(parser, replace, text)?;
+    let is_fold = folds::is_next(parser);
+    if !is_fold && parser.peek_token_ref().token == Token::LParen {
         return Err(SqlError::unsupported("a list of column names")
-            .hint("Name the columns in the SELECT with AS.")
+            .hint("Name the columns in the SELECT with AS; those of a custom fold have types.")
             .at(place(parser, text)));
     }
-    let options = view_options(parser, text)?;
-    let at = place(parser, text);
-    let dry_run = consume_word(parser, "DRY");
-    if dry_run {
-        expect_word(parser, "RUN", text)?;
-        if !replace {
-            let message = "DRY RUN tells what CREATE OR REPLACE would change";
-            return Err(SqlError::new(SYNTAX_ERROR, message).at(at));
-        }
-    }
+    let (body, sql) = if is_fold {
+        let definition = folds::definition(parser, text, &mut options)?;
+        let sql = definition.sql.clone();
+        (ViewBody::Fold(Box::new(definition)), sql)
+    } else if materialized {
+        let (query, sql) = view_query(parser, text)?;
+        (ViewBody::Select(query), sql)
+    } else {
+        return Err(SqlError::unsupported("CREATE VIEW")
+            .hint("Use CREATE MATERIALIZED VIEW.")
+            .at(at));
+    };
     if replace && (options.changes || options.start.is_some()) {
-        return Err(SqlError::unsupported("an option of a view that is replaced").at(at));
+        return Err(SqlError::unsupported("an option of a view that is replaced").at(at_replace));
     }
+    Ok(Command::CreateView(CreateView {
+        name,
+        if_not_exists,
+        replace,
+        dry_run,
+        body,
+        sql,
+        options,
+    }))
+}
+
+/// `[DRY RUN]`, which only means something with OR REPLACE.
+fn dry_run(parser: &mut Parser<'_>, replace: bool, text: &str) -> Result<bool, SqlError> {
+    let at = place(parser, text);
+    if !consume_word(parser, "DRY") {
+        return Ok(false);
+    }
+    expect_word(parser, "RUN", text)?;
+    if !replace {
+        let message = "DRY RUN tells what CREATE OR REPLACE would change";
+        return Err(SqlError::new(SYNTAX_ERROR, message).at(at));
+    }
+    Ok(true)
+}
+
+/// `AS SELECT ... [WITH DATA]`: the SELECT and its text.
+fn view_query(parser: &mut Parser<'_>, text: &str) -> Result<(Box<Query>, String), SqlError> {
     at_text(parser.expect_keyword_is(Keyword::AS), text)?;
     let from = parser.peek_token_ref().span.start;
     let query = at_text(parser.parse_query(), text)?;
@@ -298,26 +333,26 @@ pub(super) fn view(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlEr
             return Err(SqlError::unsupported("WITH NO DATA"));
         }
     }
-    let sql = slice(text, from, to).to_owned();
-    Ok(Command::CreateView(CreateView {
-        name,
-        if_not_exists,
-        replace,
-        dry_run,
-        query,
-        sql,
-        options,
-    }))
+    Ok((query, slice(text, from, to).to_owned()))
+}
+
+fn view_options(parser: &mut Parser<'_>, text: &str) -> Result<CreateViewOptions, SqlError> {
+    let mut found = CreateViewOptions::default();
+    more_view_options(parser, text, &mut found)?;
+    Ok(found)
 }
 
 /// `[WITH (changes = 'on')] [START AT POSITION n | TIMESTAMP t]`, in any order.
-fn view_options(parser: &mut Parser<'_>, text: &str) -> Result<CreateViewOptions, SqlError> {
-    let mut found = CreateViewOptions::default();
+pub(super) fn more_view_options(
+    parser: &mut Parser<'_>,
+    text: &str,
+    found: &mut CreateViewOptions,
+) -> Result<(), SqlError> {
     loop {
         match word(parser, 0).as_str() {
             "WITH" => {
                 for (key, value, at) in options(parser, text)? {
-                    view_option(&mut found, &key, &value).map_err(|error| error.at(at))?;
+                    view_option(found, &key, &value).map_err(|error| error.at(at))?;
                 }
             }
             "START" => {
@@ -325,7 +360,7 @@ fn view_options(parser: &mut Parser<'_>, text: &str) -> Result<CreateViewOptions
                 expect_word(parser, "AT", text)?;
                 found.start = Some(super::reading::start(parser, text)?);
             }
-            _ => return Ok(found),
+            _ => return Ok(()),
         }
     }
 }

@@ -8,6 +8,7 @@ mod copy;
 mod create;
 mod dialect;
 mod explain;
+mod fold;
 mod outlet;
 mod own;
 mod reading;
@@ -19,6 +20,8 @@ use sqlparser::tokenizer::Token;
 use crate::SqlError;
 use crate::command::Command;
 use crate::text::{at_text, parser};
+
+pub(crate) use fold::definition_of;
 
 /// Splits and parses a text. An empty one gives one empty command.
 pub(crate) fn parse(text: &str) -> Result<Vec<Command>, SqlError> {
@@ -51,7 +54,7 @@ fn command(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
     match first.as_str() {
         "CREATE" if matches!(second, "TABLE" | "STREAM") => create::relation(parser, text),
         "CREATE" if second == "SOURCE" => create::source(parser, text),
-        "CREATE" if matches!(second, "MATERIALIZED" | "OR") => create::view(parser, text),
+        "CREATE" if matches!(second, "MATERIALIZED" | "OR" | "VIEW") => create::view(parser, text),
         "CREATE" if matches!(second, "SEARCH" | "ARCHIVE" | "SINK") => outlet::outlet(parser, text),
         "DROP"
             if matches!(

@@ -11,7 +11,7 @@ use crate::names::unknown_relation;
 use crate::query::plan;
 use crate::statement::Parsed;
 use crate::view::explain::{as_json, as_text, is_append_only, operators};
-use crate::view::{plan_query, plan_text};
+use crate::view::{plan_body, plan_text};
 use crate::{Response, SqlError};
 
 impl Session {
@@ -37,7 +37,7 @@ impl Session {
                 show_view(&planned, &catalog, &held, explain.json)
             }
             ExplainTarget::Create(create) => {
-                let planned = plan_query((*create.query).clone(), &parsed.text, &catalog)?;
+                let planned = plan_body(&create.body, &parsed.text, &catalog)?;
                 show_view(&planned, &catalog, &[], explain.json)
             }
         }

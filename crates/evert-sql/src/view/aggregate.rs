@@ -63,7 +63,7 @@ impl Translation<'_> {
     }
 
     /// A Reduce, its columns cast to the planned types.
-    fn reduce(
+    pub(super) fn reduce(
         &mut self,
         input: usize,
         input_fields: &[Field],

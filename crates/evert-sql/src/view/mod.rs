@@ -12,6 +12,7 @@ mod aggregate;
 mod check;
 mod constant;
 pub(crate) mod explain;
+mod fold;
 mod join;
 mod order;
 mod recursive;
@@ -37,6 +38,7 @@ use datafusion::sql::planner::SqlToRel;
 use evert_view::{Catalog, Name, PlanError, PlannedView, Planner};
 use sqlparser::ast::{Query, Statement};
 
+use crate::command::{FoldDefinition, ViewBody};
 use crate::context::{Context, Tables, parser_options, state};
 use crate::error::SYNTAX_ERROR;
 use crate::functions::SessionFacts;
@@ -45,7 +47,7 @@ use crate::output_names::name_outputs;
 use crate::rephrase::rephrase;
 use crate::scan::Table;
 use crate::time_windows::replace_windows;
-use crate::{SqlError, rules, text, translate as errors};
+use crate::{SqlError, parse, rules, text, translate as errors};
 
 /// Turns a view's SELECT into a plan for `evert-fold`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,6 +89,9 @@ static OPTIMIZER: LazyLock<Optimizer> = LazyLock::new(|| {
 
 /// Plans a view from its SELECT's text.
 pub(crate) fn plan_text(sql: &str, catalog: &Catalog) -> Result<PlannedView, SqlError> {
+    if let Some(definition) = parse::definition_of(sql)? {
+        return plan_fold(&definition, sql, catalog);
+    }
     let mut statements = text::parse_statements(sql)?;
     match (statements.pop(), statements.is_empty()) {
         (Some(Statement::Query(query)), true) => plan_query(*query, sql, catalog),
@@ -94,11 +99,48 @@ pub(crate) fn plan_text(sql: &str, catalog: &Catalog) -> Result<PlannedView, Sql
     }
 }
 
+/// Plans a view from what it was parsed to. `sql` is the text that its spans refer to.
+pub(crate) fn plan_body(
+    body: &ViewBody,
+    sql: &str,
+    catalog: &Catalog,
+) -> Result<PlannedView, SqlError> {
+    match body {
+        ViewBody::Select(query) => plan_query((**query).clone(), sql, catalog),
+        ViewBody::Fold(definition) => plan_fold(definition, sql, catalog),
+    }
+}
+
 /// Plans a view from its parsed SELECT. `sql` is the text that its spans refer to.
 pub(crate) fn plan_query(
+    query: Query,
+    sql: &str,
+    catalog: &Catalog,
+) -> Result<PlannedView, SqlError> {
+    planned(query, sql, catalog, translate::translate)
+}
+
+/// Plans a custom fold. `sql` is the text that its spans refer to.
+fn plan_fold(
+    definition: &FoldDefinition,
+    sql: &str,
+    catalog: &Catalog,
+) -> Result<PlannedView, SqlError> {
+    planned((*definition.input).clone(), sql, catalog, |plan, keys, named| {
+        fold::translate(definition, plan, keys, named)
+    })
+}
+
+/// Plans a query, and translates its plan.
+fn planned(
     mut query: Query,
     sql: &str,
     catalog: &Catalog,
+    translate: impl FnOnce(
+        &LogicalPlan,
+        &BTreeMap<Name, Vec<usize>>,
+        &[(Name, SchemaRef)],
+    ) -> translate::Result<PlannedView>,
 ) -> Result<PlannedView, SqlError> {
     replace_windows(&mut query)?;
     name_outputs(&mut query);
@@ -119,7 +161,7 @@ pub(crate) fn plan_query(
         .into_iter()
         .filter_map(|name| tables.schema(&name).map(|schema| (name, schema)))
         .collect();
-    translate::translate(&plan, &keys(catalog), &named).map_err(|error| match error {
+    translate(&plan, &keys(catalog), &named).map_err(|error| match error {
         translate::Refusal::Sql(error) => error,
         translate::Refusal::Planning(error) => errors::planning(&error, sql),
     })

@@ -55,19 +55,34 @@ pub(super) fn translate(
     keys: &BTreeMap<Name, Vec<usize>>,
     named: &[(Name, SchemaRef)],
 ) -> Result<PlannedView> {
-    let mut translation =
-        Translation { builder: Builder::default(), keys, work_tables: Vec::new() };
-    let relation = translation.relation(plan)?;
-    if translation.builder.inputs.is_empty() {
-        let Some((name, schema)) = named.first() else {
-            return Err(unsupported("a SELECT without FROM").hinted(
+    let mut translation = Translation::new(keys);
+    let relation = translation.whole(plan, named)?;
+    translation.finish(relation)
+}
+
+impl<'a> Translation<'a> {
+    pub(super) fn new(keys: &'a BTreeMap<Name, Vec<usize>>) -> Self {
+        Self { builder: Builder::default(), keys, work_tables: Vec::new() }
+    }
+
+    /// The rows of a whole plan, which has an input at least.
+    pub(super) fn whole(
+        &mut self,
+        plan: &LogicalPlan,
+        named: &[(Name, SchemaRef)],
+    ) -> Result<Relation> {
+        let relation = self.relation(plan)?;
+        if self.builder.inputs.is_empty() {
+            let Some((name, schema)) = named.first() else {
+                return Err(unsupported("a SELECT without FROM").hinted(
                 "A view is computed from relations; put constants into the query that reads it.",
             ));
-        };
-        // No row of it is needed, as under `WHERE false`; the view follows it all the same.
-        translation.builder.input(name, Arc::clone(schema), None);
+            };
+            // No row of it is needed, as under `WHERE false`; the view follows it all the same.
+            self.builder.input(name, Arc::clone(schema), None);
+        }
+        Ok(relation)
     }
-    translation.finish(relation)
 }
 
 impl Refusal {
@@ -196,7 +211,7 @@ impl Translation<'_> {
         }
     }
 
-    fn finish(mut self, mut relation: Relation) -> Result<PlannedView> {
+    pub(super) fn finish(mut self, mut relation: Relation) -> Result<PlannedView> {
         let key = relation.key.take();
         let columns = relation.fields.iter().map(output_column).collect::<Result<Vec<_>>>()?;
         for (index, column) in columns.iter().enumerate() {

@@ -1,0 +1,151 @@
+//! Meter: how much memory a runtime holds, how many steps it has made, and when it is stopped.
+//!
+//! Owns: the allocator that a runtime uses and what its interrupt handler answers.
+//!
+//! Invariants
+//! - A runtime that has held more than it may is known to have, whatever its code did about it.
+//! - Steps are counted, never timed: the engine calls its handler once in [`STEPS_A_CALL`] steps.
+
+// The engine takes its allocator as a trait whose implementation is a promise: this one only counts
+// and refuses, and leaves the memory itself to rquickjs's allocator over Rust's.
+#![allow(unsafe_code)]
+
+use std::cell::Cell;
+use std::ptr;
+use std::rc::Rc;
+
+use rquickjs::allocator::{Allocator, RustAllocator};
+
+/// Calls and turns of loops between two calls of the interrupt handler, as the engine has it.
+#[cfg(test)]
+pub(crate) const STEPS_A_CALL: usize = 10_000;
+
+/// What an evaluation has used of what it may.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    bytes: Cell<usize>,
+    bytes_max: usize,
+    over: Cell<bool>,
+    calls: Cell<usize>,
+    calls_max: Cell<usize>,
+}
+
+impl Meter {
+    /// A meter for a runtime that may hold so many bytes.
+    pub(crate) fn new(bytes_max: usize) -> Rc<Self> {
+        Rc::new(Self {
+            bytes: Cell::new(0),
+            bytes_max,
+            over: Cell::new(false),
+            calls: Cell::new(0),
+            calls_max: Cell::new(usize::MAX),
+        })
+    }
+
+    /// Begins an evaluation that is stopped at the `calls_max`-th call of the handler.
+    pub(crate) fn begin(&self, calls_max: usize) {
+        self.over.set(false);
+        self.calls.set(0);
+        self.calls_max.set(calls_max);
+    }
+
+    /// Calls of the handler since the evaluation began.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.get()
+    }
+
+    /// Whether the evaluation was stopped for its steps.
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.calls.get() >= self.calls_max.get()
+    }
+
+    /// Whether more memory was held, or asked for, than may be.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.over.get()
+    }
+
+    /// The handler: whether the code is to be stopped, which it cannot catch.
+    pub(crate) fn interrupt(&self) -> bool {
+        self.calls.set(self.calls.get() + 1);
+        self.is_too_long() || self.is_too_large()
+    }
+
+    /// Whether so many more bytes are given. What grows slowly is stopped by the handler, since
+    /// code can catch an allocation's failure; only what grows at once is refused here.
+    fn allows(&self, more: usize) -> bool {
+        let after = self.bytes.get().saturating_add(more);
+        if after > self.bytes_max {
+            self.over.set(true);
+        }
+        after <= self.bytes_max.saturating_mul(2)
+    }
+
+    fn add(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() + bytes);
+    }
+
+    fn take(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() - bytes);
+    }
+}
+
+/// Rust's allocator under a meter.
+pub(crate) struct Metered(pub(crate) Rc<Meter>);
+
+// SAFETY: every pointer comes from `RustAllocator` and goes back to it, or is null.
+unsafe impl Allocator for Metered {
+    fn alloc(&mut self, size: usize) -> *mut u8 {
+        if !self.0.allows(size) {
+            return ptr::null_mut();
+        }
+        self.counted(RustAllocator.alloc(size))
+    }
+
+    fn calloc(&mut self, count: usize, size: usize) -> *mut u8 {
+        // A product that overflows is too large as well.
+        if !self.0.allows(count.checked_mul(size).unwrap_or(usize::MAX)) {
+            return ptr::null_mut();
+        }
+        self.counted(RustAllocator.calloc(count, size))
+    }
+
+    unsafe fn dealloc(&mut self, ptr: *mut u8) {
+        // SAFETY: the caller promises that the pointer came from here and is not null.
+        unsafe {
+            self.0.take(RustAllocator::usable_size(ptr));
+            RustAllocator.dealloc(ptr);
+        }
+    }
+
+    unsafe fn realloc(&mut self, ptr: *mut u8, new_size: usize) -> *mut u8 {
+        if ptr.is_null() {
+            return self.alloc(new_size);
+        }
+        // SAFETY: the caller promises that the pointer came from here.
+        let old_size = unsafe { RustAllocator::usable_size(ptr) };
+        if !self.0.allows(new_size.saturating_sub(old_size)) {
+            return ptr::null_mut();
+        }
+        // SAFETY: as above; a pointer that could not be moved is left as it was.
+        let moved = unsafe { RustAllocator.realloc(ptr, new_size) };
+        if !moved.is_null() {
+            self.0.take(old_size);
+        }
+        self.counted(moved)
+    }
+
+    unsafe fn usable_size(ptr: *mut u8) -> usize {
+        // SAFETY: the caller promises that the pointer came from here.
+        unsafe { RustAllocator::usable_size(ptr) }
+    }
+}
+
+impl Metered {
+    fn counted(&self, ptr: *mut u8) -> *mut u8 {
+        if !ptr.is_null() {
+            // SAFETY: `RustAllocator` has just given the pointer.
+            self.0.add(unsafe { RustAllocator::usable_size(ptr) });
+        }
+        ptr
+    }
+}

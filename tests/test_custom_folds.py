@@ -1,0 +1,216 @@
+"""Custom folds: a view in JavaScript, through every door and across restarts."""
+
+import json
+import random
+import re
+import time
+
+import psycopg
+import pytest
+import redis
+from confluent_kafka import Consumer
+from evert_server import wait_until
+
+STREAKS = """
+({ init: () => ({ longest: 0, run: 0 }),
+   step: (s, row) => {
+     s.run = row.status === 'failed' ? s.run + 1 : 0;
+     s.longest = Math.max(s.longest, s.run);
+     return s;
+   },
+   row: (s) => s.longest ? { longest: s.longest, now_at: s.run } : null })
+"""
+
+FOLD = "ON payments KEY (card) ORDER BY (at, id) LANGUAGE javascript AS"
+
+
+def payments(server) -> None:
+    server.query("CREATE TABLE payments (id bigint PRIMARY KEY, card text, status text, amount bigint, at timestamptz)")
+
+
+def pay(server, rows) -> None:
+    values = ", ".join(f"({id}, '{card}', '{status}', {id % 97}, '2026-11-21 12:00:00Z'::timestamptz + interval '{at} seconds')" for id, card, status, at in rows)
+    server.query(f"INSERT INTO payments VALUES {values}")
+
+
+def streaks(rows) -> list[tuple]:
+    """What the fold answers, folded here."""
+    found = {}
+    for _, card, status, _ in sorted(rows, key=lambda row: (row[3], row[0])):
+        longest, run = found.get(card, (0, 0))
+        run = run + 1 if status == "failed" else 0
+        found[card] = (max(longest, run), run)
+    return sorted((card, *streak) for card, streak in found.items() if streak[0])
+
+
+def held(server, view="streaks") -> list[tuple]:
+    return sorted(server.query(f"SELECT * FROM {view}"))
+
+
+def test_a_fold_follows_its_rows_through_changes_and_restarts(new_server):
+    server = new_server().start()
+    payments(server)
+    rng = random.Random(7)
+    rows = {}
+
+    def change(count: int) -> None:
+        batch = []
+        for id in rng.sample(range(400), count):
+            row = (id, f"card {id % 23}", rng.choice(["failed", "failed", "captured"]), rng.randrange(1000))
+            batch.append(row)
+            rows[id] = row
+        pay(server, batch)
+        for id in rng.sample(sorted(rows), 5):
+            server.query(f"DELETE FROM payments WHERE id = {id}")
+            del rows[id]
+
+    change(50)
+    server.query(f"CREATE VIEW streaks (card text, longest bigint, now_at bigint) {FOLD} $${STREAKS}$$")
+    for _ in range(5):
+        change(40)
+        assert held(server) == streaks(rows.values())
+    # With a checkpoint, and without one for what came last.
+    time.sleep(6)
+    change(40)
+    server.kill9()
+    server.start()
+    assert held(server) == streaks(rows.values())
+    change(40)
+    server.restart()
+    assert held(server) == streaks(rows.values())
+    change(40)
+    assert held(server) == streaks(rows.values())
+    # A fold reads the columns that there were.
+    server.query("ALTER TABLE payments ADD COLUMN note text")
+    server.query("UPDATE payments SET note = 'x' WHERE id < 9")
+    server.verify("streaks")
+    server.query("REBUILD VIEW streaks")
+    assert held(server) == streaks(rows.values())
+
+    # Other code is another view; the same statement again is no longer one.
+    twice = STREAKS.replace("longest: s.longest,", "longest: s.longest * 2,")
+    columns = "(card text, longest bigint, now_at bigint)"
+    dry = server.query(f"CREATE OR REPLACE VIEW streaks DRY RUN {columns} {FOLD} $${twice}$$")
+    assert dry, "a dry run tells what would differ"
+    server.query(f"CREATE OR REPLACE VIEW streaks {columns} {FOLD} $${twice}$$")
+    doubled = [(card, longest * 2, run) for card, longest, run in streaks(rows.values())]
+    assert held(server) == doubled
+    server.restart()
+    assert held(server) == doubled
+    server.verify("streaks")
+    server.query("DROP MATERIALIZED VIEW streaks")
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        held(server)
+
+
+def test_a_fold_is_read_through_every_door(server):
+    payments(server)
+    columns = "(longest bigint, card text, now_at bigint)"
+    server.query(
+        f"CREATE MATERIALIZED VIEW streaks {columns} WITH (changes = 'on') {FOLD} $${STREAKS}$$"
+    )
+    pay(server, [(1, "a", "failed", 1), (2, "a", "failed", 2), (3, "b", "captured", 3)])
+    assert held(server) == [(2, "a", 2)]
+    host, _, port = server.addresses["keyvalue"].rpartition(":")
+    client = redis.Redis(host, int(port), decode_responses=True)
+    assert client.hgetall("streaks:a") == {"longest": "2", "card": "a", "now_at": "2"}
+    assert client.exists("streaks:b") == 0
+    # Views and queries read it as any other.
+    server.query("CREATE MATERIALIZED VIEW worst AS SELECT max(longest) AS longest FROM streaks")
+    pay(server, [(4, "b", "failed", 4)])
+    assert server.query("SELECT * FROM worst") == [(2,)]
+    [(definition,)] = server.query("SELECT definition FROM evert.views WHERE name = 'streaks'")
+    assert "LANGUAGE javascript" in definition and "s.longest" in definition
+    plan = "\n".join(line for line, in server.query("EXPLAIN streaks"))
+    assert "javascript(" in plan and "Key: card" in plan, plan
+    # A definition over a fold's columns has them with their types.
+    types = server.query(
+        "SELECT column_name, data_type FROM information_schema.columns "
+        "WHERE table_name = 'streaks' ORDER BY ordinal_position"
+    )
+    assert types == [("longest", "bigint"), ("card", "text"), ("now_at", "bigint")]
+    consumer = Consumer(
+        {
+            "bootstrap.servers": server.addresses["kafka"],
+            "group.id": "folds",
+            "auto.offset.reset": "earliest",
+        }
+    )
+    consumer.subscribe(["streaks.changes"])
+    seen = {}
+
+    def read() -> bool:
+        message = consumer.poll(0.5)
+        if message is not None and message.error() is None:
+            value = message.value()
+            seen[message.key().decode()] = value and json.loads(value)["longest"]
+        return seen == {"a": 2, "b": 1}
+
+    wait_until(read, 30)
+    consumer.close()
+    # Gone when its rows are.
+    server.query("DELETE FROM payments WHERE card = 'a'")
+    assert held(server) == [(1, "b", 1)]
+    assert client.exists("streaks:a") == 0
+    server.verify("streaks")
+
+
+def test_what_fails_is_a_row_of_errors_and_stops_nothing(server):
+    payments(server)
+    code = """({ init: () => 0,
+      step: (n, row) => {
+        if (row.status === 'throws') throw new RangeError(`no ${row.card}`);
+        if (row.status === 'endless') for (;;) ;
+        if (row.status === 'huge') { const all = []; for (;;) all.push([n]); }
+        if (row.status === 'deep') (function deep() { deep(); })();
+        return row.status === 'half' ? n + 0.5 : n + 1;
+      },
+      row: (n) => ({ n }) })"""
+    server.query(f"CREATE VIEW counts (card text, n bigint) {FOLD} $${code}$$")
+    bad = ["throws", "endless", "huge", "deep", "half"]
+    pay(server, [(id, f"card {status}", status, id) for id, status in enumerate(bad)])
+    pay(server, [(10, "good", "captured", 10), (11, "good", "captured", 11)])
+    assert held(server, "counts") == [("good", 2)]
+    reasons = dict(
+        (re.search("card (\\w+)", row).group(1), reason)
+        for row, reason in server.query("SELECT value, reason FROM evert.errors WHERE relation = 'counts'")
+    )
+    assert sorted(reasons) == sorted(bad)
+    assert "RangeError: no card throws" in reasons["throws"] and "line 3" in reasons["throws"]
+    assert "steps" in reasons["endless"]
+    assert "MiB" in reasons["huge"]
+    assert "call stack" in reasons["deep"]
+    assert reasons["half"].endswith('column "n": 0.5 is no bigint')
+    # What is mended is a row again, and no error.
+    server.query("UPDATE payments SET status = 'captured' WHERE status <> 'endless'")
+    assert len(held(server, "counts")) == 5
+    errors = server.query("SELECT count(*) FROM evert.errors WHERE relation = 'counts'")
+    assert errors == [(1,)]
+    server.verify("counts")
+
+
+def test_what_is_no_fold_is_refused_where_it_is_wrong(server):
+    payments(server)
+
+    def refused(code: str, columns: str = "(card text, n bigint)", rest: str = FOLD):
+        with pytest.raises(psycopg.Error) as error:
+            server.query(f"CREATE VIEW counts {columns} {rest} $${code}$$")
+        return error.value.diag
+
+    found = refused("({ init: () => 0,\n   step: (s) => s +,\n   row: (s) => null })")
+    assert (found.sqlstate, "line 2, column" in found.message_primary) == ("42601", True)
+    statement = f"CREATE VIEW counts (card text, n bigint) {FOLD} $$"
+    assert int(found.statement_position) > len(statement) + 17
+    found = refused("({ init: () => 0, row: (s) => null })")
+    assert (found.sqlstate, found.message_primary) == (
+        "42601",
+        'the code gives no object with a function "step"',
+    )
+    assert refused("({ init: () => Date.now(), step: (s) => s, row: (s) => null })").sqlstate == "42601"
+    good = "({ init: () => 0, step: (s) => s, row: (s) => null })"
+    unordered = "ON payments KEY (card) LANGUAGE javascript AS"
+    assert refused(good, rest=unordered).sqlstate == "42601"
+    assert refused(good, rest=FOLD.replace("javascript", "plpgsql")).sqlstate == "42704"
+    with pytest.raises(psycopg.errors.FeatureNotSupported):
+        server.query("CREATE VIEW plain AS SELECT * FROM payments")
+    assert server.query("SELECT count(*) FROM evert.views") == [(0,)]
