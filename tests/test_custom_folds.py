@@ -146,7 +146,7 @@ def test_a_fold_is_read_through_every_door(server):
             seen[message.key().decode()] = value and json.loads(value)["longest"]
         return seen == {"a": 2, "b": 1}
 
-    wait_until(read, 30)
+    wait_until(read, 30, "the fold's changes")
     consumer.close()
     # Gone when its rows are.
     server.query("DELETE FROM payments WHERE card = 'a'")

@@ -87,39 +87,31 @@
     hidden(getPrototypeOf(made), "constructor", noText);
   }
 
-  const seen = new Set();
-  const visit = (enter) => {
-    seen.clear();
-    const queue = [globalThis, ...unnamed];
-    while (queue.length > 0) {
-      const object = queue.pop();
-      if ((typeof object !== "object" || object === null) && typeof object !== "function") continue;
-      if (seen.has(object)) continue;
-      seen.add(object);
-      enter(object);
-      queue.push(getPrototypeOf(object));
-      for (const key of ownKeys(object)) {
-        const property = getOwnPropertyDescriptor(object, key);
-        queue.push(property.value, property.get, property.set);
-      }
-    }
-  };
-
-  // What depends on a language goes.
-  visit((object) => {
+  // Everything that there is. On the way what depends on a language goes.
+  const all = new Set();
+  const queue = [globalThis, ...unnamed];
+  while (queue.length > 0) {
+    const object = queue.pop();
+    if ((typeof object !== "object" || object === null) && typeof object !== "function") continue;
+    if (all.has(object)) continue;
+    all.add(object);
+    queue.push(getPrototypeOf(object));
     for (const key of ownKeys(object)) {
       if (typeof key === "string" && (key.startsWith("toLocale") || key === "localeCompare")) {
         delete object[key];
+        continue;
       }
+      const property = getOwnPropertyDescriptor(object, key);
+      queue.push(property.value, property.get, property.set);
     }
-  });
+  }
 
   // An object may have a property of its own where its frozen prototype has one.
   const yields = (home, name) => {
     const property = getOwnPropertyDescriptor(home, name);
     if (property === undefined || !property.configurable || !("value" in property)) return;
     const { value, enumerable } = property;
-    defineProperty(home, name, {
+    const accessors = {
       get() {
         return value;
       },
@@ -129,9 +121,9 @@
           value: own, writable: true, enumerable: true, configurable: true,
         });
       },
-      enumerable,
-      configurable: false,
-    });
+    };
+    all.add(accessors.get).add(accessors.set);
+    defineProperty(home, name, { ...accessors, enumerable, configurable: false });
   };
   for (const name of getOwnPropertyNames(Object.prototype)) yields(Object.prototype, name);
   for (const name of getOwnPropertyNames(globalThis)) {
@@ -140,5 +132,5 @@
     for (const property of ["name", "message", "toString"]) yields(prototype, property);
   }
 
-  visit(freeze);
+  all.forEach((object) => freeze(object));
 })();

@@ -53,7 +53,7 @@ pub(crate) fn fold_function(script: &Arc<Script>) -> Arc<AggregateUDF> {
     Arc::new(AggregateUDF::from(Fold { code: Code(Arc::clone(script)), signature }))
 }
 
-/// A column of the packed rows that a script gave.
+/// A column of the packed rows that a script gave, a function of the column's name.
 pub(crate) fn fold_column(script: &Arc<Script>, column: usize) -> Arc<ScalarUDF> {
     let signature = Signature::exact(vec![DataType::Binary], Volatility::Immutable);
     Arc::new(ScalarUDF::from(Unpack { code: Code(Arc::clone(script)), column, signature }))
@@ -132,7 +132,7 @@ struct Unpack {
 
 impl ScalarUDFImpl for Unpack {
     fn name(&self) -> &str {
-        "fold_column"
+        &self.code.0.definition().output[self.column].name
     }
 
     fn signature(&self) -> &Signature {
@@ -145,7 +145,7 @@ impl ScalarUDFImpl for Unpack {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let Some(rows) = args.args.first() else {
-            return exec_err!("fold_column takes an argument");
+            return exec_err!("a fold's column is one of its rows");
         };
         let rows = rows.to_array(args.number_rows)?;
         Ok(ColumnarValue::Array(self.code.0.unpack(rows.as_binary(), self.column)?))
