@@ -92,11 +92,13 @@ pub(crate) struct Sets<T> {
     heap_bytes: usize,
     /// Group number, slot and value, if anyone wants to know.
     changed: Option<HashSet<(u64, u32, T)>>,
+    /// Groups of lower numbers may have values that were saved; others have none.
+    saved_below: u64,
 }
 
 impl<T> Default for Sets<T> {
     fn default() -> Self {
-        Self { sets: Vec::new(), heap_bytes: 0, changed: None }
+        Self { sets: Vec::new(), heap_bytes: 0, changed: None, saved_below: 0 }
     }
 }
 
@@ -107,10 +109,17 @@ impl<T: SetValue> Sets<T> {
         if weight == 0 {
             return 0;
         }
+        let step = self.step(slot, value, weight);
         if let Some(changed) = &mut self.changed {
-            changed.insert((ids[slot as usize], slot, T::own(value)));
+            let id = ids[slot as usize];
+            let entry = (id, slot, T::own(value));
+            // What has come and gone since the last save is no change.
+            match step < 0 && id >= self.saved_below {
+                true => changed.remove(&entry),
+                false => changed.insert(entry),
+            };
         }
-        self.step(slot, value, weight)
+        step
     }
 
     /// As `add`, but not noted as a change.
@@ -150,17 +159,27 @@ impl<T: SetValue> Sets<T> {
         self.changed.get_or_insert_default();
     }
 
-    /// Gives the values that have changed since the last call.
-    pub(crate) fn save(&mut self, ids: &[u64], sink: &mut ValueSink<'_>) {
+    /// All values of groups with numbers below `next` have been loaded.
+    pub(crate) fn loaded(&mut self, next: u64) {
+        self.saved_below = next;
+    }
+
+    /// Gives the values that have changed since the last call. The next group gets the number
+    /// `next`.
+    pub(crate) fn save(&mut self, ids: &[u64], next: u64, sink: &mut ValueSink<'_>) {
         let Some(changed) = &mut self.changed else { return };
         let mut bytes = Vec::new();
         for (id, slot, value) in std::mem::take(changed) {
             let is_same = ids.get(slot as usize) == Some(&id);
             let count = if is_same { self.sets[slot as usize].count(value.borrow()) } else { 0 };
+            if count == 0 && id >= self.saved_below {
+                continue;
+            }
             bytes.clear();
             value.write(&mut bytes);
             sink(id, &bytes, count);
         }
+        self.saved_below = next;
     }
 
     pub(crate) fn read(bytes: &[u8]) -> Result<T, StateError> {

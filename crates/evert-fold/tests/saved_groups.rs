@@ -124,6 +124,24 @@ fn a_value_of_a_multiset_is_an_entry() {
 }
 
 #[test]
+fn values_of_a_group_that_comes_and_goes_between_saves_are_no_entries() {
+    let node = reduce(&[(AggregateFunction::Max, 1)]);
+    let (mut dataflow, mut store) = (tracked(node), Store::default());
+    for group in 0..20 {
+        tick(&mut dataflow, rows(group..group + 1, 0..50, 1));
+        tick(&mut dataflow, rows(group..group + 1, 0..50, -1));
+    }
+    tick(&mut dataflow, rows(30..31, 0..50, 1));
+    assert_eq!(store.save(&mut dataflow), 20 + 1 + 50, "the groups, and the values of the last");
+    assert_eq!(store.entries.len(), 1 + 50);
+    // Those of the saved group are to go from the store, those of another are not there.
+    tick(&mut dataflow, rows(31..32, 0..50, 1));
+    tick(&mut dataflow, rows(30..32, 0..50, -1));
+    assert_eq!(store.save(&mut dataflow), 2 + 50);
+    assert_eq!(store.entries.len(), 0);
+}
+
+#[test]
 fn a_row_of_an_order_is_an_entry() {
     for node in [first_rows(), window()] {
         let (mut dataflow, mut store) = (tracked(node), Store::default());

@@ -298,13 +298,28 @@ impl Accumulators {
     }
 
     /// Gives the values that have changed, store by store.
-    pub(super) fn save_values(&mut self, ids: &[u64], mut sink: impl FnMut(u16, u64, &[u8], i64)) {
+    pub(super) fn save_values(
+        &mut self,
+        (ids, next): (&[u64], u64),
+        mut sink: impl FnMut(u16, u64, &[u8], i64),
+    ) {
         for (number, store) in self.stores.iter_mut().enumerate() {
             let number = u16::try_from(number).expect("a view has fewer than 2^16 aggregates");
             let sink: &mut ValueSink<'_> = &mut |id, value, count| sink(number, id, value, count);
             match &mut store.state {
-                State::Ordered(ordered) => ordered.save(ids, sink),
-                State::General(general) => general.save(ids, sink),
+                State::Ordered(ordered) => ordered.save(ids, next, sink),
+                State::General(general) => general.save(ids, next, sink),
+                _ => {}
+            }
+        }
+    }
+
+    /// Every saved value has been taken; the next group gets the number `next`.
+    pub(super) fn loaded(&mut self, next: u64) {
+        for store in &mut self.stores {
+            match &mut store.state {
+                State::Ordered(ordered) => ordered.loaded(next),
+                State::General(general) => general.loaded(next),
                 _ => {}
             }
         }

@@ -209,8 +209,12 @@ impl General {
         self.sets.track();
     }
 
-    pub(super) fn save(&mut self, ids: &[u64], sink: &mut ValueSink<'_>) {
-        self.sets.save(ids, sink);
+    pub(super) fn save(&mut self, ids: &[u64], next: u64, sink: &mut ValueSink<'_>) {
+        self.sets.save(ids, next, sink);
+    }
+
+    pub(super) fn loaded(&mut self, next: u64) {
+        self.sets.loaded(next);
     }
 
     pub(super) fn load(&mut self, slot: u32, value: &[u8], count: i64) {

@@ -187,11 +187,19 @@ impl Ordered {
         }
     }
 
-    pub(super) fn save(&mut self, ids: &[u64], sink: &mut ValueSink<'_>) {
+    pub(super) fn save(&mut self, ids: &[u64], next: u64, sink: &mut ValueSink<'_>) {
         match &mut self.values {
-            Values::Integers(sets) | Values::Floats(sets) => sets.save(ids, sink),
-            Values::Wide(sets) => sets.save(ids, sink),
-            Values::Bytes { sets, .. } => sets.save(ids, sink),
+            Values::Integers(sets) | Values::Floats(sets) => sets.save(ids, next, sink),
+            Values::Wide(sets) => sets.save(ids, next, sink),
+            Values::Bytes { sets, .. } => sets.save(ids, next, sink),
+        }
+    }
+
+    pub(super) fn loaded(&mut self, next: u64) {
+        match &mut self.values {
+            Values::Integers(sets) | Values::Floats(sets) => sets.loaded(next),
+            Values::Wide(sets) => sets.loaded(next),
+            Values::Bytes { sets, .. } => sets.loaded(next),
         }
     }
 

@@ -158,7 +158,8 @@ impl Stateful for Reduce {
     fn save(&mut self, sink: &mut dyn StateSink) {
         self.save_groups(sink);
         let (mut name, mut value) = (Vec::new(), Writer::default());
-        self.accumulators.save_values(self.numbers.ids(), |store, id, kept, count| {
+        let numbers = (self.numbers.ids(), self.numbers.next);
+        self.accumulators.save_values(numbers, |store, id, kept, count| {
             name.clear();
             name.push(VALUE);
             name.extend_from_slice(&store.to_be_bytes());
@@ -188,6 +189,7 @@ impl Stateful for Reduce {
             let slot = *loading.slots.get(&id).ok_or_else(malformed)?;
             self.accumulators.load_value(store, slot, &kept, count)?;
         }
+        self.accumulators.loaded(self.numbers.next);
         Ok(())
     }
 }
