@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
@@ -113,31 +112,4 @@ fn rows_and_snapshots_are_right_while_runs_are_merged() {
         let found = found.map(|row| row.column(1).as_primitive::<Int64Type>().value(0));
         assert_eq!(found, model.get(&key).copied());
     }
-}
-
-#[test]
-#[ignore = "a measurement: 2 million rows"]
-fn ticks_of_100_rows_over_2_million() {
-    lend();
-    let mut rng = fastrand::Rng::with_seed(6);
-    let mut table = Upsert::new(schema(), vec![0]);
-    for start in (0..2_000_000).step_by(20_000) {
-        let rows: Vec<_> = (start..start + 20_000).map(|key| (key, key)).collect();
-        table.apply(&[batch(&rows, vec![true; 20_000])]);
-    }
-    let mut times: Vec<Duration> = (0..40_000)
-        .map(|_| {
-            let rows: Vec<_> = (0..100).map(|_| (rng.i64(0..2_000_000), rng.i64(..))).collect();
-            let rows = batch(&rows, vec![true; 100]);
-            let started = Instant::now();
-            table.apply(&[rows]);
-            let snapshot = table.snapshot();
-            let took = started.elapsed();
-            drop(snapshot);
-            took
-        })
-        .collect();
-    times.sort_unstable();
-    let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
-    println!("p50 {:?}, p99 {:?}, p99.9 {:?}, max {:?}", at(0.5), at(0.99), at(0.999), at(1.0));
 }
