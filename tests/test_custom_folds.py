@@ -155,6 +155,35 @@ def test_a_fold_is_read_through_every_door(server):
     server.verify("streaks")
 
 
+COUNT = "({ init: () => 0, step: (n) => n + 1, row: (n) => ({ n }) })"
+
+
+def test_a_fold_reads_what_a_select_gives(server):
+    server.query("CREATE STREAM events (id bigint, kind text, at timestamptz)")
+    old = ", ".join(f"({id}, 'a', '2026-01-01 00:00:00Z')" for id in range(5))
+    with server.connect() as connection:
+        connection.execute(f"INSERT INTO events VALUES {old}, (5, NULL, '2026-01-01 00:00:00Z')")
+        before = connection.execute("SHOW POSITION").fetchone()[0]
+
+    def make(name: str, columns: str, rest: str) -> None:
+        server.query(f"CREATE VIEW {name} ({columns}) {rest} LANGUAGE javascript AS $${COUNT}$$")
+
+    recent = "SELECT kind, at FROM events WHERE at > now() - INTERVAL '5 seconds'"
+    make("recent", "kind text, n bigint", f"ON ({recent}) KEY (kind) ORDER BY (at)")
+    make("whole", "n bigint", "ON events ORDER BY id DESC NULLS FIRST")
+    start = f"START AT POSITION {before}"
+    make("later", "kind text, n int", f"{start} ON events KEY (kind) ORDER BY id")
+    assert held(server, "whole") == [(6,)] and held(server, "recent") == []
+    server.query("INSERT INTO events SELECT 6, 'a', now()")
+    assert held(server, "recent") == [("a", 1)]
+    assert held(server, "whole") == [(7,)]
+    assert held(server, "later") == [("a", 1)]
+    # It leaves as time passes, and nothing else happens.
+    wait_until(lambda: held(server, "recent") == [], 15, "the event is no longer recent")
+    for view in ("recent", "whole", "later"):
+        server.verify(view)
+
+
 def test_what_fails_is_a_row_of_errors_and_stops_nothing(server):
     payments(server)
     code = """({ init: () => 0,

@@ -186,8 +186,9 @@ fn is_uuid(text: &str) -> bool {
 
 /// What `\x00ff` stands for.
 fn bytes(text: &str) -> Option<Vec<u8>> {
-    let digits =
-        text.strip_prefix("\\x").filter(|digits| digits.is_ascii() && digits.len() % 2 == 0)?;
+    let digits = text
+        .strip_prefix("\\x")
+        .filter(|digits| digits.is_ascii() && digits.len().is_multiple_of(2))?;
     let byte = |place| u8::from_str_radix(&digits[place..place + 2], 16).ok();
     (0..digits.len()).step_by(2).map(byte).collect()
 }

@@ -116,18 +116,15 @@ fn what_throws_tells_message_and_line() {
     assert!(matches!(failure, Failure::Thrown { line: Some(2), .. }), "{failure:?}");
     assert!(failure.to_string().starts_with("TypeError: "), "{failure}");
     assert!(failure.to_string().ends_with(" at line 2"), "{failure}");
-    let script =
-        super::tests::script("({ init: () => 0, step: () => { throw 'so' }, row: () => null })");
-    assert_eq!(told(&script, &[1]).expect_err("it throws").to_string(), "so");
-    let nothing =
-        super::tests::script("({ init: () => 0, step: (s) => { s + 1 }, row: () => null })");
+    let text = script("({ init: () => 0, step: () => { throw 'so' }, row: () => null })");
+    assert_eq!(told(&text, &[1]).expect_err("it throws").to_string(), "so");
+    let nothing = self::script("({ init: () => 0, step: (s) => { s + 1 }, row: () => null })");
     let failure = told(&nothing, &[1]).expect_err("it throws").to_string();
     assert!(failure.contains("step returned nothing"), "{failure}");
-    let number = super::tests::script("({ init: () => 0, step: (s) => s, row: () => 3 })");
+    let number = self::script("({ init: () => 0, step: (s) => s, row: () => 3 })");
     let failure = told(&number, &[1]).expect_err("it throws").to_string();
     assert!(failure.contains("row returned a number"), "{failure}");
-    let stranger =
-        super::tests::script("({ init: () => 0, step: (s) => s, row: () => ({ w: 1 }) })");
+    let stranger = self::script("({ init: () => 0, step: (s) => s, row: () => ({ w: 1 }) })");
     let failure = told(&stranger, &[1]).expect_err("it throws").to_string();
     assert!(failure.contains("'w', which is none of its columns"), "{failure}");
 }

@@ -168,10 +168,10 @@ fn moment(parser: &mut Parser<'_>, text: &str) -> Result<AsOf, SqlError> {
     Ok(AsOf::Time(Box::new(at_text(parser.parse_expr(), text)?)))
 }
 
-/// What follows START AT in CREATE MATERIALIZED VIEW: a moment, up to AS or WITH.
+/// What follows START AT in CREATE MATERIALIZED VIEW: a moment, up to AS, WITH or a fold's ON.
 pub(super) fn start(parser: &mut Parser<'_>, text: &str) -> Result<AsOf, SqlError> {
     let tokens = rest(parser);
-    let ends = |at: usize| is_words(&tokens[at..], &["AS"]) || is_words(&tokens[at..], &["WITH"]);
+    let ends = |at: usize| ["AS", "WITH", "ON"].iter().any(|end| is_words(&tokens[at..], &[end]));
     let end = until(&tokens, ends);
     let mut own = sub_parser(&tokens[..end]);
     let moment = moment(&mut own, text)?;
