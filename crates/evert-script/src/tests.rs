@@ -116,7 +116,7 @@ fn what_throws_tells_message_and_line() {
     assert!(matches!(failure, Failure::Thrown { line: Some(2), .. }), "{failure:?}");
     assert!(failure.to_string().starts_with("TypeError: "), "{failure}");
     assert!(failure.to_string().ends_with(" at line 2"), "{failure}");
-    let text = script("({ init: () => 0, step: () => { throw 'so' }, row: () => null })");
+    let text = self::script("({ init: () => 0, step: () => { throw 'so' }, row: () => null })");
     assert_eq!(told(&text, &[1]).expect_err("it throws").to_string(), "so");
     let nothing = self::script("({ init: () => 0, step: (s) => { s + 1 }, row: () => null })");
     let failure = told(&nothing, &[1]).expect_err("it throws").to_string();
