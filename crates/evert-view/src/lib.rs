@@ -67,6 +67,7 @@ pub use encode::{RowChange, RowWriter, partition_of, write_text};
 pub use errors::errors_schema;
 pub use evert_fold::{RowRef, Snapshot, key_bytes};
 pub use facts::{FACT_COLUMNS, Facts, FactsBatch, facts_schema};
+pub use merges::begin as merge_beside_ticks;
 pub use name::Name;
 pub use outlet::{
     Outlet, OutletContext, OutletDef, OutletError, OutletFactory, OutletKind, OutletVerdict,

@@ -10,8 +10,9 @@ use std::thread;
 
 use evert_fold::{Work, lend_threads};
 
-/// From now on large merges are made beside the ticks.
-pub(crate) fn begin() {
+/// From now on large merges are made beside the ticks, by a thread of their own. Views do so when
+/// they are opened; who folds without them may ask for it.
+pub fn begin() {
     lend_threads(enqueue);
 }
 

@@ -512,6 +512,11 @@ impl Views {
         self.0.shared.cut().position
     }
 
+    /// The log's end when the server started: no read is answered below it.
+    pub fn floor(&self) -> Position {
+        self.0.shared.floor
+    }
+
     /// Every cut as it is published; a slow receiver sees the newest only.
     pub fn watch(&self) -> watch::Receiver<Arc<Cut>> {
         self.0.shared.watch_cut()

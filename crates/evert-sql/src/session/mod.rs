@@ -237,9 +237,19 @@ impl Session {
         std::mem::take(&mut self.notices)
     }
 
-    /// The position of the session's last read or write; before any, that of the views.
+    /// The position of the session's last read or write; before any, one that a read would be at
+    /// or after.
     pub fn position(&self) -> Position {
-        if self.last == Position::ZERO { self.engine.views.position() } else { self.last }
+        if self.last != Position::ZERO {
+            return self.last;
+        }
+        let views = &self.engine.views;
+        self.committed().max(views.position()).max(views.floor())
+    }
+
+    /// What any session was told is committed.
+    fn committed(&self) -> Position {
+        Position::new(self.engine.committed.load(Ordering::Acquire))
     }
 
     /// An error that the session did not see itself, such as a parameter that cannot be read: an
@@ -585,8 +595,7 @@ impl Session {
     /// The position that reads must have reached.
     async fn at_least(&self, guard: &Guard) -> Result<Position, SqlError> {
         // What any session's COMMIT was acknowledged for is there for all.
-        let committed = Position::new(self.engine.committed.load(Ordering::Acquire));
-        let floor = self.floor.max(committed);
+        let floor = self.floor.max(self.committed());
         match &self.settings.after {
             Some(token) => Ok(floor.max(self.resolve(token, guard).await?)),
             None => Ok(floor),

@@ -32,6 +32,8 @@ const BY_CITY: &str = "SELECT m.city, count(*), sum(p.amount) FROM payments p \
 
 pub(super) fn items(bench: &Bench, report: &mut Report) -> Result<()> {
     let catalog = catalog();
+    // As in a server.
+    evert_view::merge_beside_ticks();
     let rows = bench.records(4_000_000);
     bench.begin("making payments");
     let new = Payments::new(&catalog).batches(rows, Ids::New);
