@@ -241,7 +241,7 @@ impl Follower {
             let released = names.clone();
             let is_empty = self.shared.members_of(&other).is_empty();
             let release = move |lane: &mut Lane| {
-                drop(views.send(lane.release(&released)));
+                drop(views.send(lane.hand_over(&released)));
                 if is_empty {
                     lane.face.close();
                 }

@@ -152,7 +152,7 @@ impl Follower {
             let released = names.clone();
             let release = move |lane: &mut Lane| {
                 // The other lane is gone if its views were dropped meanwhile.
-                drop(views.send(lane.release(&released)));
+                drop(views.send(lane.hand_over(&released)));
                 lane.face.close();
             };
             other.tap.errand(now, Box::new(release));

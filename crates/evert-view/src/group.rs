@@ -18,13 +18,13 @@ use crate::live_view::{Folded, LiveView};
 pub(crate) struct Group {
     pub(crate) views: Vec<LiveView>,
     pub(crate) errors: Errors,
-    /// What a view has folded of the tick that comes next.
-    begun: Option<(Name, Folded)>,
+    /// What views have folded of the tick that comes next.
+    begun: HashMap<Name, Folded>,
 }
 
 impl Group {
     pub(crate) fn new(views: Vec<LiveView>) -> Self {
-        Self { views, errors: Errors::new(), begun: None }
+        Self { views, errors: Errors::new(), begun: HashMap::new() }
     }
 
     /// The relations and views that it reads from outside.
@@ -45,8 +45,8 @@ impl Group {
             self.check_inputs(index, failed);
             let view = &mut self.views[index];
             let name = view.def.name.clone();
-            let folded = match self.begun.take_if(|(begun, _)| *begun == name) {
-                Some((_, folded)) => folded,
+            let folded = match self.begun.remove(&name) {
+                Some(folded) => folded,
                 None => view.fold(now, &view.inputs_of(&tick)),
             };
             folded.errors.iter().for_each(|error| self.errors.row(&name, error));
@@ -83,13 +83,13 @@ impl Group {
 
     /// Takes in a view that has folded the tick that comes next.
     pub(crate) fn adopt_begun(&mut self, view: LiveView, folded: Folded) {
-        self.begun = Some((view.def.name.clone(), folded));
+        self.begun.insert(view.def.name.clone(), folded);
         self.adopt(vec![view]);
     }
 
     /// Whether one of them has folded the tick that comes next.
     pub(crate) fn has_begun(&self) -> bool {
-        self.begun.is_some()
+        !self.begun.is_empty()
     }
 
     /// The log time at which one of them changes without new facts.
@@ -97,8 +97,19 @@ impl Group {
         self.views.iter().filter_map(LiveView::due).min()
     }
 
-    /// Lets the views of these names go.
+    /// Takes in what views have folded of the tick that comes next.
+    pub(crate) fn begin(&mut self, begun: HashMap<Name, Folded>) {
+        self.begun.extend(begun);
+    }
+
+    /// What the views of these names have folded of the tick that comes next.
+    pub(crate) fn take_begun(&mut self, names: &BTreeSet<Name>) -> HashMap<Name, Folded> {
+        self.begun.extract_if(|name, _| names.contains(name)).collect()
+    }
+
+    /// Lets the views of these names go, and what they have begun.
     pub(crate) fn take(&mut self, names: &BTreeSet<Name>) -> Vec<LiveView> {
+        drop(self.take_begun(names));
         let views = std::mem::take(&mut self.views);
         let (gone, stay) = views.into_iter().partition(|view| names.contains(&view.def.name));
         self.views = stay;
@@ -120,5 +131,25 @@ impl Group {
     pub(crate) fn memory(&self) -> Memory {
         let each = self.views.iter();
         each.map(|view| (view.def.name.clone(), view.state())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_several_views_have_begun_goes_where_they_go() {
+        let [a, b, c] = ["a", "b", "c"].map(Name::public);
+        let begun = |name: &Name| HashMap::from([(name.clone(), Folded::default())]);
+        let mut group = Group::new(Vec::new());
+        group.begin(begun(&a));
+        group.begin(begun(&b));
+        group.begin(begun(&c));
+        let taken = group.take_begun(&BTreeSet::from([a.clone(), b.clone()]));
+        assert!(taken.contains_key(&a) && taken.contains_key(&b));
+        assert!(group.has_begun());
+        drop(group.take(&BTreeSet::from([c])));
+        assert!(!group.has_begun(), "what is dropped has begun nothing");
     }
 }

@@ -50,6 +50,9 @@ pub(crate) enum Purpose {
     Replace,
 }
 
+/// Views, and what some of them have folded of the tick that comes next.
+pub(crate) type HandedOver = (Vec<LiveView>, HashMap<Name, Folded>);
+
 /// Views that fold apart, with their state.
 pub(crate) struct Lane {
     pub(crate) face: Arc<Face>,
@@ -358,11 +361,18 @@ impl Lane {
     }
 
     /// Takes in views that another lane hands over at the same position.
-    pub(crate) fn adopt_from(&mut self, other: &Receiver<Vec<LiveView>>) {
+    pub(crate) fn adopt_from(&mut self, other: &Receiver<HandedOver>) {
         // Nothing comes if the other lane was closed meanwhile.
-        if let Ok(views) = other.recv() {
+        if let Ok((views, begun)) = other.recv() {
             self.group.adopt(views);
+            self.group.begin(begun);
         }
+    }
+
+    /// Lets go of views for another lane.
+    pub(crate) fn hand_over(&mut self, names: &BTreeSet<Name>) -> HandedOver {
+        let begun = self.group.take_begun(names);
+        (self.group.take(names), begun)
     }
 
     /// Takes in a view that is still folding the next tick.

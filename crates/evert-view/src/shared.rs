@@ -308,3 +308,27 @@ impl Shared {
         self.lock().stopped.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use evert_env::Env;
+    use evert_log::LogConfig;
+
+    use super::*;
+    use crate::cohort::Cohort;
+    use crate::sources::SourceStates;
+
+    #[test]
+    fn who_waits_for_a_view_hears_of_its_lane() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("log");
+        let log = Log::open(Env::real(), path, LogConfig::default()).expect("a log");
+        let topic = TopicId::new(uuid::Uuid::nil());
+        let cut = Cohort::empty(SourceStates::new(topic)).cut();
+        let shared = Shared::new(log.clone(), topic, Catalog::default(), cut);
+        let waits = shared.watch_cut();
+        shared.set_lane([Name::public("v")], &Face::new(BTreeSet::new(), None));
+        assert!(waits.has_changed().expect("it is open"), "no commit need come");
+        log.close();
+    }
+}
