@@ -56,6 +56,10 @@ fn config() -> SessionConfig {
         .with_batch_size(8192);
     let options = config.options_mut();
     options.execution.time_zone = Some("UTC".into());
+    // The two plans' ideas of which columns hold NULLs differ under unions and outer joins.
+    // A sort below a union leaves out what is constant in one of its inputs only.
+    options.optimizer.repartition_sorts = false;
+    options.execution.skip_physical_aggregate_schema_check = true;
     options.sql_parser.parse_float_as_decimal = true;
     options.sql_parser.collect_spans = true;
     options.sql_parser.map_string_types_to_utf8view = true;

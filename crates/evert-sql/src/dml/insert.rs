@@ -9,10 +9,11 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::DataType;
 use arrow::row::OwnedRow;
 use datafusion::execution::session_state::SessionState;
+use evert_model::ColumnType;
 use evert_view::{Name, Relation, RelationKind, RowChange};
 use sqlparser::ast::{
-    DoUpdate, Expr, Insert, OnConflictAction, OnInsert, Query, SetExpr, TableObject, Value,
-    ValueWithSpan,
+    CastKind, DataType as SqlType, DoUpdate, ExactNumberInfo, Expr, Insert, OnConflictAction,
+    OnInsert, Parens, Query, SetExpr, TableObject, Value, ValueWithSpan,
 };
 
 use super::{Evaluation, Outcome, update, values};
@@ -150,6 +151,38 @@ fn prepare_values(
                 hint(hints, cell, &relation.schema.columns[*column].ty.arrow_type());
             }
         }
+    }
+    for (index, column) in columns.iter().enumerate() {
+        read_texts(&mut values.rows, index, relation.schema.columns[*column].ty);
+    }
+}
+
+/// In VALUES, texts beside numbers are read as their column's type, so that one row's 0 does not
+/// make integers of all.
+fn read_texts(rows: &mut [Parens<Vec<Expr>>], index: usize, ty: ColumnType) {
+    let ty = match ty {
+        ColumnType::Int16 | ColumnType::Int32 | ColumnType::Int64 => SqlType::BigInt(None),
+        ColumnType::Float32 | ColumnType::Float64 => SqlType::DoublePrecision,
+        ColumnType::Decimal { precision, scale } => SqlType::Numeric(
+            ExactNumberInfo::PrecisionAndScale(u64::from(precision), i64::from(scale)),
+        ),
+        _ => return,
+    };
+    let text = |cell: &Expr| matches!(cell, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_)));
+    let null = |cell: &Expr| matches!(cell, Expr::Value(value) if value.value == Value::Null);
+    let other =
+        |row: &Parens<Vec<Expr>>| row.get(index).is_some_and(|cell| !text(cell) && !null(cell));
+    if !rows.iter().any(other) {
+        return;
+    }
+    for cell in rows.iter_mut().filter_map(|row| row.get_mut(index)).filter(|cell| text(cell)) {
+        *cell = Expr::Cast {
+            kind: CastKind::Cast,
+            expr: Box::new(cell.clone()),
+            data_type: ty.clone(),
+            array: false,
+            format: None,
+        };
     }
 }
 

@@ -45,9 +45,9 @@ impl ScalarUDFImpl for OneForm {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         match args.args.as_slice() {
-            [ColumnarValue::Array(values)] => Ok(ColumnarValue::Array(in_one_form(values))),
+            [ColumnarValue::Array(values)] => Ok(ColumnarValue::Array(formed(values))),
             [ColumnarValue::Scalar(value)] => {
-                let value = in_one_form(&value.to_array()?);
+                let value = formed(&value.to_array()?);
                 Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&value, 0)?))
             }
             _ => exec_err!("{} takes one argument", self.name()),
@@ -55,7 +55,7 @@ impl ScalarUDFImpl for OneForm {
     }
 }
 
-fn in_one_form(values: &ArrayRef) -> ArrayRef {
+fn formed(values: &ArrayRef) -> ArrayRef {
     // Adding zero takes the sign off zero and leaves every other number as it is.
     match values.data_type() {
         DataType::Float64 => {
@@ -75,15 +75,22 @@ fn is_comparison(operator: Operator) -> bool {
     matches!(operator, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }
 
-/// Brings the sides of a comparison of floats into one form.
-pub(super) fn compared(expr: Expr, schema: &DFSchema) -> Expr {
-    let is_float = |side: &Expr| side.get_type(schema).is_ok_and(|ty| ty.is_floating());
-    let form = |side: Box<Expr>| {
-        if matches!(*side, Expr::Literal(..)) {
-            return side;
+/// A float in its one form.
+pub(crate) fn in_one_form(expr: Expr) -> Expr {
+    match expr {
+        Expr::ScalarFunction(call) if call.func.as_ref() == ONE_FORM.as_ref() => {
+            Expr::ScalarFunction(call)
         }
-        let call = ScalarFunction::new_udf(Arc::clone(&ONE_FORM), vec![*side]);
-        Box::new(Expr::ScalarFunction(call))
+        expr => Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&ONE_FORM), vec![expr])),
+    }
+}
+
+/// Brings the sides of a comparison of floats into one form.
+pub(crate) fn compared(expr: Expr, schema: &DFSchema) -> Expr {
+    let is_float = |side: &Expr| side.get_type(schema).is_ok_and(|ty| ty.is_floating());
+    let form = |side: Box<Expr>| match *side {
+        Expr::Literal(..) => side,
+        side => Box::new(in_one_form(side)),
     };
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right })

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
-use arrow::compute::{concat, take};
+use arrow::compute::{SortOptions, concat, take};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
@@ -11,6 +11,8 @@ use datafusion::functions_aggregate::all_default_aggregate_functions;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature};
 use datafusion::scalar::ScalarValue;
+
+use super::in_order::firsts;
 
 /// One of DataFusion's over its arguments in the order of their bytes.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -54,29 +56,67 @@ impl AggregateUDFImpl for Sorted {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        let types = args.expr_fields.iter().map(|field| field.data_type().clone()).collect();
+        let types: Vec<_> =
+            args.expr_fields.iter().map(|field| field.data_type().clone()).collect();
         let inner = self.0.accumulator(args)?;
-        Ok(Box::new(Gathered { inner, types, batches: Vec::new() }))
+        let order = Order { args: types.len(), keys: Vec::new(), distinct: false };
+        Ok(Box::new(Gathered::new(inner, types, order)))
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        let list = |field: &FieldRef| {
-            let item = Field::new_list_field(field.data_type().clone(), true);
-            Arc::new(Field::new(field.name(), DataType::List(Arc::new(item)), true))
-        };
-        Ok(args.input_fields.iter().map(list).collect())
+        Ok(list_fields(args.input_fields))
     }
+}
+
+/// A list of each argument, as the state of what gathers them.
+pub(super) fn list_fields(inputs: &[FieldRef]) -> Vec<FieldRef> {
+    let list = |field: &FieldRef| {
+        let item = Field::new_list_field(field.data_type().clone(), true);
+        Arc::new(Field::new(field.name(), DataType::List(Arc::new(item)), true))
+    };
+    inputs.iter().map(list).collect()
+}
+
+/// The order that gathered rows get.
+#[derive(Debug)]
+pub(super) struct Order {
+    /// How many columns are arguments; the others are keys.
+    pub(super) args: usize,
+    /// How each key sorts. Without keys the arguments' bytes do.
+    pub(super) keys: Vec<SortOptions>,
+    /// Whether equal arguments count once.
+    pub(super) distinct: bool,
 }
 
 /// What came so far, column by column in each batch.
 #[derive(Debug)]
-struct Gathered {
+pub(super) struct Gathered {
     inner: Box<dyn Accumulator>,
     types: Vec<DataType>,
+    order: Order,
     batches: Vec<Vec<ArrayRef>>,
 }
 
 impl Gathered {
+    /// Gathers columns of these types for `inner`.
+    pub(super) fn new(inner: Box<dyn Accumulator>, types: Vec<DataType>, order: Order) -> Self {
+        Self { inner, types, order, batches: Vec::new() }
+    }
+
+    /// The rows' numbers in their order.
+    fn sorted(&self, columns: &[ArrayRef]) -> Result<Vec<u32>> {
+        let by = if self.order.keys.is_empty() { columns } else { &columns[self.order.args..] };
+        let field = |(place, column): (usize, &ArrayRef)| {
+            let options = self.order.keys.get(place).copied().unwrap_or_default();
+            SortField::new_with_options(column.data_type().clone(), options)
+        };
+        let fields = by.iter().enumerate().map(field).collect();
+        let rows = RowConverter::new(fields)?.convert_columns(by)?;
+        let mut order: Vec<u32> = (0..).take(rows.num_rows()).collect();
+        order.sort_by(|a, b| rows.row(*a as usize).cmp(&rows.row(*b as usize)));
+        if self.order.distinct { firsts(&columns[..self.order.args], &order) } else { Ok(order) }
+    }
+
     fn columns(&self) -> Result<Vec<ArrayRef>> {
         let column = |(index, ty): (usize, &DataType)| {
             let parts: Vec<&dyn Array> =
@@ -98,12 +138,9 @@ impl Accumulator for Gathered {
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
         let columns = self.columns()?;
-        let fields = self.types.iter().cloned().map(SortField::new).collect();
-        let rows = RowConverter::new(fields)?.convert_columns(&columns)?;
-        let mut order: Vec<u32> = (0..).take(rows.num_rows()).collect();
-        order.sort_by(|a, b| rows.row(*a as usize).cmp(&rows.row(*b as usize)));
-        let order = UInt32Array::from(order);
-        let sorted = columns.iter().map(|column| take(column, &order, None));
+        let order = UInt32Array::from(self.sorted(&columns)?);
+        let arguments = &columns[..self.order.args];
+        let sorted = arguments.iter().map(|column| take(column, &order, None));
         self.inner.update_batch(&sorted.collect::<Result<Vec<_>, _>>()?)?;
         self.inner.evaluate()
     }

@@ -1,9 +1,10 @@
 //! Postgres's phrases in words that the planner knows.
 //!
-//! Owns: what ORDER BY names (`output_order`), FETCH FIRST as LIMIT, column names of recursive queries, functions that return rows as
+//! Owns: what ORDER BY names (`output_order`), what shares a name (`alike`), FETCH FIRST as LIMIT, column names of recursive queries, functions that return rows as
 //! subqueries that unnest a list.
 //! Not here: what the words mean.
 
+mod alike;
 mod output_order;
 
 use std::ops::ControlFlow;
@@ -47,6 +48,7 @@ impl VisitorMut for Rephraser {
         }
         output_order::settle(query);
         tell_casts_apart(query);
+        alike::tell_calls_apart(query);
         ControlFlow::Continue(())
     }
 
@@ -85,6 +87,7 @@ impl VisitorMut for Rephraser {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
+        alike::sets_without_repeats(select);
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
                 && let Some(unnested) = unnested(expr)

@@ -2,12 +2,16 @@
 //! share them, so that they agree.
 //!
 //! Owns: set operations with multiplicities, subqueries as joins, orders without ties,
-//! intervals that compare.
+//! intervals that compare, types that are final; for ad-hoc reads alone, keys as the fold
+//! compares them.
 //! Not here: what makes a plan fast.
 
 mod columns;
 mod decorrelate;
+mod digits;
+mod grouping;
 mod guarded;
+mod keys;
 mod order;
 mod set_operation;
 mod spans;
@@ -25,19 +29,31 @@ use datafusion::optimizer::analyzer::function_rewrite::ApplyFunctionRewrites;
 use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 
+/// How often types are settled anew; they only widen, so that few rounds are ever needed.
+const TYPE_ROUNDS_MAX: usize = 8;
+
 /// A plan that comes from SQL, its types settled by a state's analyzer and its meaning by the
 /// rules here.
 pub(crate) fn settle(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
-    let mut plan = set_operation::recognise(spans::compare(plan)?)?;
+    let mut plan = grouping::settle(set_operation::recognise(spans::compare(plan)?)?)?;
     let analyzer = state.analyzer();
     let rewrites = analyzer.function_rewrites();
     if !rewrites.is_empty() {
         let rule = ApplyFunctionRewrites::new(rewrites.to_vec());
         plan = rule.analyze(plan, state.config_options())?;
     }
-    // The analyzer's last check would refuse subqueries that only DataFusion cannot plan.
-    for rule in &analyzer.rules {
-        plan = rule.analyze(plan, state.config_options())?;
+    for _ in 0..TYPE_ROUNDS_MAX {
+        // The analyzer's last check would refuse subqueries that only DataFusion cannot plan.
+        for rule in &analyzer.rules {
+            plan = rule.analyze(plan, state.config_options())?;
+        }
+        // Types that become known here may be of use to what was settled before.
+        let digits = digits::settle(plan)?;
+        let common = set_operation::common(digits.data)?;
+        plan = common.data;
+        if !digits.transformed && !common.transformed {
+            break;
+        }
     }
     let plan = RewriteSetComparison::new().rewrite(plan, &OptimizerContext::new())?.data;
     let plan = decorrelate::decorrelate(order::settle(plan)?)?;
@@ -45,7 +61,7 @@ pub(crate) fn settle(plan: LogicalPlan, state: &SessionState) -> Result<LogicalP
     Ok(plan)
 }
 
-/// A plan without Evert's own operators.
+/// A plan for DataFusion's operators, which group, sort and join as the fold does.
 pub(crate) fn standard(plan: LogicalPlan) -> Result<LogicalPlan> {
-    set_operation::expand(plan)
+    keys::settle(set_operation::expand(plan)?)
 }

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::common::{
     Column, DFSchemaRef, JoinType, NullEquality, Result, exec_datafusion_err,
@@ -184,7 +185,7 @@ fn common_types(left: LogicalPlan, right: LogicalPlan) -> Result<(LogicalPlan, L
     Ok((with_types(left, &types)?, with_types(right, &types)?))
 }
 
-fn with_types(plan: LogicalPlan, types: &[arrow::datatypes::DataType]) -> Result<LogicalPlan> {
+fn with_types(plan: LogicalPlan, types: &[DataType]) -> Result<LogicalPlan> {
     let fields = plan.schema().fields();
     if fields.iter().zip(types).all(|(field, ty)| field.data_type() == ty) {
         return Ok(plan);
@@ -198,6 +199,23 @@ fn with_types(plan: LogicalPlan, types: &[arrow::datatypes::DataType]) -> Result
         cast(column, ty.clone()).alias_qualified(qualifier.cloned(), field.name())
     });
     Ok(LogicalPlan::Projection(Projection::try_new(exprs.collect(), Arc::new(plan))?))
+}
+
+/// Gives the sides of each operation one type a column, where what is below them has found others;
+/// says whether that changed anything.
+pub(super) fn common(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    plan.transform_up_with_subqueries(|plan| {
+        let Some(operation) = SetOperation::of(&plan) else { return Ok(Transformed::no(plan)) };
+        let types = |plan: &LogicalPlan| -> Vec<DataType> {
+            plan.schema().fields().iter().map(|field| field.data_type().clone()).collect()
+        };
+        if types(&operation.left) == types(&operation.right) {
+            return Ok(Transformed::no(plan));
+        }
+        let SetOperation { left, right, operator, all, .. } = operation.clone();
+        let (left, right) = (Arc::unwrap_or_clone(left), Arc::unwrap_or_clone(right));
+        Ok(Transformed::yes(SetOperation::plan(left, right, operator, all)?))
+    })
 }
 
 /// Puts joins in the place of set operations.

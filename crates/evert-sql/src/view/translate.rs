@@ -72,13 +72,14 @@ impl<'a> Translation<'a> {
         named: &[(Name, SchemaRef)],
     ) -> Result<Relation> {
         let relation = self.relation(plan)?;
-        if self.builder.inputs.is_empty() {
-            let Some((name, schema)) = named.first() else {
-                return Err(unsupported("a SELECT without FROM").hinted(
+        if named.is_empty() {
+            return Err(unsupported("a SELECT without FROM").hinted(
                 "A view is computed from relations; put constants into the query that reads it.",
             ));
-            };
-            // No row of it is needed, as under `WHERE false`; the view follows it all the same.
+        }
+        // No row may be needed of some, as under `WHERE false`; the view follows them all the
+        // same, since its text cannot be planned without them.
+        for (name, schema) in named {
             self.builder.input(name, Arc::clone(schema), None);
         }
         Ok(relation)
