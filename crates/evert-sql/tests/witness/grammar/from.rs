@@ -56,7 +56,10 @@ impl Grammar<'_> {
         if self.choices.one_in(12) {
             return self.lateral(left);
         }
-        let right = self.source();
+        let right = match self.choices.one_in(16) {
+            true => self.values(),
+            false => self.source(),
+        };
         let mut scope = left.scope.clone();
         scope.extend(right.scope.iter().cloned());
         let kind = self.choices.weighted(&[
@@ -75,6 +78,13 @@ impl Grammar<'_> {
         });
         if kind == "CROSS JOIN" {
             return From { sql: format!("{} CROSS JOIN {}", left.sql, right.sql), scope };
+        }
+        let is_relation = |from: &From| from.sql.split(' ').count() == 3 && !from.sql.contains('(');
+        if is_relation(&left) && is_relation(&right) && self.choices.one_in(8) {
+            self.note("USING");
+            let columns = self.choices.pick(&["id", "a", "s", "id, a"]);
+            let sql = format!("{} {kind} {} USING ({columns})", left.sql, right.sql);
+            return From { sql, scope };
         }
         // Postgres joins FULL on equality only.
         let equal = self.equality(&left.scope, &right.scope);
@@ -95,6 +105,21 @@ impl Grammar<'_> {
             None => "1 = 1".to_owned(),
         };
         From { sql: format!("{} {kind} {} ON {on}", left.sql, right.sql), scope }
+    }
+
+    /// Constant rows.
+    fn values(&mut self) -> From {
+        self.note("VALUES");
+        let alias = self.name("x");
+        let rows = (0..1 + self.choices.below(3)).map(|_| {
+            let a = self.choices.pick(&["1", "0", "2", "NULL"]);
+            let s = self.choices.pick(&["'a'", "''", "NULL", "'b'"]);
+            format!("({a}::int, {s}::text)")
+        });
+        let rows = rows.collect::<Vec<_>>().join(", ");
+        let sql = format!("(VALUES {rows}) AS {alias}(a, s)");
+        let column = |name: &str, ty| Col { sql: format!("{alias}.{name}"), ty };
+        From { sql, scope: vec![column("a", Ty::Int), column("s", Ty::Text)] }
     }
 
     /// A SELECT that sees the columns to its left: rows, the first of them, or what they sum up to.

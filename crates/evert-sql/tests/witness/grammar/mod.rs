@@ -184,6 +184,7 @@ impl Grammar<'_> {
             (5, "top by group"),
             (12, "window"),
             (9, "set"),
+            (2, "cte"),
         ]) {
             "group" => self.group(),
             "distinct" => self.distinct(),
@@ -192,6 +193,7 @@ impl Grammar<'_> {
             "top by group" => self.top_rows_by_group(),
             "window" => self.window(),
             "set" => self.set_operation(),
+            "cte" => self.with_cte(),
             _ => self.plain(),
         }
     }

@@ -158,7 +158,7 @@ impl Grammar<'_> {
 
     pub(super) fn with_cte(&mut self) -> Body {
         self.note("WITH");
-        let body = self.body();
+        let Some(body) = self.inner_body() else { return self.plain() };
         let name = self.name("cte");
         let scope: Vec<Vec<Col>> = ["p", "q"]
             .iter()

@@ -194,7 +194,11 @@ impl Grammar<'_> {
         // A column of a subquery may be wider in Evert, where bare constants are bigint.
         let (x, y) = (self.leaf(scope, Ty::Int), self.leaf_column(scope, Ty::Int));
         let (x, y) = (format!("({x})::int"), format!("({y})::int"));
-        let s = self.leaf_column(scope, Ty::Text);
+        // A bare constant that is no number would end the planning.
+        let s = match self.column(scope, Ty::Text) {
+            Some(column) => column,
+            None => format!("CASE WHEN {} IS NULL THEN 'a' ELSE '1' END", scope[0].sql),
+        };
         let (value, fits, ty) = match self.choices.below(5) {
             0 => (format!("{x} / {y}"), format!("({y}) <> 0 OR ({x}) IS NULL"), Ty::Int),
             1 => (format!("{x} % {y}"), format!("({y}) <> 0 OR ({x}) IS NULL"), Ty::Int),

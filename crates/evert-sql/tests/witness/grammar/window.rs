@@ -80,7 +80,7 @@ impl Grammar<'_> {
                 self.note("aggregate over a frame");
                 let (call, output) = self.window_aggregate(scope);
                 let over = match loosely {
-                    true => loose,
+                    true => format!("{loose}{}", self.frame_of_peers(ty)),
                     false => format!("{total}{}", self.frame()),
                 };
                 (format!("{call} OVER ({over})"), output)
@@ -151,6 +151,34 @@ impl Grammar<'_> {
                 let x = self.expr(scope, ty, 1);
                 (format!("{}({x})", self.choices.pick(&["max", "min"])), Output::exact(ty))
             }
+        }
+    }
+
+    /// A frame that holds rows of an equal order together or not at all, or none.
+    fn frame_of_peers(&mut self, ty: Ty) -> &'static str {
+        match self.choices.below(4) {
+            1 => {
+                self.note("frame of GROUPS");
+                self.choices.pick(&[
+                    " GROUPS BETWEEN 1 PRECEDING AND CURRENT ROW",
+                    " GROUPS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING",
+                    " GROUPS BETWEEN CURRENT ROW AND 2 FOLLOWING",
+                ])
+            }
+            // The greatest numbers have none that are greater by one.
+            2 if matches!(ty, Ty::Int | Ty::Big | Ty::Numeric) && !self.world.extreme => {
+                self.note("frame of a RANGE");
+                self.choices.pick(&[
+                    " RANGE BETWEEN 1 PRECEDING AND CURRENT ROW",
+                    " RANGE BETWEEN 2 PRECEDING AND 1 FOLLOWING",
+                    " RANGE BETWEEN UNBOUNDED PRECEDING AND 1 FOLLOWING",
+                ])
+            }
+            3 if matches!(ty, Ty::Timestamp) => {
+                self.note("frame of a RANGE");
+                " RANGE BETWEEN INTERVAL '1 day' PRECEDING AND INTERVAL '1 hour' FOLLOWING"
+            }
+            _ => "",
         }
     }
 
