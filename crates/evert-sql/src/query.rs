@@ -133,7 +133,7 @@ pub(crate) fn plan(
     let reusable = is_reusable(&plan).map_err(translated)?;
     // Types are final only now: `round(d, 1)` knows its digits once the 1 is a literal.
     let plan = rules::settle(plan, state)
-        .and_then(rules::standard)
+        .and_then(|plan| rules::standard(plan, state))
         .and_then(|plan| optimize(state, plan))
         .map_err(translated)?;
     let schema = output_schema(&plan);

@@ -189,7 +189,13 @@ impl AnalyzerRule for CheckedArithmetic {
 }
 
 fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    if matches!(expr, Expr::Between(_) | Expr::InList(_)) {
+    let compares = match &expr {
+        Expr::Between(_) | Expr::InList(_) => true,
+        Expr::Case(case) => case.expr.is_some(),
+        Expr::ScalarFunction(call) => call.func.name() == "nullif",
+        _ => false,
+    };
+    if compares {
         return Ok(Transformed::yes(floats::compared(expr, schema)));
     }
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = expr else {

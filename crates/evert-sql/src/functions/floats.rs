@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use datafusion::common::{DFSchema, Result, exec_err};
-use datafusion::logical_expr::expr::{InList, ScalarFunction};
+use datafusion::logical_expr::expr::{Case, InList, ScalarFunction};
 use datafusion::logical_expr::{
     Between, BinaryExpr, ColumnarValue, Expr, ExprSchemable, Operator, ScalarFunctionArgs,
     ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -106,6 +106,34 @@ pub(crate) fn compared(expr: Expr, schema: &DFSchema) -> Expr {
             let list = list.into_iter().map(|item| *form(Box::new(item))).collect();
             Expr::InList(InList { expr: form(expr), list, negated })
         }
+        // `nullif(x, y)` and `CASE x WHEN y` compare too.
+        Expr::ScalarFunction(call) if call.func.name() == "nullif" => match call.args.as_slice() {
+            [x, y] if is_float(x) => {
+                let equal = equal(x.clone(), y.clone());
+                let none = x.get_type(schema).and_then(|ty| ScalarValue::try_from(&ty));
+                match none {
+                    Ok(none) => case(vec![(equal, Expr::Literal(none, None))], Some(x.clone())),
+                    Err(_) => Expr::ScalarFunction(call),
+                }
+            }
+            _ => Expr::ScalarFunction(call),
+        },
+        Expr::Case(Case { expr: Some(x), when_then_expr, else_expr }) if is_float(&x) => {
+            let cases = when_then_expr.into_iter();
+            let cases = cases.map(|(y, then)| (equal((*x).clone(), *y), *then));
+            case(cases.collect(), else_expr.map(|other| *other))
+        }
         other => other,
     }
+}
+
+/// Whether two floats are equal, each in its one form.
+fn equal(left: Expr, right: Expr) -> Expr {
+    let form = |side: Expr| Box::new(in_one_form(side));
+    Expr::BinaryExpr(BinaryExpr { left: form(left), op: Operator::Eq, right: form(right) })
+}
+
+fn case(cases: Vec<(Expr, Expr)>, other: Option<Expr>) -> Expr {
+    let cases = cases.into_iter().map(|(when, then)| (Box::new(when), Box::new(then)));
+    Expr::Case(Case { expr: None, when_then_expr: cases.collect(), else_expr: other.map(Box::new) })
 }

@@ -26,6 +26,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{InvariantLevel, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::function_rewrite::ApplyFunctionRewrites;
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 
@@ -62,6 +63,8 @@ pub(crate) fn settle(plan: LogicalPlan, state: &SessionState) -> Result<LogicalP
 }
 
 /// A plan for DataFusion's operators, which group, sort and join as the fold does.
-pub(crate) fn standard(plan: LogicalPlan) -> Result<LogicalPlan> {
-    keys::settle(set_operation::expand(plan)?)
+pub(crate) fn standard(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
+    let plan = set_operation::expand(plan)?;
+    // What a subquery reads of the outer side may have got another type since.
+    keys::settle(TypeCoercion::new().analyze(plan, state.config_options())?)
 }

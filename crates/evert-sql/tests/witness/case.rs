@@ -351,3 +351,33 @@ impl Case {
         out
     }
 }
+
+/// The judge is judged: right answers pass, and one row too few or another in its place does not.
+#[test]
+fn a_planted_answer_is_told_from_the_right_one() {
+    let mut told = 0;
+    for seed in 0..120 {
+        let setting = Setting::new(&mut Choices::random(seed));
+        let query = query(&setting.world, &mut Choices::random(seed));
+        let Ok(view) = View::plan(&query.ours, &setting.world) else { continue };
+        let moments = view.fold(&setting.world, &setting.ticks);
+        let mut answers: Vec<Answer> = moments.iter().map(|it| Ok(it.rows.clone())).collect();
+        let judged =
+            |answers: &[Answer]| setting.judge(&query, &answers.iter().collect::<Vec<_>>());
+        if moments.iter().any(|moment| moment.errors > 0) {
+            continue;
+        }
+        assert!(matches!(judged(&answers), Verdict::Equal(_)), "{}", query.ours);
+        let Some(Ok(rows)) = answers.last_mut() else { continue };
+        let Some(row) = rows.pop() else { continue };
+        let verdict = judged(&answers);
+        assert!(matches!(verdict, Verdict::Wrong(Wrong::Different { .. })), "{}", query.ours);
+        let other = row.iter().map(|cell| if cell.is_some() { None } else { Some("1".to_owned()) });
+        let Some(Ok(rows)) = answers.last_mut() else { continue };
+        rows.push(other.collect());
+        let verdict = judged(&answers);
+        assert!(matches!(verdict, Verdict::Wrong(Wrong::Different { .. })), "{}", query.ours);
+        told += 1;
+    }
+    assert!(told > 30, "only {told} answers had rows");
+}
