@@ -1,14 +1,16 @@
 //! `min` and `max` with Postgres's order of floats: NaN is greater than any number.
 //!
-//! DataFusion's own pass NaN over; for every other type they are right and are used.
+//! DataFusion's own pass NaN over, and in frames that move they keep a value that has gone; for
+//! groups of every other type they are right and are used.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef, Float64Type};
+use arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -62,7 +64,9 @@ impl AggregateUDFImpl for Extreme {
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         let ty = args.return_field.data_type().clone();
         if !ty.is_floating() {
-            return self.inner.create_sliding_accumulator(args);
+            let converter = RowConverter::new(vec![SortField::new(ty.clone())])?;
+            let (greatest, counts) = (self.greatest, BTreeMap::new());
+            return Ok(Box::new(SlidingRows { greatest, ty, converter, counts }));
         }
         Ok(Box::new(Sliding { greatest: self.greatest, ty, counts: BTreeMap::new() }))
     }
@@ -146,6 +150,74 @@ impl Accumulator for Sliding {
 
     fn size(&self) -> usize {
         size_of_val(self) + self.counts.len() * 2 * size_of::<(i64, usize)>()
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        Ok(vec![self.evaluate()?])
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.update_batch(states)
+    }
+}
+
+/// The least or greatest value of a frame that moves, of a type whose bytes order. DataFusion's own
+/// keeps the last one when the frame has none left.
+#[derive(Debug)]
+struct SlidingRows {
+    greatest: bool,
+    ty: DataType,
+    converter: RowConverter,
+    /// How often each value, as the bytes that order it, is in the frame.
+    counts: Counts,
+}
+
+impl SlidingRows {
+    fn each(&mut self, values: &ArrayRef, mut act: impl FnMut(&mut Counts, &[u8])) -> Result<()> {
+        let rows = self.converter.convert_columns(std::slice::from_ref(values))?;
+        for row in (0..values.len()).filter(|row| values.is_valid(*row)) {
+            act(&mut self.counts, rows.row(row).data());
+        }
+        Ok(())
+    }
+}
+
+type Counts = BTreeMap<Box<[u8]>, usize>;
+
+impl Accumulator for SlidingRows {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.each(&values[0], |counts, value| *counts.entry(value.into()).or_default() += 1)
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.each(&values[0], |counts, value| {
+            if let Entry::Occupied(mut count) = counts.entry(value.into()) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        })
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let best = match self.greatest {
+            true => self.counts.last_key_value(),
+            false => self.counts.first_key_value(),
+        };
+        let Some((bytes, _)) = best else { return ScalarValue::try_from(&self.ty) };
+        let parser = self.converter.parser();
+        let column = self.converter.convert_rows([parser.parse(bytes)])?.swap_remove(0);
+        ScalarValue::try_from_array(&column, 0)
+    }
+
+    fn size(&self) -> usize {
+        let bytes: usize = self.counts.keys().map(|value| value.len()).sum();
+        size_of_val(self) + bytes + self.counts.len() * 4 * size_of::<usize>()
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
