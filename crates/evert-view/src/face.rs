@@ -78,6 +78,10 @@ impl Face {
                 return Awaited::Passed;
             }
         }
+        // Its views may have gone elsewhere since the caller looked: nobody would answer here.
+        if self.tap.is_closed() {
+            return Awaited::Passed;
+        }
         // It may have been paused since the caller looked; who pauses wakes those who wait by then.
         if self.tap.paused_at().is_some_and(|paused| paused.position < position) {
             return Awaited::Passed;
@@ -129,5 +133,22 @@ impl Face {
         self.progress.cancel();
         self.tap.close();
         self.lock().waiters.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_at_a_face_that_was_closed() {
+        let face = Face::new(BTreeSet::new(), None);
+        let Awaited::Later(mut later) = face.at(Position::new(7)) else {
+            panic!("nothing is there")
+        };
+        face.close();
+        let sent_elsewhere = matches!(later.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        assert!(sent_elsewhere, "who waits looks again");
+        assert!(matches!(face.at(Position::new(7)), Awaited::Passed), "and so is who comes later");
     }
 }

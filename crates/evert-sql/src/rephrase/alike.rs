@@ -102,7 +102,7 @@ pub(super) fn sets_without_repeats(select: &mut Select) {
         Expr::Cube(keys) if keys.len() <= CUBE_MAX => (0..1_usize << keys.len())
             .rev()
             .map(|set| {
-                let is_in = |place: usize| set >> (keys.len() - 1 - place) & 1 == 1;
+                let is_in = |place: usize| (set >> (keys.len() - 1 - place)) & 1 == 1;
                 (0..keys.len())
                     .filter(|place| is_in(*place))
                     .flat_map(|p| keys[p].clone())

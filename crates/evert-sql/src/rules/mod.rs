@@ -30,6 +30,8 @@ use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 
+use crate::functions::CheckedArithmetic;
+
 /// How often types are settled anew; they only widen, so that few rounds are ever needed.
 const TYPE_ROUNDS_MAX: usize = 8;
 
@@ -57,6 +59,8 @@ pub(crate) fn settle(plan: LogicalPlan, state: &SessionState) -> Result<LogicalP
         }
     }
     let plan = RewriteSetComparison::new().rewrite(plan, &OptimizerContext::new())?.data;
+    // `= ANY` is a comparison only now.
+    let plan = CheckedArithmetic.analyze(plan, state.config_options())?;
     let plan = decorrelate::decorrelate(order::settle(plan)?)?;
     plan.check_invariants(InvariantLevel::Executable)?;
     Ok(plan)
