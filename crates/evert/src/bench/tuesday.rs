@@ -22,7 +22,9 @@ const QUESTION: &str = "CREATE MATERIALIZED VIEW bengaluru_last_hour AS \
      WHERE m.city = 'Bengaluru' AND p.paid_at > now() - INTERVAL '1 hour' \
      GROUP BY p.merchant_id";
 const VIEW: &str = "bengaluru_last_hour";
-/// How long payments flow before the question, and after the answer.
+/// How long payments flow before anything counts: what was made of a week is still being merged.
+const SETTLE: Duration = Duration::from_secs(30);
+/// How long they flow then, before the question.
 const BEFORE: Duration = Duration::from_secs(20);
 const TOLD_EVERY: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -55,6 +57,8 @@ async fn tuesday(
 
     say(bench, &format!("{rate} payments a second"));
     let load = world.load(rate, made);
+    tokio::time::sleep(if bench.quick { SETTLE / 10 } else { SETTLE }).await;
+    load.next_phase();
     tokio::time::sleep(BEFORE).await;
     load.next_phase();
     let begun = Instant::now();
