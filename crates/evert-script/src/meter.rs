@@ -103,7 +103,7 @@ unsafe impl Allocator for Metered {
 
     fn calloc(&mut self, count: usize, size: usize) -> *mut u8 {
         // A product that overflows is too large as well.
-        if !self.0.allows(count.checked_mul(size).unwrap_or(usize::MAX)) {
+        if !self.0.allows(count.saturating_mul(size)) {
             return ptr::null_mut();
         }
         self.counted(RustAllocator.calloc(count, size))

@@ -43,7 +43,7 @@ impl Lake for Readers {
     fn table(&self, namespace: &str, name: &str) -> Result<LakeTable, NoLakeTable> {
         let name = Name::new(namespace, name);
         let catalog = self.views.catalog();
-        if !catalog.outlets.get(&name).is_some_and(|def| def.kind == OutletKind::Archive) {
+        if catalog.outlets.get(&name).is_none_or(|def| def.kind != OutletKind::Archive) {
             return Err(NoLakeTable::Unknown);
         }
         let Some(table) = self.archives.table(&name) else {
