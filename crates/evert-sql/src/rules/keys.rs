@@ -14,8 +14,8 @@ use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    Aggregate, BinaryExpr, Distinct, Expr, ExprSchemable, GroupingSet, Join, LogicalPlan, Operator,
-    Projection, Sort, SortExpr, Window,
+    Aggregate, Distinct, Expr, ExprSchemable, GroupingSet, Join, LogicalPlan, Projection, Sort,
+    SortExpr, Window,
 };
 
 use super::order::{fresh, project_columns};
@@ -46,23 +46,9 @@ fn comparisons(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.map_expressions(|expr| {
         let name = names.save(&expr);
         let expr = expr.transform_up(|expr| Ok(Transformed::yes(compared(expr, &schema))))?;
-        let expr = expr.transform_data(|expr| expr.transform_up(|expr| Ok(condition(expr))))?;
         Ok(expr.update_data(|expr| name.restore(expr)))
     })
     .data()
-}
-
-/// `f(x) = x` as a condition that says nothing of columns which are the same: DataFusion would
-/// write `f(x)` for `x` from there on, and then miss the order by `x`.
-fn condition(expr: Expr) -> Transformed<Expr> {
-    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = &expr else {
-        return Transformed::no(expr);
-    };
-    let is_of = |whole: &Expr, part: &Expr| matches!(part, Expr::Column(column) if whole != part && whole.column_refs().contains(column));
-    match is_of(left, right) || is_of(right, left) {
-        true => Transformed::yes(Expr::IsTrue(Box::new(expr))),
-        false => Transformed::no(expr),
-    }
 }
 
 fn is_float(expr: &Expr, schema: &DFSchema) -> bool {
