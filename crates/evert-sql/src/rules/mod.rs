@@ -9,6 +9,7 @@
 mod columns;
 mod decorrelate;
 mod digits;
+mod frames;
 mod grouping;
 mod guarded;
 mod keys;
@@ -38,6 +39,7 @@ const TYPE_ROUNDS_MAX: usize = 8;
 /// A plan that comes from SQL, its types settled by a state's analyzer and its meaning by the
 /// rules here.
 pub(crate) fn settle(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
+    frames::refuse(&plan)?;
     let mut plan = grouping::settle(set_operation::recognise(spans::compare(plan)?)?)?;
     let analyzer = state.analyzer();
     let rewrites = analyzer.function_rewrites();
