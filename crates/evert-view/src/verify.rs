@@ -100,7 +100,9 @@ impl Views {
             if let Some(own) = own.filter(|own| has(own)) {
                 return own;
             }
-            if shared.lane_of(name).is_none() || Instant::now() >= deadline {
+            // Between two places a view is in neither for a moment.
+            let is_gone = live.streams.contains_key(name) || !shared.catalog().contains(name);
+            if is_gone || Instant::now() >= deadline {
                 return live;
             }
             thread::sleep(LOOK_EVERY);

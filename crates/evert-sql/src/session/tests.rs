@@ -401,6 +401,10 @@ async fn errors_have_codes_places_and_hints() {
         ("SELECT 'x'::int", "22P02"),
         ("SELECT nope(1)", "42883"),
         ("SELECT * FROM generate(1)", "0A000"),
+        (
+            "SELECT count(*) OVER (ORDER BY id RANGE BETWEEN 2 PRECEDING AND 1 PRECEDING) FROM items",
+            "0A000",
+        ),
         ("CREATE MATERIALIZED VIEW w AS SELECT value FROM range(1, 2)", "0A000"),
         ("COPY items FROM '/etc/passwd'", "42501"),
         ("SAVEPOINT s", "25P01"),

@@ -473,6 +473,11 @@ fn what_cannot_be_kept_is_named() {
         ("SELECT now() AS x FROM t", "0A000", "now()"),
         ("SELECT a, random() AS x FROM t", "0A000", "random()"),
         ("SELECT 1 AS x", "0A000", "without FROM"),
+        (
+            "SELECT id, count(*) OVER (ORDER BY id RANGE BETWEEN 2 PRECEDING AND 1 PRECEDING) AS x FROM t",
+            "0A000",
+            "RANGE frame",
+        ),
         ("SELECT a FROM t WHERE a = $1", "0A000", "parameter"),
         ("SELECT id, a AS id FROM t", "42701", "id"),
         ("SELECT nope FROM t", "42703", "nope"),
