@@ -11,13 +11,12 @@ use evert_model::RowSchema;
 use evert_view::PlanError;
 use serde_json::Value;
 use tantivy::collector::{Count, TopDocs};
-use tantivy::indexer::{IndexWriterOptions, LogMergePolicy};
 use tantivy::query::QueryParser;
 use tantivy::{Index, IndexWriter, ReloadPolicy, TantivyDocument, TantivyError, Term};
 
 use crate::analyzer;
 use crate::document::{DocumentWriter, document};
-use crate::index::MERGED;
+use crate::index::writer;
 use crate::mapping::{IndexOptions, Mapping};
 
 /// Documents that are ready to be written, each with the term of what it replaces, if anything.
@@ -51,16 +50,7 @@ impl BareIndex {
         std::fs::create_dir_all(dir)?;
         let index = Index::create_in_dir(dir, mapping.schema.clone())?;
         analyzer::register(index.tokenizers());
-        let options = IndexWriterOptions::builder()
-            .num_worker_threads(1)
-            .num_merge_threads(1)
-            .memory_budget_per_thread(heap_bytes)
-            .build();
-        let writer: IndexWriter = index.writer_with_options(options)?;
-        let mut policy = LogMergePolicy::default();
-        policy.set_min_num_segments(MERGED);
-        policy.set_del_docs_ratio_before_merge(0.3);
-        writer.set_merge_policy(Box::new(policy));
+        let writer = writer(&index, heap_bytes)?;
         Ok(Self { mapping, index, writer, known: HashSet::new() })
     }
 

@@ -26,7 +26,28 @@ use crate::document::{DocumentWriter, document, row_hash};
 use crate::mapping::Mapping;
 
 /// Segments of a size that are merged into one.
-pub(crate) const MERGED: usize = 8;
+const MERGED: usize = 8;
+
+/// Deleted documents of a segment, as a share, from which on it is merged by itself.
+const MERGED_DELETED: f32 = 0.3;
+
+/// The writer of an index: one thread that indexes, one that merges.
+///
+/// # Errors
+/// When the index has a writer already, or its directory cannot be written.
+pub(crate) fn writer(index: &Index, heap_bytes: usize) -> Result<IndexWriter, TantivyError> {
+    let options = IndexWriterOptions::builder()
+        .num_worker_threads(1)
+        .num_merge_threads(1)
+        .memory_budget_per_thread(heap_bytes)
+        .build();
+    let writer: IndexWriter = index.writer_with_options(options)?;
+    let mut policy = LogMergePolicy::default();
+    policy.set_min_num_segments(MERGED);
+    policy.set_del_docs_ratio_before_merge(MERGED_DELETED);
+    writer.set_merge_policy(Box::new(policy));
+    Ok(writer)
+}
 
 /// What a commit says about itself.
 #[derive(Debug, Serialize, Deserialize, PartialEq)]
@@ -74,16 +95,7 @@ impl Store {
             }
         };
         analyzer::register(index.tokenizers());
-        let options = IndexWriterOptions::builder()
-            .num_worker_threads(1)
-            .num_merge_threads(1)
-            .memory_budget_per_thread(heap_bytes)
-            .build();
-        let writer: IndexWriter = index.writer_with_options(options)?;
-        let mut policy = LogMergePolicy::default();
-        policy.set_min_num_segments(MERGED);
-        policy.set_del_docs_ratio_before_merge(0.3);
-        writer.set_merge_policy(Box::new(policy));
+        let writer = writer(&index, heap_bytes)?;
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
         Ok(Self {
             dir: dir.to_path_buf(),

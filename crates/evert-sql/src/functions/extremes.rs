@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef, Float64Type};
 use arrow::row::{RowConverter, SortField};
@@ -63,12 +63,9 @@ impl AggregateUDFImpl for Extreme {
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         let ty = args.return_field.data_type().clone();
-        if !ty.is_floating() {
-            let converter = RowConverter::new(vec![SortField::new(ty.clone())])?;
-            let (greatest, counts) = (self.greatest, BTreeMap::new());
-            return Ok(Box::new(SlidingRows { greatest, ty, converter, counts }));
-        }
-        Ok(Box::new(Sliding { greatest: self.greatest, ty, counts: BTreeMap::new() }))
+        let converter = RowConverter::new(vec![SortField::new(ty.clone())])?;
+        let (greatest, counts) = (self.greatest, BTreeMap::new());
+        Ok(Box::new(Sliding { greatest, ty, converter, counts }))
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
@@ -88,83 +85,17 @@ impl AggregateUDFImpl for Extreme {
     }
 }
 
-/// A float, ordered as its bits are once the sign has been taken out of them.
-fn rank(value: f64) -> i64 {
-    // One zero and one NaN, so that the order of rows does not show.
-    let value = if value.is_nan() { f64::NAN } else { value + 0.0 };
-    let bits = value.to_bits() as i64;
-    bits ^ (((bits >> 63) as u64) >> 1) as i64
+/// Floats with one zero and one NaN, so that the order of rows does not show.
+fn canonical(values: &ArrayRef) -> Result<Float64Array> {
+    let values = cast(values, &DataType::Float64)?;
+    let values = values.as_primitive::<Float64Type>();
+    Ok(values.unary(|value| if value.is_nan() { f64::NAN } else { value + 0.0 }))
 }
 
-fn unrank(rank: i64) -> f64 {
-    f64::from_bits((rank ^ (((rank >> 63) as u64) >> 1) as i64) as u64)
-}
-
-/// The least or greatest float of a frame that moves.
+/// The least or greatest value of a frame that moves. DataFusion's own keeps the last one when the
+/// frame has none left.
 #[derive(Debug)]
 struct Sliding {
-    greatest: bool,
-    ty: DataType,
-    /// How often each value is in the frame.
-    counts: BTreeMap<i64, usize>,
-}
-
-impl Sliding {
-    fn floats(values: &[ArrayRef]) -> Result<Vec<f64>> {
-        let values = cast(&values[0], &DataType::Float64)?;
-        Ok(values.as_primitive::<Float64Type>().iter().flatten().collect())
-    }
-}
-
-impl Accumulator for Sliding {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        for value in Self::floats(values)? {
-            *self.counts.entry(rank(value)).or_default() += 1;
-        }
-        Ok(())
-    }
-
-    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        for value in Self::floats(values)? {
-            if let Entry::Occupied(mut count) = self.counts.entry(rank(value)) {
-                *count.get_mut() -= 1;
-                if *count.get() == 0 {
-                    count.remove();
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn supports_retract_batch(&self) -> bool {
-        true
-    }
-
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        let best = match self.greatest {
-            true => self.counts.last_key_value(),
-            false => self.counts.first_key_value(),
-        };
-        ScalarValue::Float64(best.map(|(rank, _)| unrank(*rank))).cast_to(&self.ty)
-    }
-
-    fn size(&self) -> usize {
-        size_of_val(self) + self.counts.len() * 2 * size_of::<(i64, usize)>()
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![self.evaluate()?])
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        self.update_batch(states)
-    }
-}
-
-/// The least or greatest value of a frame that moves, of a type whose bytes order. DataFusion's own
-/// keeps the last one when the frame has none left.
-#[derive(Debug)]
-struct SlidingRows {
     greatest: bool,
     ty: DataType,
     converter: RowConverter,
@@ -172,9 +103,13 @@ struct SlidingRows {
     counts: Counts,
 }
 
-impl SlidingRows {
+impl Sliding {
     fn each(&mut self, values: &ArrayRef, mut act: impl FnMut(&mut Counts, &[u8])) -> Result<()> {
-        let rows = self.converter.convert_columns(std::slice::from_ref(values))?;
+        let values = match self.ty.is_floating() {
+            true => cast(&canonical(values)?, &self.ty)?,
+            false => Arc::clone(values),
+        };
+        let rows = self.converter.convert_columns(std::slice::from_ref(&values))?;
         for row in (0..values.len()).filter(|row| values.is_valid(*row)) {
             act(&mut self.counts, rows.row(row).data());
         }
@@ -184,7 +119,7 @@ impl SlidingRows {
 
 type Counts = BTreeMap<Box<[u8]>, usize>;
 
-impl Accumulator for SlidingRows {
+impl Accumulator for Sliding {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         self.each(&values[0], |counts, value| *counts.entry(value.into()).or_default() += 1)
     }
@@ -239,10 +174,7 @@ struct Floats {
 
 impl Accumulator for Floats {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let values = cast(&values[0], &DataType::Float64)?;
-        for value in values.as_primitive::<Float64Type>().iter().flatten() {
-            // One zero and one NaN, so that the order of rows does not show.
-            let value = if value.is_nan() { f64::NAN } else { value + 0.0 };
+        for value in canonical(&values[0])?.iter().flatten() {
             let better = self.best.is_none_or(|best| {
                 let order = value.total_cmp(&best);
                 if self.greatest { order.is_gt() } else { order.is_lt() }

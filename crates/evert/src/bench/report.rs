@@ -132,14 +132,11 @@ impl Report {
             }
             outcomes.push(outcome);
         }
+        let item = Item::new(name, durability, rate, &mut outcomes);
         self.items.push(Item {
-            name: name.to_owned(),
-            durability: durability.name(),
-            records: outcomes[0].records,
-            rate: rate.then(|| median_rate(&outcomes)),
-            latency: latency(&mut outcomes),
             cpu_us_per_record: (counted > 0).then(|| cpu.as_secs_f64() * 1e6 / counted as f64),
             memory_peak_bytes: usage::memory_peak(),
+            ..item
         });
         Ok(())
     }
@@ -152,16 +149,7 @@ impl Report {
         rate: bool,
         outcome: Outcome,
     ) {
-        let mut outcomes = [outcome];
-        self.items.push(Item {
-            name: name.to_owned(),
-            durability: durability.name(),
-            records: outcomes[0].records,
-            rate: rate.then(|| median_rate(&outcomes)),
-            latency: latency(&mut outcomes),
-            cpu_us_per_record: None,
-            memory_peak_bytes: None,
-        });
+        self.items.push(Item::new(name, durability, rate, &mut [outcome]));
     }
 
     /// Prints the report on standard output.
@@ -207,6 +195,19 @@ impl Report {
 }
 
 impl Item {
+    /// Medians of `outcomes`, which are at least one; CPU and memory are not known yet.
+    fn new(name: &str, durability: Durability, rate: bool, outcomes: &mut [Outcome]) -> Self {
+        Self {
+            name: name.to_owned(),
+            durability: durability.name(),
+            records: outcomes[0].records,
+            rate: rate.then(|| median_rate(outcomes)),
+            latency: latency(outcomes),
+            cpu_us_per_record: None,
+            memory_peak_bytes: None,
+        }
+    }
+
     fn cells(&self) -> [String; 9] {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         let rate = self.rate.map(|rate| {
