@@ -6,6 +6,9 @@ use evert_model::RowSchema;
 
 use super::cell::{Cell, Json, JsonColumns};
 
+/// How deep a fact's JSON may nest: what reads rows after this takes 128 levels, of which a row is one.
+const DEPTH_MAX: usize = 100;
+
 /// Reads rows of one schema.
 pub(crate) struct RowReader {
     schema: RowSchema,
@@ -83,6 +86,9 @@ pub(crate) fn for_each_member<'a>(
     let Some(inside) = object.trim_ascii_start().strip_prefix('{') else {
         return Err("the value is not a JSON object".into());
     };
+    if is_too_deep(object) {
+        return Err(format!("the JSON nests deeper than {DEPTH_MAX} levels"));
+    }
     let mut rest = inside;
     for member in sonic_rs::to_object_iter(object) {
         let (name, value) = member.map_err(|error| malformed(&error))?;
@@ -99,8 +105,58 @@ pub(crate) fn for_each_member<'a>(
     Err("malformed JSON: something follows the object".into())
 }
 
+/// Whether objects and arrays nest so deep that the parser, which recurses, might run out of stack.
+fn is_too_deep(json: &str) -> bool {
+    let opens = |byte: &u8| matches!(byte, b'[' | b'{');
+    if json.len() <= DEPTH_MAX
+        || json.as_bytes().iter().filter(|byte| opens(byte)).count() <= DEPTH_MAX
+    {
+        return false;
+    }
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH_MAX {
+            return true;
+        }
+    }
+    false
+}
+
 fn malformed(error: &sonic_rs::Error) -> String {
     // The library's text goes on with a drawing of the place; its first line says what it is.
     let text = error.to_string();
     format!("malformed JSON: {}", text.lines().next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nested(depth: usize) -> String {
+        format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth))
+    }
+
+    #[test]
+    fn json_that_nests_too_deep_is_an_error_of_its_row() {
+        let visit = |json: &str| for_each_member(json, |_, _| Ok(()));
+        assert_eq!(visit(&nested(DEPTH_MAX - 1)), Ok(()));
+        let why = Err("the JSON nests deeper than 100 levels".to_owned());
+        assert_eq!(visit(&nested(DEPTH_MAX)), why);
+        // As deep as a record can be.
+        assert_eq!(visit(&nested(500_000)), why);
+        // Width is not depth, and text is neither.
+        let wide = format!("{{\"a\":[{}1]}}", "[],".repeat(5000));
+        assert_eq!(visit(&wide), Ok(()));
+        let text = format!("{{\"a\":\"\\\"{}\"}}", "[".repeat(5000));
+        assert_eq!(visit(&text), Ok(()));
+    }
 }
