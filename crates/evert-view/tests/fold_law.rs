@@ -95,7 +95,7 @@ fn a_position_before_its_state_is_caught() {
             world.look();
         });
         if lived.is_err() {
-            println!("the position is written before the state: torn after {torn_after} batches");
+            println!("the position is written before the state: torn after {torn_after} writes");
             return;
         }
     }

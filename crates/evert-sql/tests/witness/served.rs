@@ -147,8 +147,8 @@ impl<'a> Life<'a> {
         checkpoints.planted = PlantedCheckpointFaults {
             position_first: false,
             // As if the process had been killed amid a checkpoint.
-            stop_after_batches: self.random.bool().then(|| self.random.u64(..60)),
-            batch_changes: Some(self.random.usize(1..20)),
+            stop_after_writes: self.random.bool().then(|| self.random.u64(..60)),
+            table_changes: Some(self.random.usize(..60)),
         };
         // With no time at all to fold in, views go apart by chance, each with a thread of its own.
         let isolation = match self.random.bool() {

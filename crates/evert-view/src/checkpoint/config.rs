@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Changes of a newcomer in one batch.
-const BATCH_CHANGES: usize = 20_000;
+/// A checkpoint of so many changes is written as tables of its own: the journal, whose entries a
+/// start replays one by one, stays short.
+const TABLE_CHANGES: usize = 50_000;
 
 /// Where checkpoints are kept, and how often they are taken.
 #[derive(Clone, Debug)]
@@ -24,10 +25,10 @@ pub struct CheckpointConfig {
 pub struct PlantedCheckpointFaults {
     /// The position is written before the state.
     pub position_first: bool,
-    /// After so many batches nothing more is written, as if the process had been killed.
-    pub stop_after_batches: Option<u64>,
-    /// Changes of a newcomer in one batch, instead of the usual many.
-    pub batch_changes: Option<usize>,
+    /// After so many writes nothing more is written, as if the process had been killed.
+    pub stop_after_writes: Option<u64>,
+    /// A checkpoint of so many changes, instead of the usual many, is written as tables.
+    pub table_changes: Option<usize>,
 }
 
 impl CheckpointConfig {
@@ -48,20 +49,20 @@ impl CheckpointConfig {
         false
     }
 
-    pub(super) fn stops_after(&self, batches: u64) -> bool {
+    pub(super) fn stops_after(&self, writes: u64) -> bool {
         #[cfg(feature = "planted-faults")]
-        return self.planted.stop_after_batches.is_some_and(|stop| batches >= stop);
+        return self.planted.stop_after_writes.is_some_and(|stop| writes >= stop);
         #[cfg(not(feature = "planted-faults"))]
         {
-            let _ = batches;
+            let _ = writes;
             false
         }
     }
 
-    pub(super) fn batch_changes(&self) -> usize {
+    pub(super) fn table_changes(&self) -> usize {
         #[cfg(feature = "planted-faults")]
-        return self.planted.batch_changes.unwrap_or(BATCH_CHANGES);
+        return self.planted.table_changes.unwrap_or(TABLE_CHANGES);
         #[cfg(not(feature = "planted-faults"))]
-        BATCH_CHANGES
+        TABLE_CHANGES
     }
 }

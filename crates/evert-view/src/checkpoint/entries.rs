@@ -41,6 +41,21 @@ impl Entries {
         self.too_long
     }
 
+    /// The last change of each key, in the order of keys.
+    pub(crate) fn sorted(&self) -> Vec<(&[u8], Option<&[u8]>)> {
+        let mut changes: Vec<_> = self.iter().collect();
+        // It is stable: of changes of one key the last made is the last.
+        changes.sort_by_key(|(key, _)| *key);
+        changes.dedup_by(|later, kept| {
+            let is_same = later.0 == kept.0;
+            if is_same {
+                *kept = *later;
+            }
+            is_same
+        });
+        changes
+    }
+
     /// Keys, each with its new value, or `None` if it is gone.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         let mut start = 0;
@@ -86,6 +101,10 @@ mod tests {
         let expected: Vec<(&[u8], Option<&[u8]>)> =
             vec![(b"\x01a", Some(b"first")), (b"\x01b", None), (b"\x02", Some(b""))];
         assert_eq!(entries.iter().collect::<Vec<_>>(), expected);
+        entries.under(1).put(b"b", b"again");
+        let sorted: Vec<(&[u8], Option<&[u8]>)> =
+            vec![(b"\x01a", Some(b"first")), (b"\x01b", Some(b"again")), (b"\x02", Some(b""))];
+        assert_eq!(entries.sorted(), sorted);
         assert!(!entries.is_too_long());
         entries.delete(&vec![0; KEY_BYTES_MAX + 1]);
         assert!(entries.is_too_long());

@@ -67,6 +67,13 @@ pub(crate) struct Frozen {
     pub(crate) members: Vec<FrozenMember>,
 }
 
+impl Frozen {
+    /// Changes of entries.
+    fn changes(&self) -> usize {
+        self.members.iter().map(|member| member.entries.len()).sum()
+    }
+}
+
 /// What has changed in a member.
 #[derive(Debug)]
 pub(crate) struct FrozenMember {

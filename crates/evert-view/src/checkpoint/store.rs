@@ -4,8 +4,7 @@
 //! the entry's own key. Number 0 has the manifest.
 //!
 //! Invariants
-//! - The manifest is written in one batch with the entries of the members that were in the last
-//!   one. A newcomer's entries may come before: nothing refers to them until then.
+//! - The manifest appears in one step with the entries of its members.
 //! - A member's stamp is the checkpoint at which its entries last changed, as in the manifest; if
 //!   not, the member is not used.
 
@@ -56,7 +55,7 @@ pub(crate) struct Store {
     db: Database,
     entries: Keyspace,
     manifest: Option<Manifest>,
-    /// Batches written.
+    /// Batches, and tables at once, that were begun.
     written: u64,
 }
 
@@ -151,12 +150,11 @@ impl Store {
     /// Writes a checkpoint. It is there whole, or not at all.
     pub(crate) fn write(&mut self, frozen: &Frozen) -> Result<(), StoreError> {
         guarded(|| {
-            for batch in self.ordered(frozen) {
-                if self.config.stops_after(self.written) {
-                    return Err(StoreError::Entry("stopped by a planted fault".to_owned()));
-                }
-                self.commit(&batch)?;
-                self.written += 1;
+            if frozen.changes() >= self.config.table_changes() {
+                self.not_stopped()?;
+                self.write_tables(frozen)?;
+            } else {
+                self.write_batch(frozen)?;
             }
             let kept: BTreeSet<u32> = held_numbers(&frozen.manifest).collect();
             let before = self.manifest.replace(frozen.manifest.clone());
@@ -169,25 +167,62 @@ impl Store {
         })
     }
 
+    fn write_batch(&mut self, frozen: &Frozen) -> Result<(), StoreError> {
+        let changes = changes(frozen);
+        if self.config.writes_position_first() {
+            let is_state = |(key, _): &Change| key.get(4) == Some(&ENTRY);
+            let (state, position): (Vec<_>, Vec<_>) = changes.partition(is_state);
+            self.not_stopped()?;
+            self.commit(position)?;
+            self.not_stopped()?;
+            return self.commit(state);
+        }
+        self.not_stopped()?;
+        self.commit(changes)
+    }
+
+    /// Counts a write that begins.
+    fn not_stopped(&mut self) -> Result<(), StoreError> {
+        if self.config.stops_after(self.written) {
+            return Err(StoreError::Entry("stopped by a planted fault".to_owned()));
+        }
+        self.written += 1;
+        Ok(())
+    }
+
+    /// Writes everything in the order of its keys, past the journal.
+    fn write_tables(&mut self, frozen: &Frozen) -> Result<(), StoreError> {
+        let mut tables = self.entries.start_ingestion()?;
+        tables.write(MANIFEST, manifest_json(&frozen.manifest))?;
+        let mut members: Vec<_> = frozen.members.iter().collect();
+        members.sort_by_key(|member| member.number);
+        for member in members {
+            let headings = headings_of(member, frozen.manifest.serial);
+            for (key, value) in headings {
+                tables.write(key, value.unwrap_or_default())?;
+            }
+            for (entry, value) in member.entries.sorted() {
+                let key = key(member.number, ENTRY, entry);
+                match value {
+                    Some(value) => tables.write(key, value)?,
+                    None => tables.write_tombstone(key)?,
+                }
+            }
+        }
+        Ok(tables.finish()?)
+    }
+
     /// Makes what was written survive a loss of power.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
         guarded(|| Ok(self.db.persist(PersistMode::SyncAll)?))
     }
 
-    fn ordered<'a>(&self, frozen: &'a Frozen) -> Box<dyn Iterator<Item = Vec<Change>> + 'a> {
-        let batches = batches(frozen, self.config.batch_changes());
-        if self.config.writes_position_first() {
-            return Box::new(position_first(batches).into_iter());
-        }
-        Box::new(batches)
-    }
-
-    fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
+    fn commit(&self, changes: impl IntoIterator<Item = Change>) -> Result<(), StoreError> {
         let mut batch = self.db.batch();
         for (key, value) in changes {
             match value {
-                Some(value) => batch.insert(&self.entries, key.as_slice(), value.as_slice()),
-                None => batch.remove(&self.entries, key.as_slice()),
+                Some(value) => batch.insert(&self.entries, key, value),
+                None => batch.remove(&self.entries, key),
             }
         }
         Ok(batch.commit()?)
@@ -224,41 +259,22 @@ impl Store {
             if gone.is_empty() {
                 return Ok(());
             }
-            self.commit(&gone)?;
+            self.commit(gone)?;
         }
     }
 }
 
-/// What is written, batch by batch: newcomers in as many as they need, then everything else and
-/// the manifest in the last.
-fn batches(frozen: &Frozen, changes_max: usize) -> impl Iterator<Item = Vec<Change>> {
-    let is_large = move |member: &&FrozenMember| {
-        member.definition.is_some() && member.entries.len() > changes_max
-    };
-    let early = frozen.members.iter().filter(is_large).flat_map(move |member| {
-        let mut entries = entries_of(member);
-        std::iter::from_fn(move || {
-            let batch: Vec<Change> = entries.by_ref().take(changes_max).collect();
-            (!batch.is_empty()).then_some(batch)
-        })
-    });
-    early.chain(std::iter::once_with(move || {
-        let small = frozen.members.iter().filter(|member| !is_large(member));
-        let mut last: Vec<Change> = small.flat_map(entries_of).collect();
-        let serial = frozen.manifest.serial;
-        last.extend(frozen.members.iter().flat_map(|member| headings_of(member, serial)));
-        let manifest = serde_json::to_vec(&frozen.manifest).expect("a manifest is plain data");
-        last.push((MANIFEST.to_vec(), Some(manifest)));
-        last
-    }))
+/// What a checkpoint changes.
+fn changes(frozen: &Frozen) -> impl Iterator<Item = Change> {
+    let serial = frozen.manifest.serial;
+    let headings = frozen.members.iter().flat_map(move |member| headings_of(member, serial));
+    let manifest = (MANIFEST.to_vec(), Some(manifest_json(&frozen.manifest)));
+    let entries = frozen.members.iter().flat_map(entries_of);
+    entries.chain(headings).chain(std::iter::once(manifest))
 }
 
-/// The fault that [`CheckpointConfig`] can be told to make: position and stamps in a batch of
-/// their own, before the state.
-fn position_first(batches: impl Iterator<Item = Vec<Change>>) -> Vec<Vec<Change>> {
-    let is_state = |(key, _): &Change| key.get(4) == Some(&ENTRY);
-    let (state, position) = batches.flatten().partition(is_state);
-    vec![position, state]
+fn manifest_json(manifest: &Manifest) -> Vec<u8> {
+    serde_json::to_vec(manifest).expect("a manifest is plain data")
 }
 
 fn entries_of(member: &FrozenMember) -> impl Iterator<Item = Change> {

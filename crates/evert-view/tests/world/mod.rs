@@ -144,7 +144,7 @@ impl World {
         Self::with_fault(seed, None)
     }
 
-    /// With checkpoints that write the position before the state and are torn after some batches.
+    /// With checkpoints that write the position before the state and are torn after some writes.
     pub(crate) fn with_fault(seed: u64, torn_after: Option<u64>) -> Self {
         let mut world = Self {
             random: fastrand::Rng::with_seed(seed),
@@ -197,8 +197,9 @@ impl World {
         let killed = !self.lives_on && random.bool();
         checkpoints.planted = PlantedCheckpointFaults {
             position_first: self.torn_after.is_some(),
-            stop_after_batches: self.torn_after.or(killed.then(|| random.u64(..40))),
-            batch_changes: Some(random.usize(1..20)),
+            stop_after_writes: self.torn_after.or(killed.then(|| random.u64(..40))),
+            // Tables appear whole: nothing tears them.
+            table_changes: self.torn_after.is_none().then(|| random.usize(..60)),
         };
         // Folds that take no time at all are too slow by chance: views go apart and come back.
         let isolation = match self.random.bool() {
