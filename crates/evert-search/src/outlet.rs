@@ -30,8 +30,8 @@ use crate::search::stored;
 /// From the first change to its commit, at least: changes that come together go in together.
 const GATHER: Duration = Duration::from_millis(100);
 /// Between two commits, at least and at most; in between, so that commits take a fifth of the time.
-const SPACING_MIN: Duration = Duration::from_millis(500);
-const SPACING_MAX: Duration = Duration::from_millis(800);
+const SPACING_MIN: Duration = Duration::from_millis(700);
+const SPACING_MAX: Duration = Duration::from_millis(850);
 /// How often a position at which nothing has changed is stored.
 const IDLE_COMMIT: Duration = Duration::from_secs(30);
 /// How often it is looked whether the directory is still there.

@@ -38,8 +38,8 @@ use crate::sources::SourceStates;
 use crate::views::ViewsConfig;
 use crate::widen::Widening;
 
-/// Between two ticks lies at least this many times the cost of the last, so that the fixed costs
-/// of a tick stay small under load.
+/// Between two ticks lies at least this many times what ticks cost of late, so that the fixed costs
+/// of a tick stay small under load. One slow tick does not put off the next for long.
 const SPACING: u32 = 5;
 const SPACING_MAX: Duration = Duration::from_millis(50);
 /// Between two time ticks lies at least this much.
@@ -131,11 +131,12 @@ pub(crate) struct Follower {
     _ended: Sender<()>,
 }
 
-/// What the last tick cost, and this one so far.
+/// What ticks cost, and this one so far.
 struct TickCost {
     began: Instant,
     ended: Instant,
-    cost: Duration,
+    /// The cost of ticks of late: a mean in which each weighs an eighth less than the next.
+    usual: Duration,
     /// How long reading its records took.
     reading: Duration,
 }
@@ -181,7 +182,7 @@ impl Follower {
             tick: TickCost {
                 began: now,
                 ended: now,
-                cost: Duration::ZERO,
+                usual: Duration::ZERO,
                 reading: Duration::ZERO,
             },
             pace: Pace::new(),
@@ -245,7 +246,7 @@ impl Follower {
             if self.folding.is_some() || !self.caught_up {
                 continue;
             }
-            let due = self.tick.ended + (self.tick.cost * SPACING).min(SPACING_MAX);
+            let due = self.tick.ended + (self.tick.usual * SPACING).min(SPACING_MAX);
             match runtime.block_on(self.wait(due)) {
                 None => {}
                 Some(Control::Stop) => return self.stop(),
@@ -411,8 +412,9 @@ impl Follower {
             face.tap.push(&tick, &cut);
         }
         self.tick.ended = Instant::now();
-        self.tick.cost = self.tick.began.elapsed();
-        if let Some(stretch) = self.pace.spent(self.tick.cost) {
+        let cost = self.tick.ended - self.tick.began;
+        self.tick.usual = (self.tick.usual * 7 + cost) / 8;
+        if let Some(stretch) = self.pace.spent(cost) {
             self.share = stretch.share;
         }
         self.send_slow_away();
