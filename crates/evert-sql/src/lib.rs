@@ -10,6 +10,7 @@
 //! - What an ad-hoc read computes, a view of the same SELECT holds.
 
 mod archive;
+mod batch;
 mod command;
 mod context;
 mod copy;
@@ -47,6 +48,7 @@ mod view;
 mod wording;
 
 pub use archive::{ArchiveRows, ArchiveSource};
+pub use batch::evaluate_batch;
 pub use copy::{CopyFile, CopyForm, ForceQuote};
 pub use engine::{Engine, EngineConfig};
 pub use error::SqlError;

@@ -64,10 +64,10 @@ pub(super) fn items(bench: &Bench, report: &mut Report) -> Result<()> {
 }
 
 /// A server of its own, stopped when it goes out of scope.
-struct Server {
+pub(super) struct Server {
     process: Child,
     keyvalue: SocketAddr,
-    sql: Option<SocketAddr>,
+    pub(super) sql: Option<SocketAddr>,
     http: Option<SocketAddr>,
 }
 
@@ -80,7 +80,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    fn evert(dir: &Path) -> Result<Self> {
+    pub(super) fn evert(dir: &Path) -> Result<Self> {
         let any = "127.0.0.1:0";
         let mut process = Command::new(std::env::current_exe()?)
             .args(["serve", "--kafka", "off", "--http", any, "--sql", any, "--keyvalue", any])

@@ -9,6 +9,7 @@ mod doors;
 mod example;
 mod follow;
 mod log;
+mod lookups;
 mod machine;
 mod nexmark;
 mod payments;
@@ -42,7 +43,7 @@ enum What {
     /// Fold decoded rows into views and publish them; follow a log
     Views(Flags),
     /// Rows by key beside a redis-server, messages about changes, search beside tantivy, archives,
-    /// sinks beside COPY, and five views of flowing payments
+    /// five views of flowing payments, and beside a Postgres lookups and sinks
     Doors(DoorFlags),
     /// Make a new view over a week of payments while payments flow and five views are fresh
     Tuesday(TuesdayFlags),
@@ -64,7 +65,7 @@ struct TuesdayFlags {
 struct DoorFlags {
     #[command(flatten)]
     flags: Flags,
-    /// A Postgres that a sink is measured with, if there is one; tables named evert_bench_* come and go there
+    /// A Postgres to compare lookups with and to measure a sink with; tables named evert_bench_* come and go there
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
 }
@@ -105,7 +106,10 @@ pub(crate) async fn run(args: BenchArgs) -> Result<()> {
             archive::items(bench, report)?;
             example::items(bench, report)?;
             match &postgres {
-                Some(url) => sinks::items(bench, report, url),
+                Some(url) => {
+                    lookups::items(bench, report, url)?;
+                    sinks::items(bench, report, url)
+                }
                 None => Ok(()),
             }
         }),

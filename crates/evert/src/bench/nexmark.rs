@@ -21,6 +21,7 @@ use nexmark::event::Event;
 
 use super::Bench;
 use super::report::{Durability, Outcome, Report};
+use super::views::reference;
 
 /// Events folded in one tick, as by a follower that is behind.
 const TICK_EVENTS: usize = 65_536;
@@ -106,6 +107,13 @@ pub(super) fn items(bench: &Bench, report: &mut Report) -> Result<()> {
     let events = bench.records(1_000_000);
     bench.begin("making Nexmark's events");
     let (ticks, side) = (ticks(events), side_input());
+    let catalog = Arc::new(catalog());
+    let batches = |source: usize| match source {
+        3 => vec![side.clone()],
+        _ => ticks.iter().map(|tick| tick[source].clone()).collect(),
+    };
+    let named = SOURCES.iter().enumerate();
+    let tables = named.map(|(source, (name, _))| (Name::public(*name), batches(source))).collect();
     for (name, sql, feldera) in QUERIES {
         let published = feldera.map(|thousands| format!(" (Feldera: {thousands}k)"));
         let title = format!("nexmark {name}{}", published.unwrap_or_default());
@@ -121,6 +129,8 @@ pub(super) fn items(bench: &Bench, report: &mut Report) -> Result<()> {
             ensure!(!view.published.is_empty(), "{name} shows nothing");
             Ok(outcome)
         })?;
+        let name = format!("nexmark {name}");
+        reference(bench, report, (&name, events), (sql, &catalog, &tables))?;
     }
     Ok(())
 }

@@ -66,10 +66,24 @@ fn relation(name: &str, columns: &[(&str, ColumnType)]) -> Relation {
 
 /// Makes the table of payments on a server.
 pub(super) fn create(views: &Views, catalog: &Catalog) -> Result<Arc<Relation>> {
-    let payments = &catalog.relations[&Name::public("payments")];
-    views.create_relation(new_relation(payments))?;
-    let relation = views.catalog().relations.get(&payments.name).cloned();
-    relation.context("the table was made")
+    create_as(views, catalog, "payments", RelationKind::Table)
+}
+
+/// Makes one of them on a server, as a table or as a stream.
+pub(super) fn create_as(
+    views: &Views,
+    catalog: &Catalog,
+    name: &str,
+    kind: RelationKind,
+) -> Result<Arc<Relation>> {
+    let mut new = new_relation(&catalog.relations[&Name::public(name)]);
+    new.kind = kind;
+    if kind == RelationKind::Stream {
+        new.schema.key.clear();
+    }
+    let name = new.name.clone();
+    views.create_relation(new)?;
+    views.catalog().relations.get(&name).cloned().context("the relation was made")
 }
 
 /// Makes payments.

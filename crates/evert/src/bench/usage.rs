@@ -17,8 +17,17 @@ pub(super) fn cpu_time() -> Option<Duration> {
 
 /// The most memory that was resident since the last `forget_peak`, in bytes.
 pub(super) fn memory_peak() -> Option<u64> {
+    memory_line("VmHWM:")
+}
+
+/// The memory that is resident, in bytes.
+pub(super) fn memory() -> Option<u64> {
+    memory_line("VmRSS:")
+}
+
+fn memory_line(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }

@@ -3,35 +3,40 @@
 //! Plans come from SQL as those of `CREATE MATERIALIZED VIEW` do; each tick is folded, applied to
 //! the published rows, and a snapshot is taken. The log and decoding are in `follow`.
 
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use arrow::array::{BooleanArray, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringViewArray};
+use arrow::datatypes::{DataType, Field, Schema};
 use evert_fold::{Arrangement, Dataflow, Upsert, UpsertBatch};
 use evert_model::{Delta, LogTime};
-use evert_sql::SqlPlanner;
+use evert_sql::{SqlPlanner, evaluate_batch};
 use evert_view::{Catalog, Name, Planner};
+use tokio::runtime::Handle;
 
-use super::payments::{Ids, Payments, catalog, merchants};
+use super::payments::{BATCH_ROWS, Ids, Payments, catalog, merchants};
 use super::report::{Durability, Outcome, Report};
-use super::{Bench, follow, nexmark};
+use super::{Bench, follow, nexmark, usage};
 
 /// Batches folded in one tick, as a follower that is behind cuts them.
 const TICK_BATCHES: usize = 8;
 const SMALL_TICKS: usize = 2000;
 const SMALL_TICK_ROWS: usize = 100;
 
-const FILTER: &str = "SELECT payment_id, merchant_id, amount * 2 AS twice FROM payments \
+pub(super) const FILTER: &str = "SELECT payment_id, merchant_id, amount * 2 AS twice FROM payments \
                       WHERE status = 'captured'";
-const BY_MERCHANT: &str =
+pub(super) const BY_MERCHANT: &str =
     "SELECT merchant_id, count(*), sum(amount) FROM payments GROUP BY merchant_id";
 const BY_PAYMENT: &str =
     "SELECT payment_id, count(*), sum(amount) FROM payments GROUP BY payment_id";
-const BY_CITY: &str = "SELECT m.city, count(*), sum(p.amount) FROM payments p \
+pub(super) const BY_CITY: &str = "SELECT m.city, count(*), sum(p.amount) FROM payments p \
                        JOIN merchants m ON p.merchant_id = m.merchant_id GROUP BY m.city";
 
 pub(super) fn items(bench: &Bench, report: &mut Report) -> Result<()> {
-    let catalog = catalog();
+    let catalog = Arc::new(catalog());
     // As in a server.
     evert_view::merge_beside_ticks();
     let rows = bench.records(4_000_000);
@@ -53,6 +58,12 @@ pub(super) fn items(bench: &Bench, report: &mut Report) -> Result<()> {
             view.check(batches)?;
             Ok(outcome)
         })?;
+        let tables = HashMap::from([
+            (Name::public("payments"), batches.clone()),
+            (Name::public("merchants"), vec![merchants(&catalog)]),
+        ]);
+        let rows = row_count(batches);
+        reference(bench, report, (name, rows), (sql, &catalog, &tables))?;
     }
     report.item(
         bench,
@@ -69,8 +80,67 @@ pub(super) fn items(bench: &Bench, report: &mut Report) -> Result<()> {
     )?;
     small_ticks(bench, report, &catalog, &known)?;
     drop((new, known));
-    follow::items(bench, report, &catalog, BY_MERCHANT)?;
+    table_memory(bench, report);
+    follow::items(bench, report, &catalog)?;
     nexmark::items(bench, report)
+}
+
+/// A batch answer of the same rows: what a query costs that is run again instead of kept.
+pub(super) fn reference(
+    bench: &Bench,
+    report: &mut Report,
+    (name, rows): (&str, usize),
+    (sql, catalog, tables): (&str, &Arc<Catalog>, &HashMap<Name, Vec<RecordBatch>>),
+) -> Result<()> {
+    let name = format!("{name}: DataFusion, one answer over all rows");
+    report.item(bench, &name, Durability::Memory, true, || {
+        let start = Instant::now();
+        let found = Handle::current().block_on(evaluate_batch(sql, catalog, tables))?;
+        std::hint::black_box(found);
+        Ok(Outcome::since(start, rows))
+    })
+}
+
+/// What a table's rows take in memory, beside what they are.
+fn table_memory(bench: &Bench, report: &mut Report) {
+    const ROW_BYTES: usize = 120;
+    let rows = bench.records(1_000_000);
+    bench.begin("a table's memory");
+    let fields = [
+        Field::new("id", DataType::Int64, false),
+        Field::new("account", DataType::Int64, false),
+        Field::new("amount", DataType::Int64, false),
+        Field::new("email", DataType::Utf8View, false),
+        Field::new("note", DataType::Utf8View, false),
+    ];
+    let schema = Arc::new(Schema::new(fields.to_vec()));
+    let mut table = Upsert::new(Arc::clone(&schema), vec![0]);
+    let before = usage::memory();
+    let start = Instant::now();
+    for first in (0..rows).step_by(BATCH_ROWS) {
+        let ids = first as i64..rows.min(first + BATCH_ROWS) as i64;
+        let text = |ids: Range<i64>, width: usize| -> StringViewArray {
+            ids.map(|id| Some(format!("{id:0width$}"))).collect()
+        };
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(ids.clone().collect::<Int64Array>()),
+            Arc::new(ids.clone().map(|id| id % 1000).collect::<Int64Array>()),
+            Arc::new(ids.clone().map(|id| id * 7).collect::<Int64Array>()),
+            Arc::new(text(ids.clone(), 40)),
+            Arc::new(text(ids, ROW_BYTES - 3 * 8 - 40)),
+        ];
+        let rows = RecordBatch::try_new(Arc::clone(&schema), columns).expect("columns that fit");
+        table.apply(&[upserts(&rows)]);
+    }
+    let outcome = Outcome::since(start, rows);
+    let (Some(before), Some(after)) = (before, usage::memory()) else { return };
+    let row = after.saturating_sub(before) as f64 / rows as f64;
+    let times = row / ROW_BYTES as f64;
+    let name = format!(
+        "a table of rows of 5 columns, {ROW_BYTES} B: {row:.0} B a row in memory ({times:.1}x)"
+    );
+    report.measured(&name, Durability::Memory, true, outcome);
+    std::hint::black_box(table.snapshot());
 }
 
 /// Ticks of 100 rows on state of a million keys.
