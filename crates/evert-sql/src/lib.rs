@@ -15,6 +15,7 @@ mod command;
 mod context;
 mod copy;
 mod ddl;
+mod depth;
 mod direct;
 mod dml;
 mod engine;

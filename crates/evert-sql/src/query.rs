@@ -27,6 +27,7 @@ use evert_view::{Catalog, Name};
 use sqlparser::ast::{Expr as SqlExpr, LimitClause, Query, Statement, Value, Visit, Visitor};
 
 use crate::context::{Context, Tables, parser_options};
+use crate::depth::with_stack;
 use crate::direct::{self, is_direct};
 use crate::names::unknown_relation;
 use crate::output_names::{name_outputs, shown_name};
@@ -113,7 +114,16 @@ pub(crate) fn plan(
     scope: &Scope,
     hints: &[Option<DataType>],
 ) -> Result<Planned, SqlError> {
-    let mut query = query.clone();
+    with_stack(|| planned(state, query.clone(), text, scope, hints))
+}
+
+fn planned(
+    state: &SessionState,
+    mut query: Query,
+    text: &str,
+    scope: &Scope,
+    hints: &[Option<DataType>],
+) -> Result<Planned, SqlError> {
     replace_windows(&mut query)?;
     name_outputs(&mut query);
     rephrase(&mut query, false)?;

@@ -8,13 +8,10 @@ use sqlparser::tokenizer::{Location, Tokenizer};
 use crate::SqlError;
 use crate::error::SYNTAX_ERROR;
 use crate::time_windows::plain_tables;
-use crate::translate;
+use crate::{depth, translate};
 
 /// The dialect of everything that is parsed here.
 pub(crate) static DIALECT: PostgreSqlDialect = PostgreSqlDialect {};
-
-/// How deep expressions may nest: the parser and planner recurse.
-pub(crate) const NESTING_MAX: usize = 50;
 
 /// A parser over a text's tokens, whose places are those in the text.
 pub(crate) fn parser(text: &str) -> Result<Parser<'static>, SqlError> {
@@ -22,13 +19,19 @@ pub(crate) fn parser(text: &str) -> Result<Parser<'static>, SqlError> {
         SqlError::new(SYNTAX_ERROR, error.message.clone())
             .at(translate::character(text, error.location))
     })?;
+    depth::check(&tokens)?;
     let tokens = plain_tables(tokens);
-    Ok(Parser::new(&DIALECT).with_recursion_limit(NESTING_MAX).with_tokens_with_locations(tokens))
+    Ok(Parser::new(&DIALECT)
+        .with_recursion_limit(depth::NESTING_MAX)
+        .with_tokens_with_locations(tokens))
 }
 
 /// Parses statements of the dialect alone, none of Evert's own.
 pub(crate) fn parse_statements(text: &str) -> Result<Vec<Statement>, SqlError> {
-    parser(text)?.parse_statements().map_err(|error| translate::syntax(&error, text))
+    let parsed = parser(text)?.parse_statements();
+    let mut statements = parsed.map_err(|error| translate::syntax(&error, text))?;
+    depth::balance(&mut statements);
+    Ok(statements)
 }
 
 /// The part of a text from one place up to another. A place past the end is the end.

@@ -324,7 +324,7 @@ fn dry_run(parser: &mut Parser<'_>, replace: bool, text: &str) -> Result<bool, S
 fn view_query(parser: &mut Parser<'_>, text: &str) -> Result<(Box<Query>, String), SqlError> {
     at_text(parser.expect_keyword_is(Keyword::AS), text)?;
     let from = parser.peek_token_ref().span.start;
-    let query = at_text(parser.parse_query(), text)?;
+    let query = super::query(parser, text)?;
     let to = parser.peek_token_ref().span.start;
     if parser.parse_keyword(Keyword::WITH) {
         let no = consume_word(parser, "NO");

@@ -35,7 +35,7 @@ pub(super) fn explain(parser: &mut Parser<'_>, text: &str) -> Result<Command, Sq
 }
 
 fn query(parser: &mut Parser<'_>, text: &str) -> Result<ExplainTarget, SqlError> {
-    Ok(ExplainTarget::Query(at_text(parser.parse_query(), text)?))
+    Ok(ExplainTarget::Query(super::query(parser, text)?))
 }
 
 fn view(parser: &mut Parser<'_>, text: &str) -> Result<ExplainTarget, SqlError> {

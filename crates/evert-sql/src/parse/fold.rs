@@ -115,7 +115,7 @@ fn key(parser: &mut Parser<'_>, text: &str) -> Result<Vec<String>, SqlError> {
 /// A relation, or a query in brackets.
 fn input(parser: &mut Parser<'_>, text: &str) -> Result<Box<Query>, SqlError> {
     if parser.consume_token(&Token::LParen) {
-        let query = at_text(parser.parse_query(), text)?;
+        let query = super::query(parser, text)?;
         at_text(parser.expect_token(&Token::RParen), text)?;
         return Ok(query);
     }

@@ -13,18 +13,24 @@ mod outlet;
 mod own;
 mod reading;
 
+use sqlparser::ast::Query;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
 use crate::SqlError;
 use crate::command::Command;
+use crate::depth::{balance, with_stack};
 use crate::text::{at_text, parser};
 
 pub(crate) use fold::definition_of;
 
 /// Splits and parses a text. An empty one gives one empty command.
 pub(crate) fn parse(text: &str) -> Result<Vec<Command>, SqlError> {
+    with_stack(|| commands(text))
+}
+
+fn commands(text: &str) -> Result<Vec<Command>, SqlError> {
     if let Some(statements) = crate::system::rewrite(text) {
         return statements.into_iter().map(|statement| dialect::command(statement, text)).collect();
     }
@@ -92,13 +98,21 @@ fn command(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
                 return Ok(command);
             }
             let at = place(parser, text);
-            let statement = at_text(parser.parse_statement(), text)?;
+            let mut statement = at_text(parser.parse_statement(), text)?;
+            balance(&mut statement);
             dialect::command(statement, text).map_err(|error| {
                 let position = error.position.or(at);
                 error.at(position)
             })
         }
     }
+}
+
+/// The query that comes next.
+fn query(parser: &mut Parser<'_>, text: &str) -> Result<Box<Query>, SqlError> {
+    let mut query = at_text(parser.parse_query(), text)?;
+    balance(&mut query);
+    Ok(query)
 }
 
 /// The `n`-th token from here if it is an unquoted word, in capitals.

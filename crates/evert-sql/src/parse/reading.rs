@@ -337,7 +337,7 @@ fn is_words(tokens: &[TokenWithSpan], words: &[&str]) -> bool {
 
 fn sub_parser(tokens: &[TokenWithSpan]) -> Parser<'static> {
     Parser::new(&DIALECT)
-        .with_recursion_limit(crate::text::NESTING_MAX)
+        .with_recursion_limit(crate::depth::NESTING_MAX)
         .with_tokens_with_locations(tokens.to_vec())
 }
 

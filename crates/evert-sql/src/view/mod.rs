@@ -40,6 +40,7 @@ use sqlparser::ast::{Query, Statement};
 
 use crate::command::{FoldDefinition, ViewBody};
 use crate::context::{Context, Tables, parser_options, state};
+use crate::depth::with_stack;
 use crate::error::SYNTAX_ERROR;
 use crate::functions::SessionFacts;
 use crate::names::unknown_relation;
@@ -89,6 +90,10 @@ static OPTIMIZER: LazyLock<Optimizer> = LazyLock::new(|| {
 
 /// Plans a view from its SELECT's text.
 pub(crate) fn plan_text(sql: &str, catalog: &Catalog) -> Result<PlannedView, SqlError> {
+    with_stack(|| plan_parsed(sql, catalog))
+}
+
+fn plan_parsed(sql: &str, catalog: &Catalog) -> Result<PlannedView, SqlError> {
     if let Some(definition) = parse::definition_of(sql)? {
         return plan_fold(&definition, sql, catalog);
     }
@@ -105,10 +110,10 @@ pub(crate) fn plan_body(
     sql: &str,
     catalog: &Catalog,
 ) -> Result<PlannedView, SqlError> {
-    match body {
+    with_stack(|| match body {
         ViewBody::Select(query) => plan_query((**query).clone(), sql, catalog),
         ViewBody::Fold(definition) => plan_fold(definition, sql, catalog),
-    }
+    })
 }
 
 /// Plans a view from its parsed SELECT. `sql` is the text that its spans refer to.
