@@ -340,16 +340,16 @@ impl OutletFactory for Archives {
         let location = self.location(&options).map_err(refused)?;
         self.relation(&def.on).map_err(refused)?;
         schema::columns(relation).map_err(refused)?;
-        if let Some(other) = self.taken(&location.url(), &def.name) {
-            let what = format!("{} belongs to archive \"{other}\"", location.url());
-            return Err(refused(ArchiveError::Invalid(what)));
-        }
         // A bucket without a region or endpoint is told now.
         self.store(&location).map_err(refused)?;
         let mut kept = def.options.clone();
         kept["to"] = json!(location.url());
         kept["first_id"] = json!(def.id);
         Ok(kept)
+    }
+
+    fn place<'a>(&self, options: &'a Value) -> Option<&'a str> {
+        options["to"].as_str()
     }
 
     async fn open(

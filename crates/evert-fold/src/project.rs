@@ -4,14 +4,17 @@
 //! halves until the rows that fail stand alone; expressions evaluate at least as much over many
 //! rows as over one, so what succeeds in a batch succeeds alone.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, Int64Array, RecordBatch,
+    UInt32Array,
 };
 use arrow::compute::{
     CastOptions, cast_with_options, concat_batches, filter, prep_null_mask_filter,
+    take_record_batch,
 };
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -53,7 +56,7 @@ impl Projection {
     /// Gives the delta's image, and reports the rows that have none.
     pub(crate) fn apply(&self, delta: &Delta, errors: &mut Vec<RowError>) -> Option<Delta> {
         let mut parts = Vec::new();
-        self.evaluate_in_halves(delta, &mut parts, errors);
+        self.evaluate_in_halves(delta, false, &mut parts, errors);
         match parts.len() {
             0 | 1 => parts.pop(),
             _ => {
@@ -69,13 +72,15 @@ impl Projection {
     /// Where the predicate is true. A row for which it fails is reported, and false.
     pub(crate) fn mask(&self, delta: &Delta, errors: &mut Vec<RowError>) -> BooleanArray {
         let mut mask = BooleanBufferBuilder::new(delta.len());
-        self.mask_in_halves(delta, &mut mask, errors);
+        self.mask_in_halves(delta, false, &mut mask, errors);
         BooleanArray::new(mask.finish(), None)
     }
 
+    /// `alone`: the arrays hold these rows and no others.
     fn mask_in_halves(
         &self,
         delta: &Delta,
+        alone: bool,
         mask: &mut BooleanBufferBuilder,
         errors: &mut Vec<RowError>,
     ) {
@@ -86,21 +91,24 @@ impl Projection {
             .unwrap_or_else(|_| Err(PANICKED.to_owned()));
         match evaluated {
             Ok(part) => mask.append_buffer(part.values()),
+            Err(_) if !alone => self.mask_in_halves(&copy(delta, 0..delta.len()), true, mask, errors),
             Err(reason) if delta.len() == 1 => {
                 errors.push(row_error(delta, reason));
                 mask.append(false);
             }
             Err(_) => {
-                let half = delta.len() / 2;
-                self.mask_in_halves(&slice(delta, 0, half), mask, errors);
-                self.mask_in_halves(&slice(delta, half, delta.len() - half), mask, errors);
+                for half in halves(delta) {
+                    self.mask_in_halves(&half, true, mask, errors);
+                }
             }
         }
     }
 
+    /// `alone`: the arrays hold these rows and no others.
     fn evaluate_in_halves(
         &self,
         delta: &Delta,
+        alone: bool,
         parts: &mut Vec<Delta>,
         errors: &mut Vec<RowError>,
     ) {
@@ -113,11 +121,14 @@ impl Projection {
         match evaluated {
             Ok(part) if part.is_empty() => {}
             Ok(part) => parts.push(part),
+            Err(_) if !alone => {
+                self.evaluate_in_halves(&copy(delta, 0..delta.len()), true, parts, errors);
+            }
             Err(reason) if delta.len() == 1 => errors.push(row_error(delta, reason)),
             Err(_) => {
-                let half = delta.len() / 2;
-                self.evaluate_in_halves(&slice(delta, 0, half), parts, errors);
-                self.evaluate_in_halves(&slice(delta, half, delta.len() - half), parts, errors);
+                for half in halves(delta) {
+                    self.evaluate_in_halves(&half, true, parts, errors);
+                }
             }
         }
     }
@@ -194,8 +205,17 @@ fn evaluate(expr: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<ArrayRef
         .map_err(|error| reason(&error))
 }
 
-fn slice(delta: &Delta, offset: usize, len: usize) -> Delta {
-    Delta::new(delta.rows.slice(offset, len), delta.weights.slice(offset, len))
+/// Some rows in arrays of their own. Kernels may look at all that an array's buffers hold: in a
+/// slice, a row would share the errors of the rows beside it.
+fn copy(delta: &Delta, rows: Range<usize>) -> Delta {
+    let indices = UInt32Array::from_iter_values(rows.start as u32..rows.end as u32);
+    let copied = take_record_batch(&delta.rows, &indices).expect("the rows are there");
+    Delta::new(copied, delta.weights.slice(rows.start, rows.len()))
+}
+
+fn halves(delta: &Delta) -> [Delta; 2] {
+    let half = delta.len() / 2;
+    [copy(delta, 0..half), copy(delta, half..delta.len())]
 }
 
 /// What went wrong, in the user's words: one line, without where in the engine it happened.

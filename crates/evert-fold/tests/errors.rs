@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Int64Array, RecordBatch};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, Decimal128Array, Int64Array, RecordBatch,
+};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion_common::ScalarValue;
 use datafusion_expr_common::operator::Operator;
@@ -69,6 +71,33 @@ fn a_bad_row_is_left_out_and_the_others_stay() {
     assert_eq!(output.errors, [error(zero, r#"{"a":321,"b":0}"#, -1)]);
     assert_eq!(output.changes.len(), 1);
     assert_eq!(output.changes[0].weights.values().to_vec(), [-1]);
+}
+
+#[test]
+fn a_row_does_not_share_the_error_of_the_rows_beside_it() {
+    // The cast looks at all bytes of a column at once, also in a slice of it.
+    let bytes = Arc::new(Schema::new(vec![Field::new("y", DataType::Binary, true)]));
+    let text = Arc::new(Schema::new(vec![Field::new("t", DataType::Utf8, true)]));
+    let input = Node::Input { index: 0, schema: bytes.clone() };
+    let cast = Arc::new(CastExpr::new(Arc::new(Column::new("y", 0)), DataType::Utf8, None));
+    let project =
+        Node::FilterProject { input: 0, predicate: None, exprs: vec![cast], schema: text };
+    let plan = Plan { nodes: vec![input, project], output: 1, key: None };
+    let mut dataflow = Dataflow::new(plan).expect("valid");
+    let values: Vec<&[u8]> = vec![b"ab", b"\x00\xff", b"cd", b"ef"];
+    let batch = RecordBatch::try_new(bytes, vec![Arc::new(BinaryArray::from(values))]);
+    let batch = batch.expect("fits");
+    let mut tick = |rows: RecordBatch, weight: i64| {
+        let weights = Int64Array::from(vec![weight; rows.num_rows()]);
+        let output = dataflow.tick(LogTime::default(), &[vec![Delta::new(rows, weights)]]);
+        let good: usize = output.changes.iter().map(Delta::len).sum();
+        (good, output.errors.iter().map(|error| error.weight).collect::<Vec<_>>())
+    };
+    assert_eq!(tick(batch.clone(), 1), (3, vec![1]));
+    // Good rows leave as they came, though the bad one is still in the buffer beside them.
+    assert_eq!(tick(batch.slice(2, 1), -1), (1, vec![]));
+    assert_eq!(tick(batch.slice(0, 2), -1), (1, vec![-1]));
+    assert_eq!(tick(batch.slice(3, 1), -1), (1, vec![]));
 }
 
 #[test]

@@ -24,7 +24,9 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use evert_view::{Catalog, Name};
-use sqlparser::ast::{Expr as SqlExpr, LimitClause, Query, Statement, Value, Visit, Visitor};
+use sqlparser::ast::{
+    Expr as SqlExpr, LimitClause, Query, Statement, Value, Visit, VisitMut, Visitor, VisitorMut,
+};
 
 use crate::context::{Context, Tables, parser_options};
 use crate::depth::with_stack;
@@ -130,15 +132,20 @@ fn planned(
     let translated = |error: DataFusionError| translate::planning(&error, text);
     let mut hints = hints.to_vec();
     syntax_hints(&query, &mut hints);
+    list_hints(state, &query, scope, &mut hints);
     let (plan, relations) = logical(state, &query, scope, &hints).map_err(translated)?;
     let found = plan.get_parameter_types().map_err(translated)?;
     let params = parameter_types(&found, &hints)?;
-    // Parameters that nothing gave a type are text; with all types known it is planned again.
-    let (plan, relations) = if found.values().any(Option::is_none) {
+    // Parameters that nothing gave a type are text, and those that took one from beside them have
+    // the one that such values are sent in: with all types known it is planned again.
+    let is_settled = |(name, ty): (&String, &Option<DataType>)| {
+        parameter_index(name).is_some_and(|index| ty.as_ref() == params.get(index))
+    };
+    let (plan, relations) = if found.iter().all(is_settled) {
+        (plan, relations)
+    } else {
         let known: Vec<_> = params.iter().cloned().map(Some).collect();
         logical(state, &query, scope, &known).map_err(translated)?
-    } else {
-        (plan, relations)
     };
     let reusable = is_reusable(&plan).map_err(translated)?;
     // Types are final only now: `round(d, 1)` knows its digits once the 1 is a literal.
@@ -183,7 +190,10 @@ fn syntax_hints(query: &Query, hints: &mut Vec<Option<DataType>>) {
         fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
             if let Some(LimitClause::LimitOffset { limit, offset, .. }) = &query.limit_clause {
                 for expr in limit.iter().chain(offset.iter().map(|offset| &offset.value)) {
-                    hint(self.0, expr, &DataType::Int64);
+                    // Also where the client sends a smaller one.
+                    if let Some(known) = parameter(self.0, expr) {
+                        *known = Some(DataType::Int64);
+                    }
                 }
             }
             ControlFlow::Continue(())
@@ -202,13 +212,66 @@ fn syntax_hints(query: &Query, hints: &mut Vec<Option<DataType>>) {
 
 /// If an expression is a parameter without a known type, gives it one.
 pub(crate) fn hint(hints: &mut Vec<Option<DataType>>, expr: &SqlExpr, ty: &DataType) {
-    let SqlExpr::Value(value) = expr else { return };
-    let Value::Placeholder(name) = &value.value else { return };
-    let Some(index) = parameter_index(name) else { return };
+    if let Some(known) = parameter(hints, expr) {
+        known.get_or_insert_with(|| ty.clone());
+    }
+}
+
+/// What is known of the type of a parameter.
+fn parameter<'a>(
+    hints: &'a mut Vec<Option<DataType>>,
+    expr: &SqlExpr,
+) -> Option<&'a mut Option<DataType>> {
+    let SqlExpr::Value(value) = expr else { return None };
+    let Value::Placeholder(name) = &value.value else { return None };
+    let index = parameter_index(name)?;
     if hints.len() <= index {
         hints.resize(index + 1, None);
     }
-    hints[index].get_or_insert_with(|| ty.clone());
+    Some(&mut hints[index])
+}
+
+/// What `x = ANY($1)` says of a parameter: it is a list of what `x = $1` would say it is.
+fn list_hints(
+    state: &SessionState,
+    query: &Query,
+    scope: &Scope,
+    hints: &mut Vec<Option<DataType>>,
+) {
+    struct Lists<'a> {
+        hints: &'a mut Vec<Option<DataType>>,
+        found: Vec<SqlExpr>,
+    }
+    impl VisitorMut for Lists<'_> {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &mut SqlExpr) -> ControlFlow<()> {
+            if let SqlExpr::AnyOp { left, compare_op: op, right, .. }
+            | SqlExpr::AllOp { left, compare_op: op, right } = expr
+                && matches!(parameter(self.hints, right), Some(None))
+            {
+                self.found.push(right.as_ref().clone());
+                let (left, op, right) = (left.clone(), op.clone(), right.clone());
+                *expr = SqlExpr::BinaryOp { left, op, right };
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut lists = Lists { hints, found: Vec::new() };
+    let mut single = query.clone();
+    let _ = VisitMut::visit(&mut single, &mut lists);
+    let found = std::mem::take(&mut lists.found);
+    if found.is_empty() {
+        return;
+    }
+    // What is wrong with the statement is told when it is planned as it is.
+    let Ok((plan, _)) = logical(state, &single, scope, hints) else { return };
+    let Ok(types) = plan.get_parameter_types() else { return };
+    for expr in found {
+        let name = expr.to_string();
+        let item = types.get(&name).cloned().flatten().unwrap_or(DataType::Utf8View);
+        let item = canonical(&Field::new("", item, true));
+        hint(hints, &expr, &DataType::List(Arc::new(Field::new_list_field(item, true))));
+    }
 }
 
 /// How many parameters a statement may have: the protocol counts them in 16 bits.

@@ -35,6 +35,8 @@ use crate::{Name, PinError, errors};
 
 const CATALOG_TOPIC: &str = "__evert_catalog";
 const SOURCES_TOPIC: &str = "__evert_sources";
+/// Topics that Kafka's protocol has for itself.
+const KAFKA_TOPICS: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
 /// Schemas that belong to the server.
 const RESERVED_SCHEMAS: [&str; 3] = ["evert", "information_schema", "pg_catalog"];
 
@@ -717,6 +719,10 @@ pub(crate) fn check_new(catalog: &Catalog, name: &Name) -> Result<(), CatalogErr
 fn check_relation(new: &NewRelation) -> Result<(), CatalogError> {
     let refuse = |what: String| Err(CatalogError::Invalid(format!("\"{}\": {what}", new.name)));
     let RowSchema { columns, key } = &new.schema;
+    let topic = new.topic.as_deref().unwrap_or(&new.name.name);
+    if topic.starts_with("__evert_") || KAFKA_TOPICS.contains(&topic) {
+        return refuse(format!("topic \"{topic}\" is internal"));
+    }
     if columns.is_empty() {
         return refuse("a relation has at least one column".into());
     }

@@ -1,10 +1,12 @@
 //! Postgres's phrases in words that the planner knows.
 //!
-//! Owns: what ORDER BY names (`output_order`), what shares a name (`alike`), FETCH FIRST as LIMIT, column names of recursive queries, functions that return rows as
-//! subqueries that unnest a list.
+//! Owns: what ORDER BY names (`output_order`), what shares a name (`alike`), columns that joins
+//! merge (`merged`), FETCH FIRST as LIMIT, column names of recursive queries, functions that return
+//! rows as subqueries that unnest a list.
 //! Not here: what the words mean.
 
 mod alike;
+mod merged;
 mod output_order;
 
 use std::ops::ControlFlow;
@@ -45,6 +47,9 @@ impl VisitorMut for Rephraser {
         }
         if let Some(with) = &mut query.with {
             name_recursive(with);
+        }
+        if let Err(error) = merged::merge(query) {
+            return ControlFlow::Break(error);
         }
         output_order::settle(query);
         tell_casts_apart(query);
@@ -397,7 +402,7 @@ fn rows_of_function(factor: &TableFactor, in_view: bool) -> Option<TableFactor> 
     };
     let (list, column) = list_function(&name)?;
     let lateral = names_columns(&args);
-    if list == "generate_series" && !lateral && !in_view {
+    if list == "generate_series" && !lateral && !in_view && !has_parameters(&args) {
         return None;
     }
     let table = alias.as_ref().map_or_else(|| Ident::new(&name), |alias| alias.name.clone());
@@ -446,6 +451,16 @@ fn name_series(factor: &mut TableFactor) {
 }
 
 /// Whether arguments are more than constants.
+fn has_parameters(args: &Vec<FunctionArg>) -> bool {
+    let found = visit_expressions(args, |expr| match expr {
+        Expr::Value(value) if matches!(value.value, Value::Placeholder(_)) => {
+            ControlFlow::Break(())
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_break()
+}
+
 fn names_columns(args: &Vec<FunctionArg>) -> bool {
     let named = visit_expressions(args, |expr| match expr {
         Expr::Identifier(_) | Expr::CompoundIdentifier(_) => ControlFlow::Break(()),

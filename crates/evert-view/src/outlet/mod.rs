@@ -113,6 +113,13 @@ pub trait OutletFactory: Send + Sync {
     /// What is wrong with the statement, in Postgres's words.
     fn check(&self, def: &OutletDef, schema: &RowSchema) -> Result<serde_json::Value, PlanError>;
 
+    /// The URL that an outlet of these options, as [`OutletFactory::check`] returned them, has for
+    /// itself: no other may be there, above or below.
+    fn place<'a>(&self, options: &'a serde_json::Value) -> Option<&'a str> {
+        let _ = options;
+        None
+    }
+
     /// Opens what is stored, or begins empty; also when what is stored has another id.
     ///
     /// # Errors

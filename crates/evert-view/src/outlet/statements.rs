@@ -54,6 +54,9 @@ impl Views {
             return Err(CatalogError::Unknown(def.on));
         };
         def.options = factory.check(&def, schema)?;
+        if let Some(place) = factory.place(&def.options) {
+            check_place(&catalog, &def, (factory.as_ref(), place))?;
+        }
         let name = def.name.clone();
         let entry = Entry::Outlet(def);
         let position = self.record(&[(entry.key(), Some(&entry))])?;
@@ -254,4 +257,23 @@ fn apart(
     };
     let ended = thread::spawn(work).join();
     ended.unwrap_or_else(|_| Err(OutletError::Failed("it ended in a panic".into())))
+}
+
+/// Refuses a place that another outlet has, or that lies in or around another's.
+fn check_place(
+    catalog: &Catalog,
+    def: &OutletDef,
+    (factory, place): (&dyn OutletFactory, &str),
+) -> Result<(), CatalogError> {
+    let lies_in = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    for other in catalog.outlets.values().filter(|other| other.kind == def.kind) {
+        let taken = factory.place(&other.options);
+        if let Some(taken) = taken.filter(|taken| lies_in(place, taken) || lies_in(taken, place)) {
+            let what = format!("{place} belongs to \"{}\", which is at {taken}", other.name);
+            return Err(CatalogError::Invalid(what));
+        }
+    }
+    Ok(())
 }
