@@ -11,6 +11,7 @@
 
 mod archive;
 mod batch;
+mod casts;
 mod command;
 mod context;
 mod copy;

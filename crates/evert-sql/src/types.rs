@@ -1,15 +1,19 @@
 //! Types: what a type's SQL name means here.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::Result as PlanResult;
 use datafusion::logical_expr::planner::TypePlanner;
-use evert_model::ColumnType;
-use sqlparser::ast::{ArrayElemTypeDef, DataType as SqlType, ExactNumberInfo, TimezoneInfo};
+use evert_model::{Column, ColumnType, RowSchema};
+use sqlparser::ast::{
+    ArrayElemTypeDef, CharacterLength, DataType as SqlType, ExactNumberInfo, TimezoneInfo,
+};
 
 use crate::SqlError;
 use crate::error::{INVALID_PARAMETER_VALUE, UNDEFINED_OBJECT};
+use crate::functions::NUMERIC_SCALE;
 
 /// The largest precision that NUMERIC has here.
 const PRECISION_MAX: u64 = 38;
@@ -88,10 +92,88 @@ impl TypePlanner for Types {
             let name = name.to_string().to_lowercase();
             return Ok(catalog_type(name.trim_start_matches("pg_catalog.")).map(nullable));
         }
-        // What is not a column's type (intervals, arrays, ...) stays DataFusion's business, and so
-        // does NUMERIC without a scale.
-        Ok(column_type(ty).ok().flatten().map(|ty| nullable(ty.arrow_type())))
+        let modifier = Modifier::of(ty);
+        if modifier == Some(Modifier::Numeric) {
+            let any = Field::new("", DataType::Decimal128(38, NUMERIC_SCALE), true);
+            return Ok(Some(Arc::new(with_modifier(any, modifier))));
+        }
+        // What is not a column's type (intervals, arrays, ...) stays DataFusion's business.
+        Ok(column_type(ty).ok().flatten().map(|ty| {
+            let field = Field::new("", ty.arrow_type(), true).with_metadata(metadata(ty));
+            Arc::new(with_modifier(field, modifier))
+        }))
     }
+}
+
+/// Where the field of a cast holds its type's [`Modifier`].
+pub(crate) const MODIFIER_KEY: &str = "evert.modifier";
+
+/// What the name of a type says beyond its Arrow type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Modifier {
+    /// NUMERIC of any precision.
+    Numeric,
+    /// `varchar(n)`
+    Length(u32),
+    /// `char(n)`
+    Blank(u32),
+    /// `timestamp(n)`
+    Digits(u32),
+}
+
+impl Modifier {
+    fn of(ty: &SqlType) -> Option<Self> {
+        let length = |length: &Option<CharacterLength>| match length {
+            Some(CharacterLength::IntegerLength { length, .. }) => u32::try_from(*length).ok(),
+            _ => None,
+        };
+        match ty {
+            SqlType::Numeric(ExactNumberInfo::None)
+            | SqlType::Decimal(ExactNumberInfo::None)
+            | SqlType::Dec(ExactNumberInfo::None) => Some(Self::Numeric),
+            SqlType::Varchar(n) | SqlType::CharVarying(n) | SqlType::CharacterVarying(n) => {
+                length(n).map(Self::Length)
+            }
+            SqlType::Char(n) | SqlType::Character(n) => {
+                Some(Self::Blank(if n.is_none() { 1 } else { length(n)? }))
+            }
+            SqlType::Timestamp(Some(digits), _) => u32::try_from(*digits).ok().map(Self::Digits),
+            _ => None,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::Numeric => "numeric".into(),
+            Self::Length(n) => format!("length {n}"),
+            Self::Blank(n) => format!("blank {n}"),
+            Self::Digits(n) => format!("digits {n}"),
+        }
+    }
+
+    /// The modifier that a cast's field holds.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        match text.split_once(' ') {
+            None if text == "numeric" => Some(Self::Numeric),
+            Some(("length", n)) => n.parse().ok().map(Self::Length),
+            Some(("blank", n)) => n.parse().ok().map(Self::Blank),
+            Some(("digits", n)) => n.parse().ok().map(Self::Digits),
+            _ => None,
+        }
+    }
+}
+
+fn with_modifier(field: Field, modifier: Option<Modifier>) -> Field {
+    let mut metadata = field.metadata().clone();
+    metadata.extend(modifier.map(|modifier| (MODIFIER_KEY.to_owned(), modifier.text())));
+    field.with_metadata(metadata)
+}
+
+/// What a field's metadata says of a column's type.
+pub(crate) fn metadata(ty: ColumnType) -> HashMap<String, String> {
+    let column = Column { name: String::new(), ty, nullable: true };
+    let schema = RowSchema { columns: vec![column], key: Vec::new() }.to_arrow();
+    schema.field(0).metadata().clone()
 }
 
 /// The type of a parameter that is cast to `ty`: that type, if it is one that columns have or an

@@ -13,10 +13,11 @@ use evert_model::ColumnType;
 use evert_view::{Name, Relation, RelationKind, RowChange};
 use sqlparser::ast::{
     CastKind, DataType as SqlType, DoUpdate, ExactNumberInfo, Expr, Insert, OnConflictAction,
-    OnInsert, Parens, Query, SetExpr, TableObject, Value, ValueWithSpan,
+    OnInsert, Parens, Query, SetExpr, TableObject, UnaryOperator, Value, ValueWithSpan,
 };
 
 use super::{Evaluation, Outcome, update, values};
+use crate::casts::NumericText;
 use crate::error::{
     CARDINALITY_VIOLATION, DUPLICATE_COLUMN, INTERNAL_ERROR, SYNTAX_ERROR, UNDEFINED_COLUMN,
     UNIQUE_VIOLATION,
@@ -153,36 +154,94 @@ fn prepare_values(
         }
     }
     for (index, column) in columns.iter().enumerate() {
-        read_texts(&mut values.rows, index, relation.schema.columns[*column].ty);
+        read_apart(&mut values.rows, index, relation.schema.columns[*column].ty);
     }
 }
 
-/// In VALUES, texts beside numbers are read as their column's type, so that one row's 0 does not
-/// make integers of all.
-fn read_texts(rows: &mut [Parens<Vec<Expr>>], index: usize, ty: ColumnType) {
+/// In VALUES each value takes its column's type by itself, where the rows together would give all
+/// of them another one: 0 beside 'NaN', or 1e-30 beside 1e10.
+fn read_apart(rows: &mut [Parens<Vec<Expr>>], index: usize, ty: ColumnType) {
     let ty = match ty {
-        ColumnType::Int16 | ColumnType::Int32 | ColumnType::Int64 => SqlType::BigInt(None),
-        ColumnType::Float32 | ColumnType::Float64 => SqlType::DoublePrecision,
+        ColumnType::Int16 => SqlType::SmallInt(None),
+        ColumnType::Int32 => SqlType::Integer(None),
+        ColumnType::Int64 => SqlType::BigInt(None),
+        ColumnType::Float32 => SqlType::Real,
+        ColumnType::Float64 => SqlType::DoublePrecision,
         ColumnType::Decimal { precision, scale } => SqlType::Numeric(
             ExactNumberInfo::PrecisionAndScale(u64::from(precision), i64::from(scale)),
         ),
+        ColumnType::Text => SqlType::Text,
         _ => return,
     };
-    let text = |cell: &Expr| matches!(cell, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_)));
-    let null = |cell: &Expr| matches!(cell, Expr::Value(value) if value.value == Value::Null);
-    let other =
-        |row: &Parens<Vec<Expr>>| row.get(index).is_some_and(|cell| !text(cell) && !null(cell));
-    if !rows.iter().any(other) {
+    let cells = || rows.iter().filter_map(|row| row.get(index)).filter(|cell| !is_null(cell));
+    let kinds: Vec<Kind> = cells().map(Kind::of).collect();
+    let size = kinds.iter().fold((0, 0), |(whole, fraction), kind| match kind {
+        Kind::Number { whole: w, fraction: f } => (whole.max(*w), fraction.max(*f)),
+        _ => (whole, fraction),
+    });
+    let text = kinds.iter().all(|kind| *kind == Kind::Text);
+    let numbers = kinds.iter().all(|kind| matches!(kind, Kind::Number { .. }));
+    if kinds.len() < 2 || text || (numbers && size.0 + size.1 <= DIGITS_MAX && ty != SqlType::Text)
+    {
         return;
     }
-    for cell in rows.iter_mut().filter_map(|row| row.get_mut(index)).filter(|cell| text(cell)) {
-        *cell = Expr::Cast {
-            kind: CastKind::Cast,
-            expr: Box::new(cell.clone()),
-            data_type: ty.clone(),
-            array: false,
-            format: None,
-        };
+    for cell in rows.iter_mut().filter_map(|row| row.get_mut(index)) {
+        if !is_null(cell) && Kind::of(cell) != Kind::Parameter {
+            *cell = Expr::Cast {
+                kind: CastKind::Cast,
+                expr: Box::new(cell.clone()),
+                data_type: ty.clone(),
+                array: false,
+                format: None,
+            };
+        }
+    }
+}
+
+/// The most digits that a decimal has.
+const DIGITS_MAX: usize = 38;
+
+fn is_null(cell: &Expr) -> bool {
+    matches!(cell, Expr::Value(value) if value.value == Value::Null)
+}
+
+/// What a value in VALUES is.
+#[derive(PartialEq)]
+enum Kind {
+    Text,
+    /// A number of so many digits before and after its point.
+    Number {
+        whole: usize,
+        fraction: usize,
+    },
+    /// It has its column's type already.
+    Parameter,
+    Other,
+}
+
+impl Kind {
+    fn of(cell: &Expr) -> Self {
+        match cell {
+            Expr::Value(value) => match &value.value {
+                Value::SingleQuotedString(_) => Self::Text,
+                Value::Placeholder(_) => Self::Parameter,
+                Value::Number(text, _) => match NumericText::read(text).and_then(|n| n.size()) {
+                    Some((precision, scale)) => {
+                        let fraction = usize::from(scale.unsigned_abs());
+                        Self::Number { whole: usize::from(precision) - fraction, fraction }
+                    }
+                    None => Self::Other,
+                },
+                _ => Self::Other,
+            },
+            Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr } => {
+                match Self::of(expr) {
+                    number @ Self::Number { .. } => number,
+                    _ => Self::Other,
+                }
+            }
+            _ => Self::Other,
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! Checked arithmetic: `+`, `-`, `*`, `/` and `%` of numbers, as Postgres does them.
-//! Comparisons of floats pass by on the way (`floats`).
+//! Comparisons of floats (`floats`) and casts (`conversions`) pass by on the way.
 //!
 //! DataFusion's operators wrap around on integers and give infinity for a float divided by zero;
 //! here both are errors. An analyzer rule puts these functions in the operators' place once types
@@ -26,7 +26,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::analyzer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
-use super::floats;
+use super::{converted, decimals, floats};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Operation {
@@ -105,7 +105,15 @@ impl ScalarUDFImpl for Checked {
             Operation::Divide => Operator::Divide,
             Operation::Modulo => Operator::Modulo,
         };
-        BinaryTypeCoercer::new(left, &operator, right).get_result_type()
+        let own = match self.operation {
+            Operation::Divide => decimals::quotient_type(left, right),
+            Operation::Multiply => decimals::product_type(left, right),
+            _ => None,
+        };
+        match own {
+            Some(own) => Ok(own),
+            None => BinaryTypeCoercer::new(left, &operator, right).get_result_type(),
+        }
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -126,6 +134,17 @@ impl Checked {
     fn evaluate(&self, left: &dyn Datum, right: &dyn Datum) -> Result<ArrayRef> {
         if matches!(self.operation, Operation::Divide | Operation::Modulo) {
             refuse_float_zero(right.get().0, left.get().0, left.get().1, right.get().1)?;
+        }
+        let (a, b) = (left.get().0.data_type(), right.get().0.data_type());
+        if self.operation == Operation::Divide
+            && let Some(ty) = decimals::quotient_type(a, b)
+        {
+            return decimals::divide(left, right, &ty);
+        }
+        if self.operation == Operation::Multiply
+            && let Some(ty) = decimals::product_type(a, b)
+        {
+            return decimals::multiply(left, right, &ty);
         }
         Ok(match self.operation {
             Operation::Add => numeric::add(left, right)?,
@@ -200,7 +219,20 @@ impl AnalyzerRule for CheckedArithmetic {
     }
 }
 
+/// `*` or `/` of two decimals.
+pub(crate) fn checked_decimals(operator: Operator, left: Expr, right: Expr) -> Expr {
+    let function = function(operator).expect("an operator of arithmetic");
+    let call = ScalarFunction::new_udf(Arc::clone(function), vec![left, right]);
+    Expr::ScalarFunction(call)
+}
+
 fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    if let Expr::Cast(cast) = expr {
+        return Ok(match converted(&cast, schema)? {
+            Some(other) => Transformed::yes(other),
+            None => Transformed::no(Expr::Cast(cast)),
+        });
+    }
     let compares = match &expr {
         Expr::Between(_) | Expr::InList(_) => true,
         Expr::Case(case) => case.expr.is_some(),

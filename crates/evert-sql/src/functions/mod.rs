@@ -3,6 +3,8 @@
 mod arithmetic;
 mod catalog;
 mod clock;
+mod conversions;
+mod decimals;
 mod exact;
 mod extremes;
 mod floats;
@@ -18,9 +20,10 @@ mod sums;
 mod tumble;
 mod windows;
 
-pub(crate) use arithmetic::CheckedArithmetic;
+pub(crate) use arithmetic::{CheckedArithmetic, checked_decimals};
 pub(crate) use catalog::{SERVER_VERSION, SessionFacts, SharedSettings, Wishes, catalog_functions};
 pub(crate) use clock::{CURRENT_DATE, LOCALTIMESTAMP, NOW, clock_functions};
+pub(crate) use conversions::{NUMERIC_SCALE, as_uuid, converted};
 pub(crate) use floats::{compared, in_one_form};
 pub(crate) use in_order::in_order;
 pub(crate) use json::{JsonOperators, json_functions};

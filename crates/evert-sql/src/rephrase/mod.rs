@@ -1,13 +1,16 @@
 //! Postgres's phrases in words that the planner knows.
 //!
 //! Owns: what ORDER BY names (`output_order`), what shares a name (`alike`), columns that joins
-//! merge (`merged`), FETCH FIRST as LIMIT, column names of recursive queries, functions that return
-//! rows as subqueries that unnest a list.
+//! merge (`merged`), numbers with exponents (`literals`), comparisons of rows (`rows`), FETCH FIRST
+//! as LIMIT, column names of recursive queries, functions that return rows as subqueries that unnest
+//! a list.
 //! Not here: what the words mean.
 
 mod alike;
+mod literals;
 mod merged;
 mod output_order;
+mod rows;
 
 use std::ops::ControlFlow;
 
@@ -67,6 +70,7 @@ impl VisitorMut for Rephraser {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
         let other = match expr {
+            Expr::Value(value) => literals::number(&value.value),
             Expr::IsDistinctFrom(..) | Expr::IsNotDistinctFrom(..) => regrouped(expr),
             Expr::Function(function) => {
                 constants_in_order(function);
@@ -86,6 +90,9 @@ impl VisitorMut for Rephraser {
             _ => None,
         };
         if let Some(other) = other {
+            *expr = other;
+        }
+        if let Some(other) = rows::compared(expr)? {
             *expr = other;
         }
         ControlFlow::Continue(())

@@ -2,7 +2,7 @@
 //! share them, so that they agree.
 //!
 //! Owns: set operations with multiplicities, subqueries as joins, orders without ties,
-//! intervals that compare, types that are final; for ad-hoc reads alone, keys as the fold
+//! intervals that compare, numbers of two types, types that are final; for ad-hoc reads alone, keys as the fold
 //! compares them.
 //! Not here: what makes a plan fast.
 
@@ -13,6 +13,7 @@ mod frames;
 mod grouping;
 mod guarded;
 mod keys;
+mod numbers;
 mod order;
 mod set_operation;
 mod spans;
@@ -48,6 +49,7 @@ pub(crate) fn settle(plan: LogicalPlan, state: &SessionState) -> Result<LogicalP
         plan = rule.analyze(plan, state.config_options())?;
     }
     for _ in 0..TYPE_ROUNDS_MAX {
+        plan = numbers::settle(plan)?.data;
         // The analyzer's last check would refuse subqueries that only DataFusion cannot plan.
         for rule in &analyzer.rules {
             plan = rule.analyze(plan, state.config_options())?;

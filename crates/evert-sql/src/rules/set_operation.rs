@@ -11,12 +11,12 @@ use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::common::{
     Column, DFSchemaRef, JoinType, NullEquality, Result, exec_datafusion_err,
 };
-use datafusion::logical_expr::type_coercion::binary::type_union_coercion;
 use datafusion::logical_expr::{
     Distinct, Expr, Extension, Join, JoinConstraint, LogicalPlan, LogicalPlanBuilder, Projection,
     UserDefinedLogicalNodeCore, cast,
 };
 
+use super::numbers::unified;
 use super::order::{fresh, numbered};
 
 /// Which set operation.
@@ -178,14 +178,13 @@ fn common_types(left: LogicalPlan, right: LogicalPlan) -> Result<(LogicalPlan, L
         .iter()
         .zip(right.schema().fields())
         .map(|(left, right)| {
-            type_union_coercion(left.data_type(), right.data_type())
-                .unwrap_or_else(|| left.data_type().clone())
+            unified(left.data_type(), right.data_type()).unwrap_or_else(|| left.data_type().clone())
         })
         .collect();
     Ok((with_types(left, &types)?, with_types(right, &types)?))
 }
 
-fn with_types(plan: LogicalPlan, types: &[DataType]) -> Result<LogicalPlan> {
+pub(super) fn with_types(plan: LogicalPlan, types: &[DataType]) -> Result<LogicalPlan> {
     let fields = plan.schema().fields();
     if fields.iter().zip(types).all(|(field, ty)| field.data_type() == ty) {
         return Ok(plan);

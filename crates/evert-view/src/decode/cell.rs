@@ -32,6 +32,16 @@ pub(crate) enum Cell<'a> {
     Bytes(Vec<u8>),
 }
 
+impl Cell<'_> {
+    /// Whether two values are one key. As in SQL, NaN is the same as itself.
+    pub(crate) fn is(&self, other: &Cell<'_>) -> bool {
+        match (self, other) {
+            (Self::Float(a), Cell::Float(b)) => a == b || (a.is_nan() && b.is_nan()),
+            (a, b) => a == b,
+        }
+    }
+}
+
 /// How a format writes JSON columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JsonColumns {

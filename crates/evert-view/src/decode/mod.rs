@@ -99,7 +99,8 @@ impl Decoder {
             return Ok(());
         };
         let row = utf8(value).and_then(|value| self.reader.read(value)).and_then(|row| {
-            let same = self.reader.schema().key.iter().all(|&index| row[index] == key[index]);
+            let key_columns = &self.reader.schema().key;
+            let same = key_columns.iter().all(|&index| row[index].is(&key[index]));
             if same { Ok(row) } else { Err("the record's key is not its row's key".into()) }
         });
         match row {

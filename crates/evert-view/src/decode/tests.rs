@@ -241,3 +241,17 @@ fn what_is_encoded_is_decoded_to_the_same_rows() {
         assert_eq!(table(&back), table(rows));
     }
 }
+
+#[test]
+fn a_key_that_is_no_number_is_a_key() {
+    let columns = [("f", ColumnType::Float64), ("v", ColumnType::Int32)];
+    let table = relation(RelationKind::Table, Format::Json, schema(&columns, &[0]));
+    let records = [
+        (Some("NaN"), Some(r#"{"f":"NaN","v":1}"#)),
+        (Some("Infinity"), Some(r#"{"f":"Infinity"}"#)),
+    ];
+    let (events, reasons) = decode(&table, &records);
+    assert_eq!(reasons, Vec::<String>::new());
+    let [Event::Upsert(batch)] = &events[..] else { panic!("{}", show(&events)) };
+    assert_eq!(bits(&batch.live), [true, true]);
+}
