@@ -30,6 +30,7 @@ use evert_view::{Name, Relation, Views};
 use futures::{StreamExt, stream};
 
 use crate::archive::ArchiveRows;
+use crate::functions::{convert_value, converted_argument};
 use crate::overlay::Overlay;
 use crate::{SqlError, archive, translate};
 
@@ -314,6 +315,7 @@ fn is_constant(expr: &Expr) -> bool {
     match expr {
         Expr::Literal(..) | Expr::Placeholder(_) => true,
         Expr::Cast(cast) => is_constant(&cast.expr),
+        Expr::ScalarFunction(call) => converted_argument(call).is_some_and(is_constant),
         _ => false,
     }
 }
@@ -325,6 +327,10 @@ fn constant(expr: &Expr) -> Option<Result<ScalarValue>> {
         Expr::Cast(cast) => {
             let value = constant(&cast.expr)?;
             Some(value.and_then(|value| value.cast_to(cast.field.data_type())))
+        }
+        Expr::ScalarFunction(call) => {
+            let value = constant(converted_argument(call)?)?;
+            Some(value.and_then(|value| convert_value(call, &value)))
         }
         _ => None,
     }

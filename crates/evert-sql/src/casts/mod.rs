@@ -7,9 +7,11 @@
 mod numbers;
 mod text;
 
-use arrow::array::ArrayRef;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Date32Type, TimeUnit, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use arrow::util::display::FormatOptions;
 
@@ -19,6 +21,10 @@ pub(crate) use text::{NumericText, json, numeric_of_text, uuid};
 use crate::SqlError;
 use crate::error::{DATATYPE_MISMATCH, NUMERIC_OUT_OF_RANGE};
 use crate::translate;
+
+const DAY_MICROS: i64 = 86_400_000_000;
+/// The SQLSTATE of a time that is out of range.
+const DATETIME_OVERFLOW: &str = "22008";
 
 /// Whether Arrow's own kernel would give something else than Postgres for some values.
 pub(crate) fn is_own(from: &DataType, to: &DataType) -> bool {
@@ -30,6 +36,9 @@ pub(crate) fn is_own(from: &DataType, to: &DataType) -> bool {
     if is_float(from) {
         let narrower = *from == DataType::Float64 && *to == DataType::Float32;
         return to.is_signed_integer() || is_decimal(to) || narrower;
+    }
+    if *from == DataType::Date32 {
+        return matches!(to, DataType::Timestamp(TimeUnit::Microsecond, _));
     }
     is_text(from)
         && (to.is_signed_integer() || is_decimal(to) || is_float(to) || *to == DataType::Binary)
@@ -57,8 +66,23 @@ pub(crate) fn cast(values: &ArrayRef, to: &DataType) -> Result<ArrayRef, SqlErro
             numbers::of_decimals(&plain(values, &DataType::Decimal128(38, *scale))?, *scale, to)
         }
         DataType::Decimal128(_, scale) => numbers::of_decimals(values, *scale, to),
+        DataType::Date32 => midnights(values, to),
         _ => numbers::of_floats(values, to),
     }
+}
+
+/// Dates as timestamps. The largest and the smallest date stand for infinity and -infinity.
+fn midnights(values: &ArrayRef, to: &DataType) -> Result<ArrayRef, SqlError> {
+    let midnight = |days| match days {
+        i32::MAX => Ok(i64::MAX),
+        i32::MIN => Ok(i64::MIN),
+        days => i64::from(days)
+            .checked_mul(DAY_MICROS)
+            .ok_or_else(|| SqlError::new(DATETIME_OVERFLOW, "date out of range for timestamp")),
+    };
+    let values = values.as_primitive::<Date32Type>();
+    let values = values.try_unary::<_, TimestampMicrosecondType, _>(midnight)?;
+    Ok(Arc::new(values.with_data_type(to.clone())))
 }
 
 /// Values as Arrow casts them.

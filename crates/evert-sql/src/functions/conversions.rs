@@ -193,6 +193,30 @@ fn external(error: SqlError) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
+/// What a call of a conversion converts, and to which type.
+pub(crate) fn conversion(call: &ScalarFunction) -> Option<(&Expr, &DataType)> {
+    let conversion = call.func.inner().downcast_ref::<Conversion>()?;
+    match (&conversion.target, call.args.as_slice()) {
+        (Target::Type(ty), [expr]) => Some((expr, ty)),
+        _ => None,
+    }
+}
+
+/// What a call of a conversion converts.
+pub(crate) fn converted_argument(call: &ScalarFunction) -> Option<&Expr> {
+    call.func.inner().downcast_ref::<Conversion>()?;
+    call.args.first()
+}
+
+/// What a call of a conversion makes of a value.
+pub(crate) fn convert_value(call: &ScalarFunction, value: &ScalarValue) -> Result<ScalarValue> {
+    let Some(conversion) = call.func.inner().downcast_ref::<Conversion>() else {
+        return exec_err!("{} is no conversion", call.func.name());
+    };
+    let values = conversion.target.convert(&value.to_array()?).map_err(external)?;
+    ScalarValue::try_from_array(&values, 0)
+}
+
 /// A text as the UUID that it is.
 pub(crate) fn as_uuid(expr: Expr) -> Expr {
     Target::Uuid.of(expr)

@@ -23,7 +23,9 @@ mod windows;
 pub(crate) use arithmetic::{CheckedArithmetic, checked_decimals};
 pub(crate) use catalog::{SERVER_VERSION, SessionFacts, SharedSettings, Wishes, catalog_functions};
 pub(crate) use clock::{CURRENT_DATE, LOCALTIMESTAMP, NOW, clock_functions};
-pub(crate) use conversions::{NUMERIC_SCALE, as_uuid, converted};
+pub(crate) use conversions::{
+    NUMERIC_SCALE, as_uuid, conversion, convert_value, converted, converted_argument,
+};
 pub(crate) use floats::{compared, in_one_form};
 pub(crate) use in_order::in_order;
 pub(crate) use json::{JsonOperators, json_functions};

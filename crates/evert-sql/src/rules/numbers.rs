@@ -1,8 +1,9 @@
-//! Numbers of different types in one expression, as Postgres brings them together: a float beside
-//! a decimal or an integer makes a float of it, and decimals are multiplied and divided with the
-//! digits that they need.
+//! Numbers, and times, of different types in one expression, as Postgres brings them together: a
+//! float beside a decimal or an integer makes a float of it, decimals are multiplied and divided
+//! with the digits that they need, and a date beside a timestamp is its midnight.
 //!
-//! DataFusion makes decimals of floats where it compares and unifies. What is settled here has one
+//! DataFusion makes decimals of floats where it compares and unifies, and nanoseconds of times,
+//! which reach from 1677 to 2262 only. What is settled here has one
 //! type on each side already, so that it leaves it alone. Casts that a statement writes become
 //! what Postgres makes of them.
 //!
@@ -10,7 +11,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::{
@@ -27,6 +28,7 @@ use datafusion::scalar::ScalarValue;
 use evert_model::ColumnType;
 
 use super::set_operation::with_types;
+use crate::casts::is_text;
 use crate::functions::{as_uuid, checked_decimals, converted};
 
 /// Settles the numbers of a plan whose types DataFusion has not settled yet.
@@ -158,10 +160,12 @@ fn operation(binary: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>>
     else {
         return unchanged(binary);
     };
-    if is_comparison && (left == DataType::Utf8View || right == DataType::Utf8View) {
+    if is_comparison && (is_uuid(&binary.left, schema) || is_uuid(&binary.right, schema)) {
         return Ok(uuids(binary, schema));
     }
-    if !left.is_numeric() || !right.is_numeric() || !(is_comparison || is_arithmetic) {
+    let times = is_comparison && instants(&[left.clone(), right.clone()]).is_some();
+    let numbers = left.is_numeric() && right.is_numeric() && (is_comparison || is_arithmetic);
+    if !times && !numbers {
         return unchanged(binary);
     }
     let ty = match is_comparison {
@@ -215,9 +219,9 @@ fn together(
     schema: &DFSchema,
     common: fn(&DataType, &DataType) -> Option<DataType>,
 ) -> Result<(Vec<Expr>, bool)> {
-    let float = |expr: &Expr| expr.get_type(schema).is_ok_and(|ty| ty.is_floating());
-    let decimal = |expr: &Expr| expr.get_type(schema).is_ok_and(|ty| ty.is_decimal());
-    match exprs.iter().any(|expr| float(expr) || decimal(expr)) {
+    let concerned =
+        |ty: DataType| ty.is_floating() || ty.is_decimal() || matches!(ty, DataType::Timestamp(..));
+    match exprs.iter().any(|expr| expr.get_type(schema).is_ok_and(concerned)) {
         true => together_always(exprs, schema, common),
         false => Ok((exprs, false)),
     }
@@ -244,7 +248,7 @@ fn common_type(
     let mut known = types.iter().filter(|ty| !ty.is_null());
     let mut found = known.next()?.clone();
     if !types.iter().all(|ty| ty.is_numeric() || ty.is_null()) {
-        return None;
+        return instants(types);
     }
     for ty in known {
         if *ty != found {
@@ -254,9 +258,28 @@ fn common_type(
     types.iter().any(|ty| !ty.is_null() && *ty != found).then_some(found)
 }
 
-/// The type that two numbers are compared in, if DataFusion would not compare them in it.
+/// The type that two numbers or times are compared in, if DataFusion would not compare them in it.
 fn compared(left: &DataType, right: &DataType) -> Option<DataType> {
-    float_of_two(left, right).or_else(|| wide_decimal(left, right))
+    float_of_two(left, right)
+        .or_else(|| wide_decimal(left, right))
+        .or_else(|| instants(&[left.clone(), right.clone()]))
+}
+
+/// The type of timestamps, dates and texts together, if there is a timestamp among them and they
+/// differ.
+fn instants(types: &[DataType]) -> Option<DataType> {
+    let zones = types.iter().filter_map(|ty| match ty {
+        DataType::Timestamp(_, zone) => Some(zone.clone()),
+        _ => None,
+    });
+    let zone = zones.reduce(|zone, other| zone.or(other))?;
+    let instant = DataType::Timestamp(TimeUnit::Microsecond, zone);
+    let fits = |ty: &DataType| {
+        let time = matches!(ty, DataType::Timestamp(..) | DataType::Date32);
+        time || ty.is_null() || is_text(ty)
+    };
+    let differ = types.iter().any(|ty| *ty != instant && !ty.is_null());
+    (differ && types.iter().all(fits)).then_some(instant)
 }
 
 /// The type of an operator over two numbers, one of which is a float: where both are reals, DataFusion
@@ -301,7 +324,9 @@ pub(super) fn unified(left: &DataType, right: &DataType) -> Option<DataType> {
         let double = *left == DataType::Float64 || *right == DataType::Float64;
         return Some(if double { DataType::Float64 } else { DataType::Float32 });
     }
-    type_union_coercion(left, right)
+    let text = is_text(left) || is_text(right);
+    let instant = if text { None } else { instants(&[left.clone(), right.clone()]) };
+    instant.or_else(|| type_union_coercion(left, right))
 }
 
 /// An expression as another type, converted as Postgres does.
@@ -376,7 +401,9 @@ fn unioned(union: Union) -> Result<Transformed<LogicalPlan>> {
         let found = column(index);
         let is_float = found.iter().any(DataType::is_floating);
         let numbers = found.iter().all(|ty| ty.is_numeric() || ty.is_null());
-        let ty = match is_float && numbers {
+        let is_time = found.iter().any(|ty| matches!(ty, DataType::Timestamp(..)))
+            && !found.iter().any(is_text);
+        let ty = match (is_float && numbers) || is_time {
             true => {
                 common_type(&found, unified).or_else(|| found.into_iter().find(|ty| !ty.is_null()))
             }

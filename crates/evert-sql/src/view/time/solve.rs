@@ -8,6 +8,7 @@ use super::bound::Edge;
 use super::cells::{Cell, both};
 use super::mentions_now;
 use super::path::{DAY_MICROS, PIECES, Piece, Step, Unit};
+use crate::functions::conversion;
 
 /// When `left op right` is true: cells without a condition of their own, no two of which overlap.
 ///
@@ -113,6 +114,10 @@ impl Path {
             Expr::BinaryExpr(BinaryExpr { left, op: Operator::Minus, right }) => {
                 let interval = interval(right).ok_or_else(|| in_words(expr))?;
                 Self::of(left)?.add(interval, -1)
+            }
+            Expr::ScalarFunction(call) if conversion(call).is_some() => {
+                let (expr, ty) = conversion(call).expect("it was one on the line before");
+                Self::of(expr)?.cast(ty)
             }
             Expr::ScalarFunction(call) if call.func.name() == "date_trunc" => {
                 let [unit, time, ..] = call.args.as_slice() else { return Err(in_words(expr)) };
