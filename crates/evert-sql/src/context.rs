@@ -21,6 +21,8 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::planner::{NullOrdering, ParserOptions};
@@ -34,6 +36,7 @@ use crate::functions::{
 use crate::names::of_reference;
 use crate::system;
 use crate::types::Types;
+use crate::unsorted::Unsorted;
 use crate::{SqlError, rules};
 
 /// How SQL's expressions are read: as Postgres reads them.
@@ -75,6 +78,7 @@ pub(crate) fn state(runtime: Arc<RuntimeEnv>, facts: &SessionFacts) -> SessionSt
         .with_default_features()
         .with_analyzer_rule(Arc::new(CheckedArithmetic))
         .with_optimizer_rules(optimizer_rules())
+        .with_physical_optimizer_rules(physical_rules())
         .build();
     for function in aggregate_functions() {
         register(state.register_udaf(Arc::clone(function)));
@@ -103,6 +107,12 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         _ => rule,
     };
     Optimizer::new().rules.into_iter().map(guarded).collect()
+}
+
+/// DataFusion's physical rules, which may not take rows for sorted that are not.
+fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let first: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(Unsorted);
+    std::iter::once(first).chain(PhysicalOptimizer::new().rules).collect()
 }
 
 /// Puts in the functions that answer for one session.

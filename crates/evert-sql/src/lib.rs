@@ -46,6 +46,7 @@ mod time_windows;
 mod transaction;
 mod translate;
 mod types;
+mod unsorted;
 mod view;
 mod wording;
 
