@@ -128,14 +128,19 @@ fn first_of_each(distinct: DistinctOn) -> Result<LogicalPlan> {
         Expr::Column(Column::new_unqualified(name))
     };
     let keys: Vec<Expr> = on_expr.into_iter().map(|on| added(&mut exprs, on)).collect();
-    let order: Vec<SortExpr> = sort_expr
+    let shown: Vec<SortExpr> = sort_expr
         .unwrap_or_default()
         .into_iter()
-        .skip(keys.len())
         .map(|key| SortExpr { expr: added(&mut exprs, key.expr), ..key })
         .collect();
+    let order = shown.iter().skip(keys.len()).cloned().collect();
     let rows = LogicalPlan::Projection(Projection::try_new(exprs, input)?);
-    let rows = first_rows(rows, keys, order, 0, Some(1))?;
+    let mut rows = first_rows(rows, keys, order, 0, Some(1))?;
+    if !shown.is_empty() {
+        // The order is of what is left as well: a LIMIT takes its first rows.
+        let input = Arc::new(rows);
+        rows = LogicalPlan::Sort(Sort { expr: shown, input, fetch: None });
+    }
     project_columns(rows, columns)
 }
 
