@@ -218,16 +218,41 @@ pub(crate) fn judge_moment(
     if moment.errors != 0 && !query.poisoned {
         return Ok(false);
     }
-    let canonical = |row: &Row| -> Row {
-        let cells = row.iter().zip(kinds);
-        cells.map(|(cell, kind)| cell.as_deref().map(|text| kind.canonical(text))).collect()
-    };
-    let theirs: Vec<Row> = theirs.iter().map(canonical).collect();
+    let theirs = canonical(theirs, kinds);
     if rows::equal(&moment.rows, &theirs, &query.rounded) {
         return Ok(true);
     }
     let ours = moment.rows.clone();
     Err(Verdict::Wrong(Wrong::Different { commits: 0, ours, theirs }))
+}
+
+/// Whether equal rows are in the order that their query asks for, if it asks for one.
+pub(crate) fn in_order(query: &Query, kinds: &[rows::Kind], ours: &[Row], answer: &Answer) -> bool {
+    let Ok(theirs) = answer else { return true };
+    let theirs = canonical(theirs, kinds);
+    let same =
+        |(x, y)| rows::equal(std::slice::from_ref(x), std::slice::from_ref(y), &query.rounded);
+    !is_ordered(&query.theirs) || ours.iter().zip(&theirs).all(same)
+}
+
+/// Whether a text ends in an ORDER BY of its own; such orders leave nothing open.
+fn is_ordered(sql: &str) -> bool {
+    let (mut depth, mut top) = (0, String::new());
+    for c in sql.chars() {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        if depth == 0 {
+            top.push(c);
+        }
+    }
+    top.contains(" ORDER BY ")
+}
+
+fn canonical(rows: &[Row], kinds: &[rows::Kind]) -> Vec<Row> {
+    let row = |row: &Row| -> Row {
+        let cells = row.iter().zip(kinds);
+        cells.map(|(cell, kind)| cell.as_deref().map(|text| kind.canonical(text))).collect()
+    };
+    rows.iter().map(row).collect()
 }
 
 /// A moment as Postgres reads it.

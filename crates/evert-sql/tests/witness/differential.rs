@@ -40,12 +40,19 @@ struct Tally {
     /// Servers, and what they have shown.
     servers: usize,
     shown: Shown,
-    refused: BTreeMap<String, usize>,
-    invalid: BTreeMap<String, usize>,
+    refused: Reasons,
+    invalid: Reasons,
     /// For each construct: views that were equal, and views in all.
     constructs: BTreeMap<&'static str, (usize, usize)>,
     rejected: Vec<(Seeds, Wrong)>,
     wrong: Vec<(Seeds, Wrong)>,
+}
+
+/// Why some were not compared: how many for each reason, and one of them.
+type Reasons = BTreeMap<String, (usize, Seeds)>;
+
+fn count(reasons: &mut Reasons, reason: String, seeds: Seeds) {
+    reasons.entry(reason).or_insert((0, seeds)).0 += 1;
 }
 
 fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
@@ -87,9 +94,9 @@ fn views_equal_postgres() {
         let shown = show_wrong(&postgres, &tally.rejected);
         panic!("{} queries were rejected\n{shown}", tally.rejected.len());
     }
-    let refused: usize = tally.refused.values().sum();
+    let refused: usize = tally.refused.values().map(|(count, _)| count).sum();
     assert!(refused <= bound(REFUSED_PERCENT_MAX), "{refused} queries were refused");
-    let invalid: usize = tally.invalid.values().sum();
+    let invalid: usize = tally.invalid.values().map(|(count, _)| count).sum();
     assert!(invalid <= bound(INVALID_PERCENT_MAX), "Postgres refused {invalid} queries");
     assert!(tally.errors <= bound(ERRORS_PERCENT_MAX), "{} cases in error", tally.errors);
     if queries >= 5000 {
@@ -146,8 +153,8 @@ async fn work(
             }
             match verdict {
                 Verdict::Equal(positions) => tally.positions += positions,
-                Verdict::Refused(what) => *tally.refused.entry(what).or_default() += 1,
-                Verdict::Invalid(what) => *tally.invalid.entry(what).or_default() += 1,
+                Verdict::Refused(what) => count(&mut tally.refused, what, seeds),
+                Verdict::Invalid(what) => count(&mut tally.invalid, what, seeds),
                 Verdict::Errors => tally.errors += 1,
                 Verdict::Wrong(wrong @ Wrong::Rejected(_)) => tally.rejected.push((seeds, wrong)),
                 Verdict::Wrong(wrong) => tally.wrong.push((seeds, wrong)),
@@ -177,24 +184,20 @@ fn report(tally: &Tally) {
     for (construct, (equal, all)) in &tally.constructs {
         println!("  {equal:5} of {all:5} with {construct}");
     }
-    let mut rejected = BTreeMap::<String, usize>::new();
+    let mut rejected = Reasons::new();
     for (seeds, wrong) in &tally.rejected {
         if let Wrong::Rejected(what) = wrong {
-            let count = rejected.entry(what.clone()).or_default();
-            *count += 1;
-            if *count == 1 {
-                println!("{what}, for one: {}", Case::of(*seeds).text());
-            }
+            count(&mut rejected, what.clone(), *seeds);
         }
     }
-    for (title, counts) in
+    for (title, reasons) in
         [("rejected", &rejected), ("refused", &tally.refused), ("not Postgres's", &tally.invalid)]
     {
-        println!("{title}: {}", counts.values().sum::<usize>());
-        let mut counts: Vec<_> = counts.iter().collect();
-        counts.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-        for (what, count) in counts.into_iter().take(40) {
-            println!("  {count:5} {what}");
+        println!("{title}: {}", reasons.values().map(|(count, _)| count).sum::<usize>());
+        let mut reasons: Vec<_> = reasons.iter().collect();
+        reasons.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
+        for (what, (count, seeds)) in reasons.into_iter().take(40) {
+            println!("  {count:5} {what}, for one: {}", Case::of(*seeds).text());
         }
     }
 }

@@ -20,7 +20,7 @@ use evert_view::{
 };
 use futures::TryStreamExt;
 
-use crate::case::{Setting, Verdict, Wrong, judge_moment};
+use crate::case::{Setting, Verdict, Wrong, in_order, judge_moment};
 use crate::folded::{Moment, Then};
 use crate::grammar::Query;
 use crate::postgres::Answer;
@@ -289,6 +289,9 @@ impl<'a> Life<'a> {
                     }
                     other => format!("{other:?}"),
                 }));
+            }
+            if !in_order(query, &kinds, &moment.rows, answers[place]) {
+                return Err(wrong(format!("\n{}-- in another order", shown(&moment.rows))));
             }
             self.shown.ad_hoc += 1;
         }

@@ -90,7 +90,8 @@ impl Grammar<'_> {
         let equal = self.equality(&left.scope, &right.scope);
         let on = match equal {
             Some(equal) if kind == "FULL JOIN" => equal,
-            Some(equal) => match self.choices.weighted(&[(6, 0), (3, 1), (1, 2), (1, 3)]) {
+            Some(equal) => match self.choices.weighted(&[(6, 0), (3, 1), (1, 2), (1, 3), (1, 4)]) {
+                4 => format!("{equal} AND {}", self.pinned(&right.scope)),
                 1 => format!("{equal} AND {}", self.comparison(&scope, 1)),
                 2 => {
                     self.note("non-equi join");
@@ -183,12 +184,21 @@ impl Grammar<'_> {
         if pairs.is_empty() { None } else { Some(self.choices.pick(&pairs)) }
     }
 
+    /// A column equal to a constant.
+    fn pinned(&mut self, scope: &[Col]) -> String {
+        self.note("column = constant");
+        let ty = self.type_of(scope);
+        let column = self.leaf_column(scope, ty);
+        format!("{column} = {}", self.literal(ty))
+    }
+
     /// ` WHERE ...`, at times.
     pub(super) fn filter(&mut self, scope: &[Col]) -> String {
-        let condition = match self.choices.weighted(&[(5, 0), (5, 1), (3, 2)]) {
+        let condition = match self.choices.weighted(&[(5, 0), (5, 1), (3, 2), (1, 3)]) {
             0 => return String::new(),
             1 => self.condition(scope, 2),
-            _ => self.subquery_condition(scope),
+            2 => self.subquery_condition(scope),
+            _ => self.pinned(scope),
         };
         format!(" WHERE {condition}")
     }

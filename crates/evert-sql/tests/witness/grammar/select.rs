@@ -79,8 +79,9 @@ impl Grammar<'_> {
             .collect();
         let order = self.order(&keys, &names(items.len()));
         let filter = self.filter(&from.scope);
+        let limit = self.choices.pick(&["", "", " LIMIT 2", " LIMIT 2 OFFSET 1"]);
         let sql = format!(
-            "SELECT DISTINCT ON ({}) {} FROM {}{filter} ORDER BY {order}",
+            "SELECT DISTINCT ON ({}) {} FROM {}{filter} ORDER BY {order}{limit}",
             keys.join(", "),
             list(&items),
             from.sql
