@@ -182,7 +182,7 @@ fn logical(
 }
 
 /// What the text says of parameters and DataFusion does not take from it: `$1::date` is a date,
-/// and LIMIT's and OFFSET's are numbers.
+/// LIMIT's and OFFSET's are numbers, and `= ANY($1)` is about a list, of text if nobody says more.
 fn syntax_hints(query: &Query, hints: &mut Vec<Option<DataType>>) {
     struct Hints<'a>(&'a mut Vec<Option<DataType>>);
     impl Visitor for Hints<'_> {
@@ -203,6 +203,10 @@ fn syntax_hints(query: &Query, hints: &mut Vec<Option<DataType>>) {
                 && let Some(ty) = parameter_type(data_type)
             {
                 hint(self.0, expr, &ty);
+            }
+            if let SqlExpr::AnyOp { right, .. } | SqlExpr::AllOp { right, .. } = expr {
+                let item = Arc::new(Field::new_list_field(DataType::Utf8View, true));
+                hint(self.0, right, &DataType::List(item));
             }
             ControlFlow::Continue(())
         }
@@ -431,8 +435,24 @@ impl Planned {
             };
             values.push(ScalarValue::try_from_array(param, 0)?.cast_to(ty)?);
         }
-        self.plan.clone().replace_params_with_values(&ParamValues::from(values))
+        let plan = self.plan.clone().replace_params_with_values(&ParamValues::from(values))?;
+        plan.transform_up(counted).data()
     }
+}
+
+/// Limits that are numbers, where a parameter of another type than theirs was cast to it: drivers
+/// send small numbers as small types.
+fn counted(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>, DataFusionError> {
+    let LogicalPlan::Limit(mut limit) = plan else { return Ok(Transformed::no(plan)) };
+    for count in [&mut limit.skip, &mut limit.fetch].into_iter().flatten() {
+        if let Expr::Cast(cast) = count.as_ref()
+            && let Expr::Literal(value, _) = cast.expr.as_ref()
+        {
+            let value = value.cast_to(cast.field.data_type())?;
+            **count = Expr::Literal(value, None);
+        }
+    }
+    Ok(Transformed::yes(LogicalPlan::Limit(limit)))
 }
 
 /// Gives window functions their rows in one order always: ties break by whole rows, as in views.

@@ -478,6 +478,13 @@ async fn parameters_have_types_and_values() {
     assert_eq!(described.params, [DataType::Int16]);
     let rows = session.execute(&select, &[narrow]).await.expect("found");
     assert_eq!(shown(rows).await.expect("rows"), "SELECT 1: row|2");
+    let page = "SELECT id FROM items ORDER BY id LIMIT $1 OFFSET $2";
+    let page = session.parse(page).expect("one").remove(0);
+    session.describe(&page, &[Some(DataType::Int16), Some(DataType::Int16)]).await.expect("types");
+    let count = |count: i16| -> ArrayRef { Arc::new(Int16Array::from(vec![count])) };
+    let rows = session.execute(&page, &[count(1), count(1)]).await.expect("found");
+    assert_eq!(shown(rows).await.expect("rows"), "SELECT 1: 1");
+    assert!(types("SELECT id FROM items WHERE name = ANY($1)").await.starts_with("List"));
     let update =
         session.parse("UPDATE items SET n = $2 WHERE id = $1 RETURNING n").expect("one").remove(0);
     let described = session.describe(&update, &[]).await.expect("described");
