@@ -69,10 +69,12 @@ fn read_text(oid: u32, text: &str) -> Result<ArrayRef, SqlError> {
         // Rust reads Infinity, inf and NaN in any case, as Postgres does.
         oid::FLOAT4 => {
             let value: f32 = trimmed.parse().map_err(|_| bad())?;
+            float_in_range(trimmed, value.is_infinite(), value == 0.0, "real")?;
             Arc::new(Float32Array::from(vec![value]))
         }
         oid::FLOAT8 => {
             let value: f64 = trimmed.parse().map_err(|_| bad())?;
+            float_in_range(trimmed, value.is_infinite(), value == 0.0, "double precision")?;
             Arc::new(Float64Array::from(vec![value]))
         }
         oid::NUMERIC => decimal(Form::Text, text.as_bytes(), 38, PARAM_SCALE)?,
@@ -359,6 +361,18 @@ fn fixed<const N: usize>(bytes: &[u8]) -> Result<[u8; N], SqlError> {
     })
 }
 
+/// Refuses digits that a float rounds to infinity or to zero.
+fn float_in_range(text: &str, infinite: bool, zero: bool, ty: &str) -> Result<(), SqlError> {
+    let mut mantissa = text.bytes().take_while(|byte| !matches!(byte, b'e' | b'E'));
+    let lost = (infinite && mantissa.clone().any(|byte| byte.is_ascii_digit()))
+        || (zero && mantissa.any(|byte| matches!(byte, b'1'..=b'9')));
+    if lost {
+        let message = format!("\"{}\" is out of range for type {ty}", shown(text));
+        return Err(SqlError::new("22003", message));
+    }
+    Ok(())
+}
+
 fn malformed_array(text: &str) -> SqlError {
     SqlError::new("22P02", format!("malformed array literal: \"{}\"", shown(text)))
 }
@@ -414,12 +428,18 @@ mod tests {
             (oid::BOOL, "maybe", "22P02"),
             (oid::NUMERIC, "NaN", "22P02"),
             (oid::DATE, "2023-02-29", "22007"),
+            (oid::FLOAT8, "1e400", "22003"),
+            (oid::FLOAT8, "1e-400", "22003"),
+            (oid::FLOAT4, "-1e39", "22003"),
             (oid::UUID, "1234", "22P02"),
             (oid::BYTEA, "\\xabc", "22P02"),
             (oid::TEXT, "a\0b", "22021"),
         ];
         for (oid, value, sqlstate) in cases {
             assert_eq!(text(oid, value).expect_err(value).sqlstate, sqlstate, "{value}");
+        }
+        for value in ["1e308", "0e999", "-Infinity", "inf", "NaN"] {
+            assert!(text(oid::FLOAT8, value).is_ok(), "{value}");
         }
     }
 

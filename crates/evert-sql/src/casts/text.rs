@@ -217,15 +217,40 @@ pub(crate) fn json(text: &str) -> Result<String, SqlError> {
     }
 }
 
-/// A UUID in its one form: lower case, with hyphens.
+/// A UUID in its one form: lower case, with hyphens. Postgres takes it in braces, and with a hyphen
+/// after any four digits, or without.
 pub(crate) fn uuid(text: &str) -> Result<String, SqlError> {
-    match Uuid::try_parse(text.trim()) {
-        Ok(uuid) => Ok(uuid.hyphenated().to_string()),
-        Err(_) => Err(SqlError::new(
-            INVALID_TEXT,
-            format!("invalid input syntax for type uuid: \"{text}\""),
-        )),
+    uuid_digits(text.trim())
+        .map(|digits| Uuid::from_u128(digits).hyphenated().to_string())
+        .ok_or_else(|| {
+            let message = format!("invalid input syntax for type uuid: \"{text}\"");
+            SqlError::new(INVALID_TEXT, message)
+        })
+}
+
+fn uuid_digits(text: &str) -> Option<u128> {
+    let text = match text.strip_prefix('{') {
+        Some(inner) => inner.strip_suffix('}')?,
+        None => text,
+    };
+    let (mut value, mut count, mut after_hyphen) = (0_u128, 0, true);
+    for c in text.chars() {
+        if c == '-' {
+            if after_hyphen || count % 4 != 0 {
+                return None;
+            }
+            after_hyphen = true;
+            continue;
+        }
+        // The digits before the last 32 would be lost.
+        if count == 32 {
+            return None;
+        }
+        value = value << 4 | u128::from(c.to_digit(16)?);
+        count += 1;
+        after_hyphen = false;
     }
+    (count == 32 && !after_hyphen).then_some(value)
 }
 
 /// Text for a bytea: `\x` and hexadecimal digits, or the bytes themselves with `\\` for a backslash
@@ -324,6 +349,31 @@ mod tests {
             let to = DataType::Float64;
             let value: f64 = text.parse().unwrap();
             assert!(checked(text, value.is_infinite(), value == 0.0, &to).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn uuids_have_one_form() {
+        let one = "6ecd8c99-4036-403d-bf84-cf8400f67836";
+        for text in [
+            one,
+            "6ECD8C99-4036-403D-BF84-CF8400F67836",
+            " {6ecd8c994036403dbf84cf8400f67836} ",
+            "6ecd-8c99-4036-403d-bf84-cf84-00f6-7836",
+        ] {
+            assert_eq!(uuid(text).unwrap(), one, "{text}");
+        }
+        for text in [
+            "",
+            "{6ecd8c99-4036-403d-bf84-cf8400f67836",
+            "6ecd8c99-4036-403d-bf84-cf8400f6783",
+            "6ecd8c99-4036-403d-bf84-cf8400f678366",
+            "6ecd8c9-94036-403d-bf84-cf8400f67836",
+            "6ecd8c99--4036-403d-bf84-cf8400f67836",
+            "6ecd8c99-4036-403d-bf84-cf8400f67836-",
+            "gecd8c99-4036-403d-bf84-cf8400f67836",
+        ] {
+            assert!(uuid(text).is_err(), "{text}");
         }
     }
 
