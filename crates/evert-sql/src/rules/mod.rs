@@ -51,14 +51,18 @@ pub(crate) fn settle(plan: LogicalPlan, state: &SessionState) -> Result<LogicalP
     for _ in 0..TYPE_ROUNDS_MAX {
         plan = numbers::settle(plan)?.data;
         // The analyzer's last check would refuse subqueries that only DataFusion cannot plan.
+        // Types that become known here may be of use to what was settled before.
+        let mut found = false;
         for rule in &analyzer.rules {
             plan = rule.analyze(plan, state.config_options())?;
+            // Right after types are settled: later rules put functions in the place of casts.
+            let digits = digits::settle(plan)?;
+            found |= digits.transformed;
+            plan = digits.data;
         }
-        // Types that become known here may be of use to what was settled before.
-        let digits = digits::settle(plan)?;
-        let common = set_operation::common(digits.data)?;
+        let common = set_operation::common(plan)?;
         plan = common.data;
-        if !digits.transformed && !common.transformed {
+        if !found && !common.transformed {
             break;
         }
     }
