@@ -47,15 +47,15 @@ def test_lists(connection):
 
 def test_lists_of_a_described_type(server, connection):
     async def ask():
-        client = await asyncpg.connect(server.dsn)
+        client = await asyncpg.connect(f"postgresql://evert@{server.sql}/evert")
         try:
-            by_id = await client.fetch("SELECT s FROM t WHERE id = ANY($1) ORDER BY id", [1, 3])
-            by_text = await client.fetch("SELECT id FROM t WHERE s = ANY($1)", ["b"])
-            return [row["s"] for row in by_id], [row["id"] for row in by_text]
+            found = await client.fetch("SELECT id FROM t WHERE s = ANY($1)", ["b"])
+            page = await client.fetch("SELECT id FROM t ORDER BY id LIMIT $1 OFFSET $2", 1, 1)
+            return [row["id"] for row in found], [row["id"] for row in page]
         finally:
             await client.close()
 
-    assert asyncio.run(ask()) == (["a", "c"], [2])
+    assert asyncio.run(ask()) == ([2], [2])
 
 
 def test_statements_that_are_too_deep(connection):

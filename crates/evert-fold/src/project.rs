@@ -91,7 +91,9 @@ impl Projection {
             .unwrap_or_else(|_| Err(PANICKED.to_owned()));
         match evaluated {
             Ok(part) => mask.append_buffer(part.values()),
-            Err(_) if !alone => self.mask_in_halves(&copy(delta, 0..delta.len()), true, mask, errors),
+            Err(_) if !alone => {
+                self.mask_in_halves(&copy(delta, 0..delta.len()), true, mask, errors)
+            }
             Err(reason) if delta.len() == 1 => {
                 errors.push(row_error(delta, reason));
                 mask.append(false);

@@ -133,7 +133,13 @@ fn planned(
     let mut hints = hints.to_vec();
     syntax_hints(&query, &mut hints);
     list_hints(state, &query, scope, &mut hints);
-    let (plan, relations) = logical(state, &query, scope, &hints).map_err(translated)?;
+    let (plan, relations) = logical(state, &query, scope, &hints)
+        // Where nothing else tells, `$1 || $2` is of texts.
+        .or_else(|error| match texts(&query, &hints) {
+            Some(texts) => logical(state, &query, scope, &texts).map_err(|_| error),
+            None => Err(error),
+        })
+        .map_err(translated)?;
     let found = plan.get_parameter_types().map_err(translated)?;
     let params = parameter_types(&found, &hints)?;
     // Parameters that nothing gave a type are text, and those that took one from beside them have
@@ -182,7 +188,7 @@ fn logical(
 }
 
 /// What the text says of parameters and DataFusion does not take from it: `$1::date` is a date,
-/// LIMIT's and OFFSET's are numbers, and `= ANY($1)` is about a list, of text if nobody says more.
+/// and LIMIT's and OFFSET's are numbers.
 fn syntax_hints(query: &Query, hints: &mut Vec<Option<DataType>>) {
     struct Hints<'a>(&'a mut Vec<Option<DataType>>);
     impl Visitor for Hints<'_> {
@@ -203,10 +209,6 @@ fn syntax_hints(query: &Query, hints: &mut Vec<Option<DataType>>) {
                 && let Some(ty) = parameter_type(data_type)
             {
                 hint(self.0, expr, &ty);
-            }
-            if let SqlExpr::AnyOp { right, .. } | SqlExpr::AllOp { right, .. } = expr {
-                let item = Arc::new(Field::new_list_field(DataType::Utf8View, true));
-                hint(self.0, right, &DataType::List(item));
             }
             ControlFlow::Continue(())
         }
@@ -233,6 +235,19 @@ fn parameter<'a>(
         hints.resize(index + 1, None);
     }
     Some(&mut hints[index])
+}
+
+/// All parameters without a known type as text; nothing if there are none such.
+fn texts(query: &Query, hints: &[Option<DataType>]) -> Option<Vec<Option<DataType>>> {
+    let (mut texts, mut any) = (hints.to_vec(), false);
+    let _ = sqlparser::ast::visit_expressions(query, |expr| {
+        if let Some(unknown @ None) = parameter(&mut texts, expr) {
+            *unknown = Some(DataType::Utf8View);
+            any = true;
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    any.then_some(texts)
 }
 
 /// What `x = ANY($1)` says of a parameter: it is a list of what `x = $1` would say it is.
@@ -435,24 +450,8 @@ impl Planned {
             };
             values.push(ScalarValue::try_from_array(param, 0)?.cast_to(ty)?);
         }
-        let plan = self.plan.clone().replace_params_with_values(&ParamValues::from(values))?;
-        plan.transform_up(counted).data()
+        self.plan.clone().replace_params_with_values(&ParamValues::from(values))
     }
-}
-
-/// Limits that are numbers, where a parameter of another type than theirs was cast to it: drivers
-/// send small numbers as small types.
-fn counted(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>, DataFusionError> {
-    let LogicalPlan::Limit(mut limit) = plan else { return Ok(Transformed::no(plan)) };
-    for count in [&mut limit.skip, &mut limit.fetch].into_iter().flatten() {
-        if let Expr::Cast(cast) = count.as_ref()
-            && let Expr::Literal(value, _) = cast.expr.as_ref()
-        {
-            let value = value.cast_to(cast.field.data_type())?;
-            **count = Expr::Literal(value, None);
-        }
-    }
-    Ok(Transformed::yes(LogicalPlan::Limit(limit)))
 }
 
 /// Gives window functions their rows in one order always: ties break by whole rows, as in views.

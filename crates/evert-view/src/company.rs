@@ -99,7 +99,7 @@ impl Follower {
     fn can_start(&self, def: &ViewDef) -> bool {
         def.inputs.iter().all(|input| match self.shared.lane_of(input) {
             // A paused view says nothing of the present.
-            Some(face) => face.tap.paused_at().is_none(),
+            Some(face) => !face.tap.is_paused(),
             None => self.cohort.contains(input),
         })
     }

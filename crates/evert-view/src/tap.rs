@@ -58,6 +58,8 @@ enum Item {
     Tick(Tick),
     Errand(Errand),
     Jump(Arc<Cut>, Arc<Cut>),
+    /// A jump from where the lane arrives.
+    FromArrival(Arc<Cut>),
 }
 
 #[derive(Default)]
@@ -71,6 +73,8 @@ struct State {
     paused: bool,
     /// The lane is on its way to a cut that it is to go on from, or to rest at.
     on_its_way: bool,
+    /// Where the last errand wants it to be that was left on the way.
+    heading: Option<Arc<Cut>>,
     closed: bool,
 }
 
@@ -116,8 +120,10 @@ impl Tap {
     /// Leaves an errand, to be done at `now`, the cut that was pushed last.
     pub(crate) fn errand(&self, now: &Arc<Cut>, errand: Errand) {
         let mut state = self.lock();
-        if !state.paused {
-            state.go_on(now);
+        match (state.paused, state.on_its_way) {
+            (true, _) => {}
+            (false, true) => state.head_for(now),
+            (false, false) => state.go_on(now),
         }
         state.items.push_back(Item::Errand(errand));
         self.changed.notify_all();
@@ -163,7 +169,13 @@ impl Tap {
     pub(crate) fn arrive(&self, cut: &Arc<Cut>) {
         let mut state = self.lock();
         state.on_its_way = false;
-        state.cut_off = Some(Arc::clone(cut));
+        for item in &mut state.items {
+            if let Item::FromArrival(to) = item {
+                *item = Item::Jump(Arc::clone(cut), Arc::clone(to));
+            }
+        }
+        let last = state.heading.take().unwrap_or_else(|| Arc::clone(cut));
+        state.cut_off = Some(last);
         self.changed.notify_all();
     }
 
@@ -237,6 +249,15 @@ impl State {
         }
     }
 
+    /// Goes on to `now` once it has arrived.
+    fn head_for(&mut self, now: &Arc<Cut>) {
+        let item = match self.heading.replace(Arc::clone(now)) {
+            Some(from) => Item::Jump(from, Arc::clone(now)),
+            None => Item::FromArrival(Arc::clone(now)),
+        };
+        self.items.push_back(item);
+    }
+
     fn take(&mut self) -> Next {
         if self.closed {
             return Next::Closed;
@@ -246,6 +267,7 @@ impl State {
             None => Next::CutOff,
             Some(Item::Errand(errand)) => Next::Errand(errand),
             Some(Item::Jump(from, to)) => Next::Jump(from, to),
+            Some(Item::FromArrival(_)) => unreachable!("a lane takes nothing before it arrives"),
             Some(Item::Tick(mut tick)) => {
                 while tick.bytes < TAKEN_BYTES
                     && !self.wanted.contains(&tick.position)

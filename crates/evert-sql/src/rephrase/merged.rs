@@ -24,9 +24,9 @@ pub(super) fn merge(query: &mut Query) -> Result<(), SqlError> {
     let SetExpr::Select(select) = query.body.as_ref() else { return Ok(()) };
     // What ORDER BY names is a result first.
     let is_result = |name: &str| {
-        select.projection.iter().any(|item| {
-            matches!(item, SelectItem::ExprWithAlias { alias, .. } if fold(alias) == name)
-        })
+        select.projection.iter().any(
+            |item| matches!(item, SelectItem::ExprWithAlias { alias, .. } if fold(alias) == name),
+        )
     };
     let merged: Vec<_> = merged.into_iter().filter(|(name, _)| !is_result(name)).collect();
     if let Some(order) = &mut query.order_by
@@ -113,8 +113,10 @@ fn columns_of(tables: &TableWithJoins) -> Result<Merged, SqlError> {
             let first = || of(&tables.relation).filter(|_| place == 0);
             let both = known.or_else(first).zip(of(relation));
             let Some((left, right)) = both else {
-                return Err(SqlError::unsupported("FULL or RIGHT JOIN ... USING after another join")
-                    .hint("Say ON, and coalesce(a.k, b.k)."));
+                return Err(SqlError::unsupported(
+                    "FULL or RIGHT JOIN ... USING after another join",
+                )
+                .hint("Say ON, and coalesce(a.k, b.k)."));
             };
             let value = match full {
                 true => call("coalesce", vec![unnamed(left), unnamed(right)]),

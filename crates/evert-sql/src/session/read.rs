@@ -1,7 +1,7 @@
 //! Reading statements: SELECT now and AS OF a moment, WAIT FOR POSITION, REFRESH.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, FieldRef, TimestampMicrosecondType};
@@ -26,7 +26,13 @@ use crate::statement::{Parsed, done};
 use crate::transaction::Transaction;
 use crate::{Response, SqlError, archive, system, translate};
 
+/// How long a view that was replaced may take to have rows of its new columns.
+const REPLACED_WITHIN: Duration = Duration::from_secs(30);
+/// Between two looks whether it has.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
 /// How a SELECT's rows are taken.
+#[derive(Clone, Copy)]
 pub(super) struct Reading {
     /// The tag without its count.
     pub(super) tag: &'static str,
@@ -98,6 +104,33 @@ impl Session {
         reading: Reading,
     ) -> Result<Response, SqlError> {
         let guard = self.guard();
+        let until = Instant::now() + REPLACED_WITHIN;
+        loop {
+            let found = self.select_once(parsed, query, params, reading, guard.clone()).await?;
+            if let Some(response) = found {
+                return Ok(response);
+            }
+            if Instant::now() > until {
+                let message = "what it reads was replaced, and the new rows are not there yet";
+                return Err(SqlError::new(OBJECT_NOT_READY, message).hint("Try again later."));
+            }
+            let pause = async {
+                tokio::time::sleep(LOOK_EVERY).await;
+                Ok(())
+            };
+            guard.run(pause).await?;
+        }
+    }
+
+    /// Nothing if what it reads was replaced or altered between planning and reading.
+    async fn select_once(
+        &mut self,
+        parsed: &Parsed,
+        query: &Query,
+        params: &[ArrayRef],
+        reading: Reading,
+        guard: Guard,
+    ) -> Result<Option<Response>, SqlError> {
         let hints: Vec<_> = params.iter().map(|param| Some(param.data_type().clone())).collect();
         let catalog = self.engine.views.catalog();
         let planned = self.planned(parsed, query, &hints)?;
@@ -126,8 +159,7 @@ impl Session {
                 let message = "what it reads was changed since this transaction began";
                 return Err(SqlError::new(SERIALIZATION_FAILURE, message));
             }
-            // It was replaced or altered between planning and reading.
-            return Box::pin(self.select(parsed, query, params, reading)).await;
+            return Ok(None);
         }
         if let Some(notice) = paused(&catalog, pinned, position) {
             if self.settings.after.is_some() && position.is_some_and(|at| at < at_least) {
@@ -150,7 +182,7 @@ impl Session {
         let run = Run { planned, state, parsed, params, reading, cut };
         let response = self.run_plan(run, &rows, guard).await?;
         self.last = position.unwrap_or(self.last);
-        Ok(response)
+        Ok(Some(response))
     }
 
     /// Waits until the archives among `names` hold everything up to a position.
