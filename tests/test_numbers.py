@@ -76,7 +76,7 @@ def test_uuids_and_bytes_have_one_form(connection):
     assert connection.execute("SELECT count(*) FROM x WHERE y = '\\x00ff'").fetchone()[0] == 1
     found = connection.execute("SELECT count(*) FROM x WHERE y = %s", (b"\x00\xff",)).fetchone()
     assert found is not None and found[0] == 1
-    plan = connection.execute("EXPLAIN SELECT * FROM x WHERE u = %s::uuid", (str(key),)).fetchall()
+    plan = connection.execute(f"EXPLAIN SELECT * FROM x WHERE u = '{key}'::uuid").fetchall()
     assert "Lookup" in str(plan)
 
 
