@@ -29,9 +29,9 @@ use datafusion::sql::planner::{NullOrdering, ParserOptions};
 use evert_view::{Name, Views};
 
 use crate::functions::{
-    CheckedArithmetic, JsonOperators, SessionFacts, aggregate_functions, catalog_functions,
-    clock_functions, json_functions, session_functions, shifted_functions, tumble_functions,
-    window_functions,
+    CheckedArithmetic, JsonOperators, SessionFacts, TimeOperators, aggregate_functions,
+    catalog_functions, clock_functions, json_functions, postgres_functions, session_functions,
+    shifted_functions, tumble_functions, window_functions,
 };
 use crate::names::of_reference;
 use crate::system;
@@ -83,11 +83,15 @@ pub(crate) fn state(runtime: Arc<RuntimeEnv>, facts: &SessionFacts) -> SessionSt
     for function in aggregate_functions() {
         register(state.register_udaf(Arc::clone(function)));
     }
-    let scalars = clock_functions().chain(tumble_functions()).chain(json_functions());
+    let scalars = clock_functions()
+        .chain(tumble_functions())
+        .chain(json_functions())
+        .chain(postgres_functions());
     for function in scalars {
         register(state.register_udf(Arc::clone(function)));
     }
     register(state.register_expr_planner(Arc::new(JsonOperators)));
+    register(state.register_expr_planner(Arc::new(TimeOperators)));
     for function in window_functions().chain(session_functions()).chain(shifted_functions()) {
         register(state.register_udwf(Arc::clone(function)));
     }
@@ -228,7 +232,14 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        let name = name.strip_prefix("pg_catalog.").unwrap_or(name);
+        let name = match name.strip_prefix("pg_catalog.").unwrap_or(name) {
+            // DataFusion's remove and replace the first of equal items, Postgres's all.
+            "array_remove" => "array_remove_all",
+            "array_replace" => "array_replace_all",
+            "ceiling" => "ceil",
+            "pow" => "power",
+            name => name,
+        };
         self.state.scalar_functions().get(name).cloned()
     }
 

@@ -43,6 +43,7 @@ mod statement;
 mod system;
 mod text;
 mod time_windows;
+mod times;
 mod transaction;
 mod translate;
 mod types;

@@ -31,6 +31,7 @@ use sqlparser::ast::{
 use crate::context::{Context, Tables, parser_options};
 use crate::depth::with_stack;
 use crate::direct::{self, is_direct};
+use crate::functions::interval_of;
 use crate::names::unknown_relation;
 use crate::output_names::{name_outputs, shown_name};
 use crate::point::Point;
@@ -371,7 +372,11 @@ fn canonical_output(plan: LogicalPlan, schema: &Schema) -> Result<LogicalPlan, D
                 return Expr::Column(column);
             }
             let (relation, name) = (column.relation.clone(), column.name.clone());
-            cast(Expr::Column(column), want.data_type().clone()).alias_qualified(relation, name)
+            let value = match have.data_type() {
+                DataType::Duration(_) => interval_of(Expr::Column(column)),
+                _ => cast(Expr::Column(column), want.data_type().clone()),
+            };
+            value.alias_qualified(relation, name)
         })
         .collect();
     LogicalPlanBuilder::from(plan).project(exprs)?.build()

@@ -2,8 +2,9 @@
 
 use sqlparser::ast::Statement;
 use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Location, Tokenizer};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 
 use crate::SqlError;
 use crate::error::SYNTAX_ERROR;
@@ -20,10 +21,49 @@ pub(crate) fn parser(text: &str) -> Result<Parser<'static>, SqlError> {
             .at(translate::character(text, error.location))
     })?;
     depth::check(&tokens)?;
-    let tokens = plain_tables(tokens);
+    let tokens = is_null(plain_tables(tokens));
     Ok(Parser::new(&DIALECT)
         .with_recursion_limit(depth::NESTING_MAX)
         .with_tokens_with_locations(tokens))
+}
+
+/// `x ISNULL` as `x IS NULL`: the parser would take the word for a column's new name.
+fn is_null(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let is_word = |token: &TokenWithSpan| match &token.token {
+        Token::Word(word) => {
+            word.quote_style.is_none() && word.value.eq_ignore_ascii_case("isnull")
+        }
+        _ => false,
+    };
+    if !tokens.iter().any(is_word) {
+        return tokens;
+    }
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len() + 4);
+    for token in tokens {
+        let before = out.iter().rev().find(|token| !matches!(token.token, Token::Whitespace(_)));
+        let ends_value = before.is_some_and(|before| match &before.token {
+            Token::Word(word) => word.quote_style.is_some() || !is_clause(word.keyword),
+            Token::RParen | Token::RBracket | Token::Number(..) => true,
+            Token::SingleQuotedString(_) | Token::Placeholder(_) => true,
+            _ => false,
+        });
+        if !is_word(&token) || !ends_value {
+            out.push(token);
+            continue;
+        }
+        let span = token.span;
+        let word = |text| TokenWithSpan { token: Token::make_keyword(text), span };
+        let blank = TokenWithSpan { token: Token::Whitespace(Whitespace::Space), span };
+        out.extend([word("IS"), blank, word("NULL")]);
+    }
+    out
+}
+
+/// Words after which a name comes.
+fn is_clause(keyword: Keyword) -> bool {
+    use Keyword::{AND, AS, BY, DISTINCT, FROM, HAVING, JOIN, NOT, ON, OR, SELECT, TABLE, WHERE};
+    [AND, AS, BY, DISTINCT, FROM, HAVING, JOIN, NOT, ON, OR, SELECT, TABLE, WHERE]
+        .contains(&keyword)
 }
 
 /// Parses statements of the dialect alone, none of Evert's own.

@@ -10,7 +10,7 @@ use sqlparser::tokenizer::Location;
 use crate::SqlError;
 use crate::error::*;
 use crate::names::nearest;
-use crate::wording::reworded;
+use crate::wording::{bad_expression, reworded};
 
 /// What planning or execution refused, as the client sees it. `text` is what the client sent.
 pub(crate) fn planning(error: &DataFusionError, text: &str) -> SqlError {
@@ -161,6 +161,9 @@ fn arrow(error: &ArrowError) -> SqlError {
 
 /// What evaluating a row refused. DataFusion and Arrow tell these apart by their text only.
 pub(crate) fn execution(message: &str) -> SqlError {
+    if let Some(error) = bad_expression(message) {
+        return error;
+    }
     let message = first_line(message);
     if let Some(error) = reworded(&message) {
         return error;

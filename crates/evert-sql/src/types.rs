@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit};
 use datafusion::common::Result as PlanResult;
 use datafusion::logical_expr::planner::TypePlanner;
 use evert_model::{Column, ColumnType, RowSchema};
@@ -214,6 +214,7 @@ pub(crate) fn canonical(field: &Field) -> DataType {
             canonical(&Field::new(field.name(), value.as_ref().clone(), true))
         }
         DataType::Null => DataType::Utf8View,
+        DataType::Duration(_) => DataType::Interval(IntervalUnit::MonthDayNano),
         DataType::Decimal256(_, scale) => DataType::Decimal128(38, *scale),
         ty => ColumnType::of_field(field).map_or_else(|| ty.clone(), ColumnType::arrow_type),
     }

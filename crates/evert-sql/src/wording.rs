@@ -3,10 +3,14 @@
 //! Owns: which of their messages are known, and the SQLSTATE and words for each.
 //! Not here: everything else about errors (`translate`).
 
+use arrow::datatypes::{DataType, Field};
+use evert_model::ColumnType;
+
 use crate::SqlError;
 use crate::error::{
-    DATATYPE_MISMATCH, DATETIME_FORMAT, GROUPING_ERROR, INVALID_COLUMN_REFERENCE, INVALID_TEXT,
-    NUMERIC_OUT_OF_RANGE, SYNTAX_ERROR, UNDEFINED_FUNCTION,
+    DATATYPE_MISMATCH, DATETIME_FORMAT, GROUPING_ERROR, INVALID_COLUMN_REFERENCE,
+    INVALID_PARAMETER_VALUE, INVALID_TEXT, NUMERIC_OUT_OF_RANGE, SYNTAX_ERROR, UNDEFINED_FUNCTION,
+    UNDEFINED_OBJECT,
 };
 
 /// The error that a message is, if it is a known one.
@@ -15,6 +19,19 @@ pub(crate) fn reworded(message: &str) -> Option<SqlError> {
         .or_else(|| function(message))
         .or_else(|| operator(message))
         .or_else(|| clause(message))
+}
+
+/// `2201B`: what is no regular expression, whose error has many lines.
+pub(crate) fn bad_expression(message: &str) -> Option<SqlError> {
+    let mentions = message.contains("regex parse error")
+        || message.contains("Regular expression did not compile");
+    if !mentions {
+        return None;
+    }
+    let why = message.rsplit_once("error: ").map_or("", |(_, why)| why);
+    let why = why.trim_end_matches(['"', ')']).lines().next().unwrap_or_default().trim();
+    let message = format!("invalid regular expression: {why}");
+    Some(SqlError::new("2201B", message.trim_end_matches(": ")))
 }
 
 /// What is between two texts.
@@ -46,6 +63,36 @@ fn sql_type(name: &str) -> &str {
         name if name.starts_with("Timestamp") => "timestamp with time zone",
         name if name.starts_with("Interval") => "interval",
         name => name,
+    }
+}
+
+/// `42883`: a function for arguments that it does not take.
+pub(crate) fn undefined_function<'a>(
+    name: &str,
+    types: impl Iterator<Item = &'a DataType>,
+) -> SqlError {
+    let types: Vec<String> = types.map(|ty| type_name(&Field::new("", ty.clone(), true))).collect();
+    missing_function(&format!("{name}({})", types.join(", ")))
+}
+
+fn missing_function(call: &str) -> SqlError {
+    let message = format!("function {call} does not exist");
+    SqlError::new(UNDEFINED_FUNCTION, message).hint(
+        "No function matches the given name and argument types. You might need to add explicit \
+         type casts.",
+    )
+}
+
+/// The name of a value's type, as `pg_typeof` gives it.
+pub(crate) fn type_name(field: &Field) -> String {
+    match (ColumnType::of_field(field), field.data_type()) {
+        (Some(ColumnType::Decimal { .. }), _) | (_, DataType::Decimal256(..)) => "numeric".into(),
+        (Some(ty), _) => ty.sql_name(),
+        (None, DataType::Null) => "unknown".into(),
+        (None, DataType::Duration(_) | DataType::Interval(_)) => "interval".into(),
+        (None, DataType::Time32(_) | DataType::Time64(_)) => "time without time zone".into(),
+        (None, DataType::List(item)) => format!("{}[]", type_name(item)),
+        (None, ty) => sql_type(&ty.to_string()).to_owned(),
     }
 }
 
@@ -81,20 +128,16 @@ fn bad_text(text: &str, ty: &str) -> SqlError {
 }
 
 fn function(message: &str) -> Option<SqlError> {
-    let missing = |call: String| {
-        let message = format!("function {call} does not exist");
-        SqlError::new(UNDEFINED_FUNCTION, message).hint(
-            "No function matches the given name and argument types. You might need to add \
-             explicit type casts.",
-        )
-    };
     if let Some(name) = between(message, "Invalid function '", "'") {
-        return Some(missing(name.to_owned()));
+        return Some(missing_function(name));
+    }
+    if message.contains("failed to match any signature") {
+        return Some(missing_function(between(message, "Function '", "'")?));
     }
     let call = between(message, "argument types '", "'")?;
     let (name, types) = call.strip_suffix(')')?.split_once('(')?;
     let types: Vec<_> = split_types(types).into_iter().map(sql_type).collect();
-    Some(missing(format!("{name}({})", types.join(", "))))
+    Some(missing_function(&format!("{name}({})", types.join(", "))))
 }
 
 /// Types with commas between them; some have commas within brackets.
@@ -156,6 +199,19 @@ fn clause(message: &str) -> Option<SqlError> {
     if message.starts_with("Aggregate functions are not allowed in the WHERE clause") {
         let message = "aggregate functions are not allowed in WHERE";
         return Some(SqlError::new(GROUPING_ERROR, message).hint("HAVING may use them."));
+    }
+    if message.starts_with("Too many columns! The subquery should only return one column") {
+        return Some(SqlError::new(SYNTAX_ERROR, "subquery has too many columns"));
+    }
+    if message.starts_with("unrecognized configuration parameter ") {
+        return Some(SqlError::new(UNDEFINED_OBJECT, message));
+    }
+    if message.starts_with("a window ") || message.starts_with("a time in ") {
+        return Some(SqlError::new(INVALID_PARAMETER_VALUE, message));
+    }
+    if message.contains("field position must not be zero") {
+        let message = "field position must not be zero";
+        return Some(SqlError::new(INVALID_PARAMETER_VALUE, message));
     }
     if let Some(set) = message.strip_suffix(" queries have different number of columns") {
         let message = format!("each {set} query must have the same number of columns");

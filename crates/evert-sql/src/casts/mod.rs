@@ -1,7 +1,8 @@
 //! Casts: a value of one type as one of another, as Postgres converts it.
 //!
 //! Owns: what a cast and an assignment give where Arrow's kernels give something else: numbers are
-//! rounded and not cut, what is out of range is refused, texts are read as their type writes them.
+//! rounded and not cut, what is out of range is refused, texts are read as their type writes them
+//! (times by `functions`).
 //! Not here: which casts a statement makes (`rules::numbers`), what a column demands (`dml`).
 
 mod numbers;
@@ -20,6 +21,7 @@ pub(crate) use text::{NumericText, json, numeric_of_text, uuid};
 
 use crate::SqlError;
 use crate::error::{DATATYPE_MISMATCH, NUMERIC_OUT_OF_RANGE};
+use crate::functions::{is_read, is_written, texts_of, times_of_texts};
 use crate::translate;
 
 const DAY_MICROS: i64 = 86_400_000_000;
@@ -33,12 +35,18 @@ pub(crate) fn is_own(from: &DataType, to: &DataType) -> bool {
     if is_decimal(from) || wide {
         return to.is_signed_integer() || is_float(to);
     }
-    if is_float(from) {
+    if is_float(from) && !is_text(to) {
         let narrower = *from == DataType::Float64 && *to == DataType::Float32;
         return to.is_signed_integer() || is_decimal(to) || narrower;
     }
-    if *from == DataType::Date32 {
+    if *from == DataType::Date32 && !is_text(to) {
         return matches!(to, DataType::Timestamp(TimeUnit::Microsecond, _));
+    }
+    if is_text(to) {
+        return is_written(from);
+    }
+    if is_text(from) && is_read(to) {
+        return true;
     }
     is_text(from)
         && (to.is_signed_integer() || is_decimal(to) || is_float(to) || *to == DataType::Binary)
@@ -57,6 +65,12 @@ pub(crate) fn cast(values: &ArrayRef, to: &DataType) -> Result<ArrayRef, SqlErro
     let from = values.data_type();
     if !is_own(from, to) {
         return plain(values, to);
+    }
+    if is_text(to) {
+        return plain(&texts_of(values)?, to);
+    }
+    if is_text(from) && is_read(to) {
+        return times_of_texts(values, to);
     }
     if is_text(from) {
         return text::parsed(&plain(values, &DataType::Utf8View)?, to);

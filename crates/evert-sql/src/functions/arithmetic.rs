@@ -1,5 +1,6 @@
 //! Checked arithmetic: `+`, `-`, `*`, `/` and `%` of numbers, as Postgres does them.
-//! Comparisons of floats (`floats`) and casts (`conversions`) pass by on the way.
+//! Comparisons of floats (`floats`) and intervals (`moments`) and casts (`conversions`) pass by on the
+//! way.
 //!
 //! DataFusion's operators wrap around on integers and give infinity for a float divided by zero;
 //! here both are errors. An analyzer rule puts these functions in the operators' place once types
@@ -26,7 +27,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::analyzer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
-use super::{converted, decimals, floats};
+use super::{converted, decimals, floats, mathematics, moments};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Operation {
@@ -227,11 +228,16 @@ pub(crate) fn checked_decimals(operator: Operator, left: Expr, right: Expr) -> E
 }
 
 fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    if let Expr::Cast(cast) = expr {
-        return Ok(match converted(&cast, schema)? {
-            Some(other) => Transformed::yes(other),
-            None => Transformed::no(Expr::Cast(cast)),
-        });
+    let other = match &expr {
+        Expr::Cast(cast) => match moments::cast_of_difference(cast, schema) {
+            Some(other) => Some(other),
+            None => converted(cast, schema)?,
+        },
+        Expr::ScalarFunction(call) => mathematics::rounded(call, schema),
+        _ => None,
+    };
+    if let Some(other) = other {
+        return Ok(Transformed::yes(other));
     }
     let compares = match &expr {
         Expr::Between(_) | Expr::InList(_) => true,
@@ -240,7 +246,7 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         _ => false,
     };
     if compares {
-        return Ok(Transformed::yes(floats::compared(expr, schema)));
+        return Ok(Transformed::yes(compared(expr, schema)));
     }
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = expr else {
         return Ok(Transformed::no(expr));
@@ -253,7 +259,11 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         _ => {
             let expr = Expr::BinaryExpr(BinaryExpr { left, op, right });
-            Ok(Transformed::yes(floats::compared(expr, schema)))
+            Ok(Transformed::yes(compared(expr, schema)))
         }
     }
+}
+
+fn compared(expr: Expr, schema: &DFSchema) -> Expr {
+    moments::by_length(floats::compared(expr, schema), schema)
 }

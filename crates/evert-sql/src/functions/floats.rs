@@ -70,7 +70,7 @@ fn formed(values: &ArrayRef) -> ArrayRef {
     }
 }
 
-fn is_comparison(operator: Operator) -> bool {
+pub(super) fn is_comparison(operator: Operator) -> bool {
     use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
     matches!(operator, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }

@@ -4,20 +4,27 @@ mod arithmetic;
 mod catalog;
 mod clock;
 mod conversions;
+mod dates;
 mod decimals;
 mod exact;
 mod extremes;
 mod floats;
 mod in_order;
 mod json;
+mod mathematics;
+mod moments;
+mod rows;
 mod script;
 mod sessions;
 mod shifted;
 mod single;
 mod sorted;
 mod spread;
+mod strings;
 mod sums;
+mod texts;
 mod tumble;
+mod values;
 mod windows;
 
 pub(crate) use arithmetic::{CheckedArithmetic, checked_decimals};
@@ -29,17 +36,19 @@ pub(crate) use conversions::{
 pub(crate) use floats::{compared, in_one_form};
 pub(crate) use in_order::in_order;
 pub(crate) use json::{JsonOperators, json_functions};
+pub(crate) use moments::{TimeOperators, interval_of, is_read, times_of_texts};
 pub(crate) use script::{fold_column, fold_function};
 pub(crate) use sessions::{SESSION_END, SESSION_START, session_functions};
 pub(crate) use shifted::shifted_functions;
 pub(crate) use single::single_row;
 pub(crate) use sums::{AVG, SUM};
+pub(crate) use texts::{is_written, texts_of};
 pub(crate) use tumble::tumble_functions;
 pub(crate) use windows::{row_number, window_functions};
 
 use std::sync::Arc;
 
-use datafusion::logical_expr::AggregateUDF;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 /// Evert's own aggregates, which take the place of DataFusion's.
 pub(crate) fn aggregate_functions() -> impl Iterator<Item = &'static Arc<AggregateUDF>> {
@@ -48,4 +57,14 @@ pub(crate) fn aggregate_functions() -> impl Iterator<Item = &'static Arc<Aggrega
         .chain(extremes::functions())
         .chain(spread::functions())
         .chain(sorted::functions())
+}
+
+/// Functions as Postgres has them, most in the place of DataFusion's of the same name.
+pub(crate) fn postgres_functions() -> impl Iterator<Item = &'static Arc<ScalarUDF>> {
+    dates::date_functions()
+        .iter()
+        .chain(moments::moment_functions())
+        .chain(mathematics::mathematical_functions())
+        .chain(strings::string_functions())
+        .chain(values::value_functions())
 }

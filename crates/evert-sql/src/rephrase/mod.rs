@@ -1,9 +1,9 @@
 //! Postgres's phrases in words that the planner knows.
 //!
 //! Owns: what ORDER BY names (`output_order`), what shares a name (`alike`), columns that joins
-//! merge (`merged`), numbers with exponents (`literals`), comparisons of rows (`rows`), FETCH FIRST
-//! as LIMIT, column names of recursive queries, functions that return rows as subqueries that unnest
-//! a list.
+//! merge (`merged`), numbers with exponents (`literals`), comparisons of rows (`rows`), what Postgres
+//! spells in its own way (`spelled`), FETCH FIRST as LIMIT, column names of recursive queries,
+//! functions that return rows as subqueries that unnest a list.
 //! Not here: what the words mean.
 
 mod alike;
@@ -11,6 +11,7 @@ mod literals;
 mod merged;
 mod output_order;
 mod rows;
+mod spelled;
 
 use std::ops::ControlFlow;
 
@@ -69,6 +70,11 @@ impl VisitorMut for Rephraser {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        match spelled::respelled(expr) {
+            Ok(Some(other)) => *expr = other,
+            Ok(None) => {}
+            Err(error) => return ControlFlow::Break(error),
+        }
         let other = match expr {
             Expr::Value(value) => literals::number(&value.value),
             Expr::IsDistinctFrom(..) | Expr::IsNotDistinctFrom(..) => regrouped(expr),

@@ -66,6 +66,7 @@ pub(crate) fn settle(plan: LogicalPlan, state: &SessionState) -> Result<LogicalP
             break;
         }
     }
+    spans::refuse(&plan)?;
     let plan = RewriteSetComparison::new().rewrite(plan, &OptimizerContext::new())?.data;
     // `= ANY` is a comparison only now.
     let plan = CheckedArithmetic.analyze(plan, state.config_options())?;

@@ -5,12 +5,14 @@
 //! timestamps: `now() < paid_at + INTERVAL '48 hours'`.
 
 use arrow::datatypes::{DataType, IntervalMonthDayNano};
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{DFSchema, Result};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, DataFusionError, Result};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, cast};
 use datafusion::scalar::ScalarValue;
+
+use crate::SqlError;
 
 const MONTH_DAYS: i64 = 30;
 const DAY_NANOS: i64 = 86_400_000_000_000;
@@ -29,7 +31,76 @@ pub(super) fn compare(plan: LogicalPlan) -> Result<LogicalPlan> {
     .data()
 }
 
+/// Refuses what would tell apart intervals of one length, in a plan whose types are settled.
+pub(super) fn refuse(plan: &LogicalPlan) -> Result<()> {
+    plan.apply_with_subqueries(|plan| {
+        let schema = merge_schema(&plan.inputs());
+        let is_span = |expr: &Expr| matches!(expr.get_type(&schema), Ok(DataType::Interval(_)));
+        let what = match plan {
+            LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.iter().any(is_span) => {
+                Some("GROUP BY or DISTINCT")
+            }
+            LogicalPlan::Aggregate(aggregate) => {
+                aggregate.aggr_expr.iter().find_map(|expr| of_aggregate(expr, &is_span))
+            }
+            LogicalPlan::Distinct(_) => {
+                let mut fields = plan.schema().fields().iter();
+                fields
+                    .any(|field| matches!(field.data_type(), DataType::Interval(_)))
+                    .then_some("DISTINCT")
+            }
+            LogicalPlan::Sort(sort) => {
+                sort.expr.iter().any(|key| is_span(&key.expr)).then_some("ORDER BY")
+            }
+            _ => None,
+        };
+        match what {
+            None => Ok(TreeNodeRecursion::Continue),
+            Some(what) => {
+                let error = SqlError::unsupported(format!("{what} of intervals"))
+                    .hint("Use their length: extract(epoch from i).");
+                Err(DataFusionError::External(Box::new(error)))
+            }
+        }
+    })
+    .map(drop)
+}
+
+/// An aggregate that compares its arguments.
+fn of_aggregate(expr: &Expr, is_span: &dyn Fn(&Expr) -> bool) -> Option<&'static str> {
+    let Expr::AggregateFunction(call) = unnested(expr) else { return None };
+    let compares = call.params.distinct || matches!(call.func.name(), "min" | "max");
+    let found = compares && call.params.args.iter().any(is_span);
+    found.then_some("min(), max() or DISTINCT")
+}
+
+/// A difference of a date and a timestamp as one of timestamps. DataFusion would take both for
+/// nanoseconds, which do not reach the year 9999.
+fn with_dates(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Minus, right }) = expr else {
+        return Transformed::no(expr);
+    };
+    let (mut sides, mut changed) = ([left, right], false);
+    let types = [&sides[0], &sides[1]].map(|side| side.get_type(schema).ok());
+    for place in 0..2 {
+        if let (Some(DataType::Date32), Some(stamp @ DataType::Timestamp(..))) =
+            (&types[place], &types[1 - place])
+        {
+            sides[place] = Box::new(cast((*sides[place]).clone(), stamp.clone()));
+            changed = true;
+        }
+    }
+    let [left, right] = sides;
+    let expr = Expr::BinaryExpr(BinaryExpr { left, op: Operator::Minus, right });
+    if changed { Transformed::yes(expr) } else { Transformed::no(expr) }
+}
+
 fn rewritten(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    let expr = with_dates(expr, schema);
+    if expr.transformed {
+        return expr;
+    }
+    let expr = expr.data;
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = &expr else {
         return Transformed::no(expr);
     };

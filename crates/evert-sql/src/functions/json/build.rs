@@ -135,6 +135,6 @@ fn plain(values: &ArrayRef, row: usize) -> Result<String> {
     Ok(ArrayFormatter::try_new(values.as_ref(), &options)?.value(row).try_to_string()?)
 }
 
-fn push_quoted(text: &mut String, value: &str) {
+pub(super) fn push_quoted(text: &mut String, value: &str) {
     text.push_str(&serde_json::Value::from(value).to_string());
 }

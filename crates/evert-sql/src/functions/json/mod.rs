@@ -1,10 +1,11 @@
 //! JSON: Postgres's operators and functions over JSON that is kept as its text.
 //!
-//! Owns: `->`, `->>`, `#>`, `#>>`, `@>`, `<@`, `?`, `?|`, `?&`, and functions that take JSON apart
+//! Owns: `->`, `->>`, `#>`, `#>>`, `||`, `@>`, `<@`, `?`, `?|`, `?&`, and functions that take JSON apart
 //! or build it.
 //! Not here: functions that return rows, which are lists unnested (`rephrase`).
 
 mod build;
+mod concat;
 mod text;
 
 use std::borrow::Cow;
@@ -20,8 +21,8 @@ use datafusion::common::{DFSchema, Result, exec_datafusion_err, exec_err, plan_e
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    TypeSignature, Volatility,
+    ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
 use evert_model::{Column, ColumnType, RowSchema};
@@ -39,6 +40,7 @@ enum Task {
     ExtractPath,
     ExtractPathText,
     Contains,
+    Concat,
     Has,
     HasAny,
     HasAll,
@@ -72,6 +74,7 @@ const NAMES: &[(&str, Task)] = &[
     ("json_get_path", Task::Path),
     ("json_get_path_text", Task::PathText),
     ("json_contains", Task::Contains),
+    ("json_concat", Task::Concat),
     ("json_has", Task::Has),
     ("json_has_any", Task::HasAny),
     ("json_has_all", Task::HasAll),
@@ -126,9 +129,13 @@ impl ExprPlanner for JsonOperators {
     fn plan_binary_op(
         &self,
         expr: RawBinaryExpr,
-        _: &DFSchema,
+        schema: &DFSchema,
     ) -> Result<PlannerResult<RawBinaryExpr>> {
+        let is_json = |side: &Expr| side.to_field(schema).is_ok_and(|(_, field)| is_json(&field));
         let task = match expr.op {
+            BinaryOperator::StringConcat if is_json(&expr.left) && is_json(&expr.right) => {
+                Task::Concat
+            }
             BinaryOperator::Arrow => Task::Get,
             BinaryOperator::LongArrow => Task::GetText,
             BinaryOperator::HashArrow => Task::Path,
@@ -190,6 +197,7 @@ impl ScalarUDFImpl for JsonFunction {
             | Task::Path
             | Task::PathText
             | Task::Contains
+            | Task::Concat
             | Task::Has
             | Task::HasAny
             | Task::HasAll => given == 2,
@@ -200,6 +208,7 @@ impl ScalarUDFImpl for JsonFunction {
         }
         Ok(Arc::new(match self.task {
             Task::Get
+            | Task::Concat
             | Task::Path
             | Task::ExtractPath
             | Task::Mark
@@ -259,6 +268,21 @@ impl JsonFunction {
                     let part = parse(parts.value(row))?;
                     value.contains(part).map(Some).map_err(invalid)
                 })
+            }
+            Task::Concat => {
+                let others = texts(&args[1])?;
+                let mut results = StringViewBuilder::with_capacity(json.len());
+                for (left, right) in json.iter().zip(others.iter()) {
+                    let (Some(left), Some(right)) = (left, right) else {
+                        results.append_null();
+                        continue;
+                    };
+                    match concat::concatenated(parse(left)?, parse(right)?).map_err(invalid)? {
+                        Some(both) => results.append_value(both),
+                        None => return exec_err!("invalid concatenation of jsonb objects"),
+                    }
+                }
+                Ok(Arc::new(results.finish()))
             }
             Task::Has => {
                 let names = texts(&args[1])?;

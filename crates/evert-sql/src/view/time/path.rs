@@ -64,7 +64,8 @@ pub(super) enum Unit {
 impl Unit {
     /// The unit of this name.
     pub(super) fn of_name(name: &str) -> Option<Self> {
-        Some(match name.to_ascii_lowercase().as_str() {
+        let name = name.to_ascii_lowercase();
+        Some(match name.strip_suffix('s').unwrap_or(&name) {
             "microsecond" => Self::Micros(1),
             "millisecond" => Self::Micros(1_000),
             "second" => Self::Micros(1_000_000),

@@ -3,6 +3,7 @@
 use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, Operator, TryCast};
 use datafusion::scalar::ScalarValue;
+use evert_model::ColumnType;
 
 use super::bound::Edge;
 use super::cells::{Cell, both};
@@ -124,6 +125,19 @@ impl Path {
                 let unit = text(unit).and_then(Unit::of_name).ok_or_else(|| in_words(expr))?;
                 Self::of(time)?.truncate(unit)
             }
+            Expr::ScalarFunction(call) if call.func.name() == "timezone" => {
+                let [zone, time] = call.args.as_slice() else { return Err(in_words(expr)) };
+                let is_utc = text(zone).is_some_and(|zone| {
+                    ["utc", "gmt", "z", "+00", "+00:00"].contains(&zone.to_lowercase().as_str())
+                });
+                let path = Self::of(time)?;
+                let ty = match &path.ty {
+                    _ if !is_utc => return Err(in_words(expr)),
+                    DataType::Timestamp(_, None) => ColumnType::TimestampTz.arrow_type(),
+                    _ => ColumnType::Timestamp.arrow_type(),
+                };
+                path.cast(&ty)
+            }
             _ => Err(in_words(expr)),
         }
     }
@@ -137,7 +151,7 @@ impl Path {
         let ty = self.ty.clone();
         let path = self.cast(&micros_like(&ty))?.push(Step::Truncate(unit));
         let path = Self { whole_days: unit.is_days(), ..path };
-        if ty == DataType::Date32 { Ok(path) } else { path.cast(&ty) }
+        path.cast(&micros_like(&ty))
     }
 
     fn add(self, interval: IntervalMonthDayNano, sign: i64) -> Result<Self, String> {
