@@ -16,7 +16,9 @@ use datafusion::logical_expr::{ReturnFieldArgs, ScalarUDF, Volatility};
 use evert_model::ColumnType;
 
 use super::moments::times_of_texts;
-use super::rows::{Call, RowFunction, cast, external, is_integer, is_number, is_text, of, types};
+use super::rows::{
+    Call, RowFunction, Run, cast, external, is_integer, is_number, is_text, of, types,
+};
 use crate::SqlError;
 use crate::error::FEATURE_NOT_SUPPORTED;
 use crate::times::{self, DAY, Field, HOUR, MINUTE, Number, SECOND, Source, Span};
@@ -44,7 +46,7 @@ static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
         RowFunction::new("isfinite", isfinite_type, isfinite),
         clock,
     ];
-    let justify: [(&'static str, fn(&Call<'_>) -> Result<ArrayRef, SqlError>); 3] = [
+    let justify: [(&'static str, Run); 3] = [
         ("justify_hours", |call| spans(call, Span::justify_hours)),
         ("justify_days", |call| spans(call, Span::justify_days)),
         ("justify_interval", |call| spans(call, Span::justify)),

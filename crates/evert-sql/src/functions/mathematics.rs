@@ -8,13 +8,12 @@ use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, ReturnFieldArgs, ScalarUDF};
 
-use super::rows::{Call, RowFunction, cast, is_decimal, is_integer, is_number, of, types};
+use super::rows::{Call, RowFunction, Run, cast, is_decimal, is_integer, is_number, of, types};
 use crate::SqlError;
 use crate::error::{DIVISION_BY_ZERO, NUMERIC_OUT_OF_RANGE};
 
 type Returned = Result<Option<arrow::datatypes::FieldRef>>;
 type Outcome = Result<f64, SqlError>;
-type Run = fn(&Call<'_>) -> Result<ArrayRef, SqlError>;
 
 static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
     let one: [(&'static str, Run); 9] = [

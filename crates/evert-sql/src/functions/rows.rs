@@ -30,6 +30,9 @@ pub(super) struct Call<'a> {
     pub(super) ty: &'a DataType,
 }
 
+/// What a function gives for rows.
+pub(super) type Run = fn(&Call<'_>) -> Result<ArrayRef, SqlError>;
+
 /// The type of the result for these arguments; `Ok(None)` if there is no such function.
 pub(super) type Returns = fn(&ReturnFieldArgs<'_>) -> Result<Option<FieldRef>>;
 
@@ -38,16 +41,12 @@ pub(super) type Returns = fn(&ReturnFieldArgs<'_>) -> Result<Option<FieldRef>>;
 pub(super) struct RowFunction {
     pub(super) name: &'static str,
     pub(super) returns: Returns,
-    pub(super) evaluate: fn(&Call<'_>) -> Result<ArrayRef, SqlError>,
+    pub(super) evaluate: Run,
     pub(super) volatility: Volatility,
 }
 
 impl RowFunction {
-    pub(super) fn new(
-        name: &'static str,
-        returns: Returns,
-        evaluate: fn(&Call<'_>) -> Result<ArrayRef, SqlError>,
-    ) -> Self {
+    pub(super) fn new(name: &'static str, returns: Returns, evaluate: Run) -> Self {
         Self { name, returns, evaluate, volatility: Volatility::Immutable }
     }
 

@@ -38,9 +38,12 @@ pub(super) fn respelled(expr: &Expr) -> Result<Option<Expr>, SqlError> {
             (**expr).clone()
         }
         Expr::Interval(interval) => return read_literal(interval),
-        Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr, data_type, .. }
-            if matches!(data_type, SqlType::Interval { fields: None, precision: None }) =>
-        {
+        Expr::Cast {
+            kind: CastKind::Cast | CastKind::DoubleColon,
+            expr,
+            data_type: SqlType::Interval { fields: None, precision: None },
+            ..
+        } => {
             match string(expr) {
                 Some(text) => literal(read_span(text, None)?),
                 // The cast gives the parameter its type.

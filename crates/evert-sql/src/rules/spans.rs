@@ -86,7 +86,7 @@ fn with_dates(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
         if let (Some(DataType::Date32), Some(stamp @ DataType::Timestamp(..))) =
             (&types[place], &types[1 - place])
         {
-            sides[place] = Box::new(cast((*sides[place]).clone(), stamp.clone()));
+            *sides[place] = cast((*sides[place]).clone(), stamp.clone());
             changed = true;
         }
     }

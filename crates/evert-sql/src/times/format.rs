@@ -161,7 +161,7 @@ fn put_number(out: &mut String, value: i64, width: usize, fill: bool) {
 /// `1st`, `2ND`.
 fn add_ordinal(out: &mut String, start: usize, ordinal: Option<bool>) {
     let Some(upper) = ordinal else { return };
-    let digits = out[start..].as_bytes();
+    let digits = &out.as_bytes()[start..];
     let Some(last) = digits.last().filter(|digit| digit.is_ascii_digit()) else { return };
     let teen = digits.len() > 1 && digits[digits.len() - 2] == b'1';
     let suffix = match (teen, last) {

@@ -207,8 +207,7 @@ fn month(name: &str) -> Part<&'static str> {
         let full = super::format::month_name(short);
         name == **short || full.is_some_and(|full| full.eq_ignore_ascii_case(&name))
     };
-    let place =
-        MONTHS.iter().position(|short| known(&short)).or_else(|| (name == "sept").then_some(8));
+    let place = MONTHS.iter().position(known).or_else(|| (name == "sept").then_some(8));
     place.map(|place| NUMBERS[place]).ok_or(Mistake::Syntax)
 }
 
