@@ -13,8 +13,7 @@ use arrow::array::{
     UInt32Array,
 };
 use arrow::compute::{
-    CastOptions, cast_with_options, concat_batches, filter, prep_null_mask_filter,
-    take_record_batch,
+    CastOptions, cast_with_options, concat_batches, filter, prep_null_mask_filter, take,
 };
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -211,7 +210,9 @@ fn evaluate(expr: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<ArrayRef
 /// slice, a row would share the errors of the rows beside it.
 fn copy(delta: &Delta, rows: Range<usize>) -> Delta {
     let indices = UInt32Array::from_iter_values(rows.start as u32..rows.end as u32);
-    let copied = take_record_batch(&delta.rows, &indices).expect("the rows are there");
+    let columns = delta.rows.columns().iter();
+    let columns = columns.map(|column| take(column, &indices, None).expect("the rows are there"));
+    let copied = batch_of(&delta.rows.schema(), columns.collect(), rows.len());
     Delta::new(copied, delta.weights.slice(rows.start, rows.len()))
 }
 

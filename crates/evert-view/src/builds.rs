@@ -154,6 +154,8 @@ impl Follower {
             Some(build) => build.names.clone(),
             None => anew.iter().map(|(def, _)| def.name.clone()).collect(),
         };
+        // What was read of the old ones is nothing to go on from.
+        self.restart_builds_over(&names);
         for name in &names {
             self.let_go(name);
         }
