@@ -271,7 +271,8 @@ fn check_place(
     for other in catalog.outlets.values().filter(|other| other.kind == def.kind) {
         let taken = factory.place(&other.options);
         if let Some(taken) = taken.filter(|taken| lies_in(place, taken) || lies_in(taken, place)) {
-            let what = format!("{place} belongs to \"{}\", which is at {taken}", other.name);
+            let (noun, name) = (other.kind.noun(), &other.name);
+            let what = format!("{place} belongs to {noun} \"{name}\", which is at {taken}");
             return Err(CatalogError::Invalid(what));
         }
     }
