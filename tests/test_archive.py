@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import subprocess
 import threading
 import time
@@ -21,6 +22,7 @@ from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.table import StaticTable
 
 from evert_server import binary, wait_until
+from s3_server import Bucket
 
 UTC = datetime.timezone.utc
 PAYMENTS = """CREATE TABLE payments (
@@ -255,7 +257,13 @@ def test_rebuild_drop_and_schema(server):
     server.query("REBUILD VIEW a")
     reached(server, "a")
     again = lake(server).load_table("public.a")
-    assert iceberg_rows(again) == rows and again.metadata.table_uuid != first.metadata.table_uuid
+    # To readers that hold it, it is the same table, with what it was before.
+    former = first.current_snapshot().snapshot_id
+    first.refresh()
+    assert iceberg_rows(first) == iceberg_rows(again) == rows
+    assert first.metadata.table_uuid == again.metadata.table_uuid
+    assert again.current_snapshot().snapshot_id != former
+    assert len(again.scan(snapshot_id=former).to_arrow()) == len(rows)
     server.query("DROP ARCHIVE a")
     assert lake(server).list_tables("public") == []
     assert iceberg_rows(StaticTable.from_metadata(again.metadata_location)) == rows, "its files stay"
@@ -263,6 +271,100 @@ def test_rebuild_drop_and_schema(server):
     server.query("CREATE ARCHIVE b ON payments TO 'a' WITH (flush_interval = '100ms', partition_by = 'paid_at')")
     reached(server, "b")
     assert iceberg_rows(lake(server).load_table("public.b")) == rows, "taken up again"
+
+
+def refused(server, statement: str) -> str:
+    with pytest.raises(psycopg.Error) as error:
+        server.query(statement)
+    return f"{error.value.sqlstate} {error.value.diag.message_primary}"
+
+
+@pytest.mark.timeout(60)
+def test_what_lies_at_its_place_is_looked_at_first(server):
+    server.query("CREATE TABLE ac (id INT PRIMARY KEY, v TEXT, d DATE)")
+    server.query("INSERT INTO ac VALUES (1, 'a', '2026-11-21')")
+    server.query("CREATE ARCHIVE one ON ac TO 'ac' WITH (flush_interval = '100ms')")
+    reached(server, "one")
+    wait_until(lambda: server.query("SELECT count(*) FROM one") == [(1,)], 20, "it is written")
+    server.query("DROP ARCHIVE one")
+    told = refused(server, "CREATE ARCHIVE two ON ac TO 'ac' WITH (partition_by = 'd')")
+    assert told.startswith("55000") and "is parted by evert_time, not by d" in told, told
+    server.query("CREATE TABLE other (id INT PRIMARY KEY)")
+    told = refused(server, "CREATE ARCHIVE two ON other TO 'ac'")
+    assert told.startswith("55000") and told.endswith("holds the facts of another relation or log"), told
+    # The same records, read as other columns.
+    server.query("DROP TABLE ac")
+    server.query("CREATE TABLE ac (id INT PRIMARY KEY, v INT)")
+    told = refused(server, "CREATE ARCHIVE two ON ac TO 'ac'")
+    assert told.startswith("55000") and told.endswith('or has as another type: "v", "d"'), told
+    assert server.query("SELECT name FROM evert.views") == []
+
+
+@pytest.mark.timeout(60)
+def test_days_that_are_far_away(server):
+    moments = ["infinity", "-infinity", "4713-01-01 00:00:00+00 BC", "100000-01-01 00:00:00+00", "2026-11-21 01:02:03+00"]
+    server.query("CREATE TABLE t (id INT PRIMARY KEY, at TIMESTAMPTZ, day DATE)")
+    server.query("CREATE ARCHIVE a ON t TO 'a' WITH (flush_interval = '100ms', partition_by = 'at')")
+    server.query("CREATE ARCHIVE d ON t TO 'd' WITH (flush_interval = '100ms', partition_by = 'day')")
+    for number, moment in enumerate(moments):
+        server.query(f"INSERT INTO t VALUES ({number}, '{moment}', '{moment}')")
+    assert server.query("SELECT reason FROM evert.errors") == []
+    for archive in ("a", "d"):
+        reached(server, archive)
+        rows = f"SELECT at::text FROM {archive} ORDER BY id"
+        wait_until(lambda: [row[0] for row in server.query(rows)] == moments, 20, "all is written")
+        [(*_, equal, why)] = server.query(f"VERIFY ARCHIVE {archive}")
+        assert equal, why
+        table = lake(server).load_table(f"public.{archive}")
+        [id] = table.scan(row_filter="id = 4 and at > '2026-01-01T00:00:00+00:00'").to_arrow()["id"].to_pylist()
+        assert id == 4
+
+
+@pytest.mark.timeout(60)
+def test_a_column_of_which_older_records_have_told(server):
+    server.query("CREATE TABLE t (id INT PRIMARY KEY) WITH (topic = 't')")
+    server.query("CREATE ARCHIVE a ON t TO 'a' WITH (flush_interval = '100ms')")
+    producer = Producer({"bootstrap.servers": server.kafka})
+    producer.produce("t", key="1", value=json.dumps({"id": 1, "w": 5}))
+    producer.flush(10)
+    reached(server, "a")
+    wait_until(lambda: server.query("SELECT id FROM a") == [(1,)], 20, "it is written")
+    former = lake(server).load_table("public.a")
+    for column, rows in (("w", [(1, 5), (2, 6)]), ("nobody_s", [(1, 5), (2, 6), (3, 7)])):
+        server.query(f"ALTER TABLE t ADD COLUMN {column} INT")
+        server.query("INSERT INTO t (id, w) VALUES (%s, %s)" % rows[-1])
+        reached(server, "a")
+        wait_until(lambda: server.query("SELECT id, w FROM a ORDER BY 1") == rows, 20, "all is written")
+        [(*_, equal, why)] = server.query("VERIFY ARCHIVE a")
+        assert equal, why
+    assert lake(server).load_table("public.a").metadata.table_uuid == former.metadata.table_uuid
+
+
+@pytest.mark.timeout(60)
+def test_arrays_and_columns_that_come_later(server):
+    server.query("CREATE TABLE t (id INT PRIMARY KEY, tags TEXT[])")
+    server.query("INSERT INTO t VALUES (1, ARRAY['a', NULL, 'b,c']), (2, NULL), (3, ARRAY[]::text[])")
+    server.query("CREATE ARCHIVE a ON t TO 'a' WITH (flush_interval = '100ms')")
+    reached(server, "a")
+    server.query("ALTER TABLE t ADD COLUMN n BIGINT[]")
+    server.query("ALTER TABLE t ADD COLUMN x NUMERIC(5,2)")
+    server.query("INSERT INTO t VALUES (4, ARRAY['d'], ARRAY[1, -2], 1.5)")
+    reached(server, "a")
+    rows = [(1, ["a", None, "b,c"], None, None), (2, None, None, None), (3, [], None, None), (4, ["d"], [1, -2], 1.5)]
+    read = "SELECT id, tags, n, x FROM a ORDER BY id"
+    wait_until(lambda: len(server.query(read)) == 4, 20, "all is written")
+    assert [(*row[:3], row[3] and float(row[3])) for row in server.query(read)] == rows
+    arrow = lake(server).load_table("public.a").scan().to_arrow().sort_by("id").to_pylist()
+    assert [(row["tags"], row["n"]) for row in arrow] == [row[1:3] for row in rows]
+    [(*_, equal, why)] = server.query("VERIFY ARCHIVE a")
+    assert equal, why
+    told = refused(server, "ALTER TABLE t ADD COLUMN kafka_offset BIGINT")
+    assert told.endswith('archive "a" reads "t": column "kafka_offset": an archive has one of that name'), told
+    assert server.query("SELECT state FROM evert.views WHERE name = 'a'") == [("live",)]
+    # Programs that list what can be read list it.
+    columns = "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'a' ORDER BY ordinal_position"
+    assert server.query(columns)[:3] == [("id", "integer"), ("tags", "ARRAY"), ("n", "ARRAY")]
+    assert server.query("SELECT relkind FROM pg_class WHERE relname = 'a'") == [("m",)]
 
 
 def export(server, *arguments: str) -> bytes:
@@ -303,3 +405,59 @@ def test_an_export_is_exact_and_the_same_tomorrow(server, tmp_path):
         capture_output=True, timeout=60, check=False,
     )
     assert bad.returncode != 0 and not (tmp_path / "bad.csv").exists()
+
+
+def test_an_archive_whose_directory_is_gone_says_so(server):
+    server.query("CREATE TABLE a (id INT PRIMARY KEY, v INT)")
+    server.query("INSERT INTO a SELECT g, g FROM generate_series(1, 100) AS g")
+    server.query("CREATE ARCHIVE ar ON a TO 'ar' WITH (flush_interval='300ms')")
+    reached(server, "ar")
+    state = "SELECT state, rows FROM evert.views WHERE name = 'ar'"
+    wait_until(lambda: server.query(state) == [("live", 100)], 20, "all is written")
+    [place] = pathlib.Path(server.data).rglob("archives/ar")
+    shutil.rmtree(place)
+    failed = wait_until(
+        lambda: next((row[0] for row in server.query(state) if row[0].startswith("failed")), None), 10, "it says so"
+    )
+    assert "the table is gone; REBUILD ARCHIVE" in failed
+    server.query("INSERT INTO a VALUES (200, 1)")
+    server.query("REBUILD ARCHIVE ar")
+    reached(server, "ar")
+    wait_until(lambda: server.query("SELECT count(*) FROM ar") == [(101,)], 20, "it is written anew")
+
+
+@pytest.mark.timeout(120)
+def test_a_bucket_holds_an_archive(new_server):
+    bucket = Bucket()
+    try:
+        server = new_server(env=bucket.env).start()
+        server.query("CREATE TABLE t (id INT PRIMARY KEY, v INT)")
+        server.query("CREATE ARCHIVE a ON t TO 's3://lake/t' WITH (flush_interval = '100ms')")
+        server.query("INSERT INTO t SELECT g, g FROM generate_series(1, 100) AS g")
+        reached(server, "a")
+        # Commits whose answers are lost are made once; so is one that a kill cuts off.
+        bucket.lose_answer_of = [".metadata.json", ".parquet", ".avro", "version-hint.text"]
+        for key in range(200, 204):
+            server.query(f"INSERT INTO t VALUES ({key}, 0)")
+            reached(server, "a")
+        assert bucket.lose_answer_of == []
+        server.query("DELETE FROM t WHERE id = 200")
+        server.kill9()
+        server.start()
+        reached(server, "a")
+        wait_until(lambda: server.query("SELECT count(*), max(v) FROM a") == [(105, 100)], 20, "all is written")
+        [(*_, equal, why)] = server.query("VERIFY ARCHIVE a")
+        assert equal, why
+        options = {"s3.endpoint": bucket.url, "s3.access-key-id": "k", "s3.secret-access-key": "s", "s3.region": "us-east-1"}
+        table = RestCatalog("evert", uri=f"http://{server.http}/iceberg", **options).load_table("public.a")
+        ids = table.scan(selected_fields=("id",)).to_arrow()["id"].to_pylist()
+        assert sorted(ids) == sorted([*range(1, 101), *range(200, 204), 200])
+        bucket.is_down = True
+        server.query("INSERT INTO t VALUES (300, 0)")
+        state = "SELECT state FROM evert.views WHERE name = 'a'"
+        wait_until(lambda: server.query(state)[0][0].startswith("retrying: "), 40, "it is tried again")
+        bucket.is_down = False
+        reached(server, "a", 60)
+        wait_until(lambda: server.query("SELECT count(*) FROM a") == [(106,)], 20, "it goes on")
+    finally:
+        bucket.stop()

@@ -307,3 +307,28 @@ def test_half_open_slow_and_idle_senders(server):
     for connection in idle:
         connection.close()
     wait_until(lambda: server.get("/healthz")[0] == 200, 10, "a good answer after the strangers left")
+
+
+def test_thousands_of_conditions_are_no_matter(server):
+    with server.connect() as session:
+        session.execute("CREATE TABLE t (x INT PRIMARY KEY, k INT)")
+        session.execute("INSERT INTO t VALUES (1, 1), (2, 2), (3, 30)")
+        apart = " AND ".join(f"x <> {n}" for n in range(3, 5003))
+        count = f"SELECT count(*) FROM t WHERE {apart}"
+        assert session.execute(count).fetchone() == (2,)
+        assert session.execute(f"UPDATE t SET k = k WHERE {apart}").rowcount == 2
+        having = " AND ".join(f"count(*) <> {n}" for n in range(100, 3100))
+        assert len(session.execute(f"SELECT k FROM t GROUP BY k HAVING {having}").fetchall()) == 3
+        pairs = ", ".join(f"({n}, {n})" for n in range(3000))
+        assert session.execute(f"SELECT count(*) FROM t WHERE (x, k) IN ({pairs})").fetchone() == (2,)
+        assert session.execute(f"SELECT count(*) FROM t WHERE (x, k) NOT IN ({pairs})").fetchone() == (1,)
+        for groups, why in (
+            ("CUBE (" + ", ".join(f"x + {n}" for n in range(13)) + ")", "CUBE is limited to 12"),
+            ("CUBE (x, k, x + 1, x + 2, x + 3, x + 4, x + 5), CUBE (x + 6, x + 7, x + 8, x + 9, x + 10, x + 11)", "too many grouping sets"),
+        ):
+            with pytest.raises(psycopg.Error, match=why):
+                session.execute(f"SELECT count(*) FROM t GROUP BY {groups}")
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="search_path"):
+            session.execute("SET search_path = shop")
+        session.execute("SET search_path = public")
+        session.execute('SET search_path = "$user", public')

@@ -434,3 +434,58 @@ def test_views_survive_restarts_and_replacement(shop):
     shop.query("DROP MATERIALIZED VIEW totals")
     with pytest.raises(redis.ResponseError, match="no relation or view"):
         r.hgetall("totals:tea")
+
+
+def test_messages_go_on_when_a_table_has_more_columns(server):
+    server.query("CREATE TABLE t (id INT PRIMARY KEY, a TEXT)")
+    server.query("INSERT INTO t VALUES (1, 'x')")
+    with client(server) as listener, server.connect() as session:
+        told = listener.pubsub()
+        told.psubscribe("__keyspace@0__:t:*")
+        told.get_message(timeout=10)
+        session.execute("ALTER TABLE t ADD COLUMN d TEXT")
+        session.execute("INSERT INTO t VALUES (5, 'a'), (7, 'zz')")
+        wanted = {"__keyspace@0__:t:5", "__keyspace@0__:t:7"}
+        channels = set()
+        until = time.monotonic() + 10
+        while not channels >= wanted and time.monotonic() < until:
+            message = told.get_message(timeout=0.2)
+            if message and message["type"] == "pmessage":
+                channels.add(message["channel"])
+        # Where the first row was told late, it is there too.
+        assert channels >= wanted
+
+
+def test_a_place_that_cannot_come_is_refused_and_forgotten(shop):
+    with client(shop) as reader:
+        for token in ("nothing/0@1", "payments/7@1", "nowhere:0/1"):
+            with pytest.raises(redis.ResponseError, match="there is no|no partition"):
+                reader.execute_command("EVERT.AFTER", token)
+        assert reader.execute_command("DBSIZE") > 0
+
+
+def test_nothing_is_counted_before_all_is_there(new_server):
+    server = new_server().start()
+    server.query("CREATE TABLE t (id INT PRIMARY KEY, v INT)")
+    for part in range(4):
+        server.query(f"INSERT INTO t SELECT g, g FROM generate_series({part * 50000 + 1}, {(part + 1) * 50000}) AS g")
+    server.query("SELECT count(*) FROM t")
+    server.kill9()
+    server.start()
+    until, loading = time.monotonic() + 20, 0
+    with client(server, retry=None) as r:
+        while time.monotonic() < until:
+            try:
+                assert r.dbsize() == 200_000
+                assert len(list(r.scan_iter(match="t:1999*", count=5000))) == 111
+                break
+            except redis.BusyLoadingError:
+                loading += 1
+    with server.connect() as session, client(server, retry=None) as r:
+        session.execute("CREATE MATERIALIZED VIEW m AS SELECT id % 1000 AS a, count(*) AS n FROM t GROUP BY 1")
+        while True:
+            try:
+                assert len(r.keys("m:*")) == 1000
+                break
+            except redis.BusyLoadingError as error:
+                assert "is being built" in str(error)

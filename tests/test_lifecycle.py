@@ -236,3 +236,60 @@ def test_a_poisoned_row_is_told_and_passed_over(server):
         server.verify(name)
     server.restart()
     assert dict(server.query(errors)) == found
+
+
+def test_nothing_is_built_over_a_paused_view(server):
+    orders(server)
+    server.query(f"CREATE MATERIALIZED VIEW by_city AS {BY_CITY}")
+    server.query("CREATE SEARCH INDEX found ON by_city (city)")
+    server.query("SELECT * FROM search('found', '*')")
+    with server.connect() as session:
+        session.execute("SET statement_timeout = '20s'")
+        tag = session.execute("PAUSE VIEW by_city").statusmessage
+        assert tag == "PAUSE VIEW"
+        server.query("INSERT INTO orders VALUES (1000, 'Agra', 1)")
+        for statement in (
+            "CREATE MATERIALIZED VIEW over AS SELECT city FROM by_city",
+            "CREATE SEARCH INDEX other ON by_city (city)",
+            "REBUILD SEARCH INDEX found",
+            "REFRESH MATERIALIZED VIEW by_city",
+        ):
+            with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="paused"):
+                session.execute(statement)
+        [(state,)] = server.query("SELECT state FROM evert.views WHERE name = 'found'")
+        assert state == "live"
+        session.execute("RESUME VIEW by_city")
+        session.execute("REFRESH MATERIALIZED VIEW by_city")
+        session.execute("CREATE MATERIALIZED VIEW over AS SELECT city FROM by_city")
+        assert session.execute("SELECT count(*) FROM over").fetchone() == (4,)
+
+
+def test_options_of_a_view_may_be_said_again(server):
+    orders(server)
+    told = f"CREATE OR REPLACE MATERIALIZED VIEW told WITH (changes = 'on') AS {BY_CITY}"
+    with server.connect() as session:
+        session.execute(told)
+        session.execute(told.replace("sum(amount)", "sum(amount) + 0"))
+        session.execute(told.replace("WITH (changes = 'on') ", ""))
+        session.execute(f"CREATE MATERIALIZED VIEW plain AS {BY_CITY}")
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="changes = 'on'"):
+            session.execute(told.replace("VIEW told", "VIEW plain"))
+
+
+def test_a_failed_view_is_rebuilt_from_the_session_s_own_writes(server):
+    cyclic = (
+        "CREATE MATERIALIZED VIEW reach AS WITH RECURSIVE r AS (SELECT a, b, 1 AS d FROM e UNION ALL"
+        " SELECT r.a, e.b, r.d + 1 FROM r JOIN e ON r.b = e.a) SELECT a, b, d FROM r"
+    )
+    with server.connect() as session:
+        session.execute("CREATE TABLE e (a INT, b INT, PRIMARY KEY (a, b))")
+        session.execute("INSERT INTO e VALUES (1, 2), (2, 3)")
+        session.execute(cyclic)
+        for _ in range(3):
+            session.execute("INSERT INTO e VALUES (3, 1)")
+            with pytest.raises(psycopg.Error, match="has not come to an end") as failed:
+                session.execute("SELECT * FROM reach")
+            assert "REBUILD VIEW" in failed.value.diag.message_hint
+            session.execute("DELETE FROM e WHERE a = 3")
+            session.execute("REBUILD VIEW reach")
+            assert session.execute("SELECT count(*) FROM reach").fetchone() == (3,)

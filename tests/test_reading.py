@@ -284,7 +284,22 @@ def test_server_sent_events_resume(new_server):
         connection.execute("CREATE TABLE other (id int PRIMARY KEY)")
         connection.execute("INSERT INTO other VALUES (1)")
         take(events, position(connection))
-    for path, status in [("/api/views/nothing/changes", 404), ("/api/views/by_shop/changes?after=99999999", 400)]:
+    # A place may be said as a record, too.
+    with server.connect(autocommit=True) as connection:
+        connection.execute("INSERT INTO other VALUES (2)")
+    missed = insert("(8, 'b', 9)")
+    take(events, missed)
+    for query, last_id in (("?after=other/0@1", None), ("", "other/0@1")):
+        after = Events(server, f"/api/views/by_shop/changes{query}", last_id)
+        name, data = after.next()
+        assert name == "changes" and {row["evert_position"] for row in data} == {missed}, data
+        after.close()
+    for path, status in [
+        ("/api/views/nothing/changes", 404),
+        ("/api/views/by_shop/changes?after=99999999", 400),
+        ("/api/views/by_shop/changes?after=nothing/0@1", 400),
+        ("/api/views/by_shop/changes?after=soon", 400),
+    ]:
         with pytest.raises(urllib.error.HTTPError) as refused:
             Events(server, path)
         assert refused.value.code == status
@@ -638,3 +653,47 @@ def test_identical_queries_run_once(server):
     page = urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10).read().decode()
     counted = [line for line in page.splitlines() if line.startswith("evert_queries_coalesced_total ")]
     assert int(counted[0].split()[1]) >= 1
+
+
+def test_a_subscription_to_the_past_tells_each_change_at_its_position(server):
+    with server.connect() as session:
+        session.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)")
+        session.execute("CREATE MATERIALIZED VIEW s AS SELECT count(*) AS n, sum(v) AS total FROM t")
+        changed = []
+        for statement in (
+            "INSERT INTO t VALUES (1, 1)",
+            "INSERT INTO t VALUES (2, 2), (3, 3)",
+            "UPDATE t SET v = 10 WHERE id = 1",
+            "DELETE FROM t WHERE id = 2",
+        ):
+            session.execute(statement)
+            changed.append(int(session.execute("SHOW POSITION").fetchone()[0]))
+    server.kill9()
+    server.start()
+    with server.connect() as session:
+        begin, end = changed[0] - 1, changed[-1]
+        copy = f"COPY (SUBSCRIBE s WITH SNAPSHOT AS OF POSITION {begin} UP TO POSITION {end}) TO STDOUT"
+        with session.cursor().copy(copy) as rows:
+            rows.set_types(["int8", "int8", "int8", "int8"])
+            told = [tuple(map(int, row)) for row in rows.rows() if row[2] is not None and row[3] is not None]
+        assert [row for row in told if row[1] > 0] == [
+            (changed[0], 1, 1, 1),
+            (changed[1], 1, 3, 6),
+            (changed[2], 1, 3, 15),
+            (changed[3], 1, 2, 13),
+        ]
+
+
+def test_a_place_that_is_still_to_come_is_no_past(server):
+    with server.connect() as session:
+        session.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)")
+        session.execute("INSERT INTO t VALUES (1, 1)")
+        for place, why in (
+            ("'t/0@99'", "record t/0@99 is in the future"),
+            ("999999", "is in the future"),
+            ("'t/5@0'", "no partition 5"),
+            ("'x/0@0'", 'no topic "x"'),
+            ("'nowhere:0/1'", "there is no source"),
+        ):
+            with pytest.raises(psycopg.errors.InvalidParameterValue, match=why):
+                session.execute(f"SELECT count(*) FROM t AS OF POSITION {place}")

@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 import time
+import urllib.error
 import urllib.request
 
 import psycopg
@@ -107,6 +108,10 @@ def test_elasticsearch_s_client_reads(server, client):
     assert several["responses"][0]["status"] == 200 and several["responses"][1]["status"] == 404
     [listed] = client.cat.indices(format="json")
     assert (listed["index"], listed["docs.count"], listed["health"]) == ("payments_search", "60", "green")
+    server.query("CREATE SEARCH INDEX a_search ON payments (email)")
+    client.indices.refresh(index="a_search")
+    assert client.cat.indices(h="i,dc", s="index:desc").body == "payments_search 60\na_search        60\n"
+    server.query("DROP SEARCH INDEX a_search")
 
     with pytest.raises(NotFoundError) as missing:
         client.search(index="nope")
@@ -155,10 +160,13 @@ def test_sql_joins_what_is_found(server):
         assert found[0][0] == "new" and found[0][1] > 0
         query = "status:failed AND riya.sharma"
         rows = connection.execute(
-            "SELECT p.payment_id, p.amount, s.score FROM search('payments_search', %s) s".replace("%s", f"'{query}'")
-            + " JOIN payments p USING (payment_id) ORDER BY s.score DESC, p.payment_id LIMIT 3"
+            "SELECT payment_id, p.amount, s.score FROM search('payments_search', %s) s"
+            " JOIN payments p USING (payment_id) WHERE p.amount > %s ORDER BY s.score DESC, payment_id LIMIT 3",
+            (query, -1),
         ).fetchall()
         assert [row[0] for row in rows] == ["pay_00000", "pay_00021", "pay_00042"]
+        with pytest.raises(psycopg.errors.NullValueNotAllowed):
+            connection.execute("SELECT * FROM search('payments_search', %s)", (None,))
         with pytest.raises(psycopg.errors.UndefinedTable):
             connection.execute("SELECT * FROM search('nope', 'x')")
         with pytest.raises(psycopg.errors.InvalidParameterValue, match="Failed to parse query"):
@@ -282,3 +290,59 @@ def test_it_stays_within_a_second(server, client):
         writer.join()
     # A second, and room for a machine that does other things as well.
     assert sorted(late)[len(late) // 2] < 2.0, late
+
+
+def test_an_index_says_what_it_cannot(server, client):
+    make(server)
+    with psycopg.connect(server.dsn, autocommit=True) as session:
+        for name in ('"es"', "api", "_foo", '"A B"', '"a,b"'):
+            with pytest.raises(psycopg.Error, match="cannot be the name of a search index"):
+                session.execute(f"CREATE SEARCH INDEX {name} ON payments (email)")
+        session.execute("SET evert.after = '{}'".format(end_of(server)))
+        found = "SELECT count(*) FROM search('payments_search', '*')"
+        assert session.execute(found).fetchone() == (60,)
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="AS OF for search index"):
+            session.execute(f"{found} AS OF POSITION {end_of(server)}")
+        with pytest.raises(psycopg.errors.WrongObjectType, match="is a search index") as refused:
+            session.execute("SELECT * FROM payments_search")
+        assert "search('payments_search', 'words')" in refused.value.diag.message_hint
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="anything but a view"):
+            session.execute("CREATE OR REPLACE SEARCH INDEX s ON payments (email)")
+        # What stands still is not waited for.
+        tag = session.execute("PAUSE SEARCH INDEX payments_search").statusmessage
+        assert tag == "PAUSE SEARCH INDEX"
+        state = "SELECT state, rows FROM evert.views WHERE name = 'payments_search'"
+        assert session.execute(state).fetchone() == ("paused", 60)
+        session.execute("INSERT INTO payments VALUES ('new', 'x@y.z', 'failed', 1, '1', now())")
+        began = time.monotonic()
+        with pytest.raises(psycopg.Error, match="is paused at position"):
+            session.execute(found)
+        session.execute("RESUME SEARCH INDEX payments_search")
+        session.execute("CREATE MATERIALIZED VIEW v AS SELECT payment_id, status FROM payments")
+        session.execute("CREATE SEARCH INDEX vs ON v (status)")
+        session.execute("CREATE OR REPLACE MATERIALIZED VIEW v AS SELECT payment_id FROM payments")
+        with pytest.raises(psycopg.Error, match="has other columns now"):
+            session.execute("SELECT count(*) FROM search('vs', '*')")
+        for call in ("_search", "_count"):
+            status, body = server.get(f"/vs/{call}")
+            error = json.loads(body)["error"]
+            assert (status, error["type"]) == (503, "no_shard_available_action_exception")
+            assert "has other columns now" in error["reason"]
+        assert time.monotonic() - began < 10
+
+
+def test_a_header_waits_as_the_parameter_does(server, client):
+    make(server, 3)
+    client.indices.refresh(index="payments_search")
+    assert str(client.cat.indices(h="index,docs.deleted")).split() == ["payments_search", "0"]
+    url, far = f"http://{server.http}/payments_search/_search", str(end_of(server) + 1000)
+    after = {"Evert-After": far, "Evert-Timeout": "200"}
+    for wanted, headers in ((url, after), (f"{url}?after={far}", {"Evert-Timeout": "200"})):
+        with pytest.raises(urllib.error.HTTPError) as late:
+            urllib.request.urlopen(urllib.request.Request(wanted, headers=headers))
+        error = json.load(late.value)
+        assert (late.value.code, error["error"]["type"]) == (504, "timeout_exception")
+    with pytest.raises(urllib.error.HTTPError) as wrong:
+        urllib.request.urlopen(urllib.request.Request(url, headers={"Evert-After": "soon"}))
+    error = json.load(wrong.value)
+    assert (wrong.value.code, error["error"]["type"]) == (400, "illegal_argument_exception")

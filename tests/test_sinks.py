@@ -7,8 +7,10 @@ import time
 
 import psycopg
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 from evert_server import wait_until
+from redis import Redis as Client
 from redis_server import Redis
 
 BY_CITY = "SELECT city, count(*) AS n, sum(amount) AS total FROM orders GROUP BY city"
@@ -140,6 +142,73 @@ def test_a_target_that_is_down_delays_only_its_sink(server, postgres):
     assert state(server, "k") == "live"
 
 
+def test_a_row_that_postgres_refuses_is_named_and_mended(server, postgres):
+    server.query("CREATE TABLE orders (id bigint PRIMARY KEY, note text, qty bigint)")
+    server.query("INSERT INTO orders VALUES (1, 'a', 1)")
+    # Looked at row by row; and only at the end of a transaction.
+    for table, constraint in (("t", "CHECK (qty > 0)"), ("u", "UNIQUE (qty) DEFERRABLE INITIALLY DEFERRED")):
+        postgres.execute(f"CREATE TABLE {table} (id bigint PRIMARY KEY, note text, qty bigint, {constraint})")
+        server.query(f"CREATE SINK {table} ON orders INTO POSTGRES '{postgres.url}' TABLE {table}")
+        live(server, table)
+    values = ", ".join(f"({i}, 'n', {i})" for i in range(2, 500))
+    server.query(f"INSERT INTO orders VALUES {values}, (500, 'bad', -5), (501, 'n', 501)")
+    wait_until(lambda: "the row of id = 500 is refused" in state(server, "t"), 20, "the row is named")
+    assert state(server, "t").startswith('retrying: Postgres: new row for relation "t" violates check constraint')
+    server.query("INSERT INTO orders VALUES (502, 'twin', 501)")
+    wait_until(lambda: "duplicate key" in state(server, "u"), 20, "twins are refused")
+    # What comes after a refused row waits for it, so that nothing is there of a later position.
+    assert postgres.query("SELECT count(*) FROM t") == [(1,)]
+    server.query("DELETE FROM orders WHERE id = 500")
+    server.query("UPDATE orders SET qty = 502 WHERE id = 502")
+    for table in ("t", "u"):
+        caught_up(server, table)
+        live(server, table)
+        check_verdict(server, table)
+    # A row that is bad for one commit only is never told.
+    server.query("PAUSE SINK t")
+    server.query("INSERT INTO orders VALUES (600, 'bad', -1)")
+    server.query("INSERT INTO orders VALUES (600, 'good', 600)")
+    server.query("RESUME SINK t")
+    caught_up(server, "t")
+    assert postgres.query("SELECT note FROM t WHERE id = 600") == [("good",)]
+
+
+def test_dates_that_are_far_away(server, postgres):
+    server.query("CREATE TABLE t (id int PRIMARY KEY, at timestamptz, ts timestamp, d date)")
+    server.query(f"CREATE SINK k ON t INTO POSTGRES '{postgres.url}' TABLE t WITH (create = 'on')")
+    moments = ["infinity", "-infinity", "4713-01-01 BC", "0001-12-31 BC", "0001-01-01", "9999-12-31", "12345-01-02", "260000-02-29"]
+    for number, moment in enumerate(moments):
+        server.query(f"INSERT INTO t VALUES ({number}, '{moment}', '{moment}', '{moment}')")
+    caught_up(server, "k")
+    query = "SELECT at::text, ts::text, d::text FROM t ORDER BY id"
+    rows = postgres.query(query)
+    assert [row[2] for row in rows] == moments
+    assert server.query(query) == [tuple(row) for row in rows]
+    check_verdict(server, "k")
+
+
+def test_a_text_that_postgres_cannot_hold_is_no_row(server, postgres):
+    server.query("CREATE TABLE nu (id bigint PRIMARY KEY, s text)")
+    server.query(f"CREATE SINK nus ON nu INTO POSTGRES '{postgres.url}' TABLE nu WITH (create = 'on')")
+    producer = Producer({"bootstrap.servers": server.addresses["kafka"]})
+    for key, text in (("1", "a"), ("2", "a\0b"), ("3", "c")):
+        producer.produce("nu", key=key, value=json.dumps({"id": int(key), "s": text}))
+    producer.flush()
+    caught_up(server, "nus")
+    assert postgres.query("SELECT id FROM nu ORDER BY id") == [(1,), (3,)]
+    [(reason,)] = server.query("SELECT reason FROM evert.errors")
+    assert reason == 'column "s": a text cannot hold U+0000'
+    # JSON may have the escape; the text that it stands for is nowhere.
+    server.query("CREATE TABLE j (id bigint PRIMARY KEY, d json)")
+    server.query("CREATE MATERIALIZED VIEW texts AS SELECT id, d->>'a' AS a FROM j")
+    server.query("""INSERT INTO j VALUES (1, '{"a": "x\\u0000y"}'), (2, '{"a": "b"}')""")
+    with pytest.raises(psycopg.errors.UntranslatableCharacter):
+        server.query("SELECT d->>'a' FROM j")
+    assert server.query("SELECT * FROM texts") == [(2, "b")]
+    reasons = [row[0] for row in server.query("SELECT reason FROM evert.errors WHERE relation = 'texts'")]
+    assert reasons == ["unsupported Unicode escape sequence: \\u0000 cannot be converted to text"]
+
+
 def test_mistakes_are_told_and_secrets_are_not(server, postgres):
     orders(server, 10)
     url = postgres.url.replace("postgres@", "postgres:s3cret@")
@@ -158,11 +227,21 @@ def test_mistakes_are_told_and_secrets_are_not(server, postgres):
     assert sorted(postgres.query("SELECT * FROM t")) == sorted(server.query("SELECT * FROM by_city"))
     assert "s3cret" not in server.log()
 
+    server.query("CREATE MATERIALIZED VIEW cities AS SELECT city FROM orders")
+    server.query("CREATE STREAM events (a int)")
+    server.query("CREATE MATERIALIZED VIEW seen AS SELECT a FROM events WHERE a > 0")
+    # Rows without a key can be kept where none ever leaves.
+    server.query(f"CREATE SINK s ON seen INTO POSTGRES '{url}' TABLE seen WITH (create = 'on')")
+    server.query("INSERT INTO events VALUES (1), (0), (1)")
+    caught_up(server, "s")
+    assert postgres.query("SELECT a FROM seen") == [(1,), (1,)]
     for statement, code, hint in [
         (f"CREATE SINK k ON by_city INTO POSTGRES '{url}' TABLE t", "42P07", None),
         (f"CREATE SINK x ON nothing INTO POSTGRES '{url}' TABLE t", "42P01", None),
         (f"CREATE SINK x ON by_city INTO POSTGRES '{url}' TABLE t WITH (bad = 1)", "22023", "Options are"),
         ("CREATE SINK x ON by_city INTO ORACLE 'url'", "0A000", "POSTGRES, REDIS or KAFKA"),
+        (f"CREATE SINK x ON cities INTO POSTGRES '{url}' TABLE u", "55000", "GROUP BY columns are its key"),
+        ("CREATE SINK x ON seen INTO REDIS 'redis://localhost'", "55000", "GROUP BY columns are its key"),
         ("DROP TABLE k", "42809", "DROP SINK"),
         ("DROP MATERIALIZED VIEW by_city", "2BP01", "CASCADE"),
         ("DROP SINK nothing", "42704", None),
@@ -174,7 +253,8 @@ def test_mistakes_are_told_and_secrets_are_not(server, postgres):
         assert hint is None or hint in error.value.diag.message_hint, statement
         assert "s3cret" not in str(error.value)
     server.query("DROP SINK IF EXISTS nothing")
-    server.query("DROP MATERIALIZED VIEW by_city CASCADE")
+    for view in ("cities", "seen", "by_city"):
+        server.query(f"DROP MATERIALIZED VIEW {view} CASCADE")
     assert server.query("SELECT name FROM evert.views") == []
     # The rows stay; that they are a sink's is forgotten.
     assert postgres.query("SELECT count(*) FROM evert_sink_positions") == [(0,)]
@@ -189,6 +269,17 @@ def test_a_replaced_view_and_a_pause(server, postgres):
     server.query("INSERT INTO orders VALUES (1000, 'Pune', 7)")
     assert state(server, "k") == "paused"
     assert postgres.query("SELECT * FROM t WHERE city = 'Pune'") == []
+    # Where it stands is known without its target.
+    stands = "SELECT state, position, lag_records, rows FROM evert.views WHERE name = 'k'"
+    [standing] = server.query(stands)
+    assert standing[2:] == (1, 7), standing
+    postgres.stop()
+    server.restart()
+    server.query("SELECT count(*) FROM by_city")
+    for _ in range(3):
+        assert server.query(stands) == [standing]
+        time.sleep(0.2)
+    postgres.start()
     server.query("RESUME SINK k")
     caught_up(server, "k")
     assert len(postgres.query("SELECT * FROM t WHERE city = 'Pune'")) == 1
@@ -244,6 +335,26 @@ def test_redis_is_equal_whatever_is_killed(server, redis):
     assert redis.rows("city:") == expected()
 
 
+def test_a_hash_is_as_the_key_value_door_shows_it(server, redis):
+    server.query(
+        "CREATE TABLE t (at timestamptz PRIMARY KEY, ts timestamp, d date, f double precision, r real, o boolean,"
+        " n numeric(10,2), b bytea, j json, u uuid, a text[])"
+    )
+    server.query(
+        "INSERT INTO t VALUES ('2026-11-21 01:02:03.5+05:30', '2026-11-21 01:02:03', '12345-01-02', 1e20, 0.1, true, 12.5,"
+        " '\\x00ff', '{\"a\": 1}', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', ARRAY['a,b', NULL]),"
+        " ('4713-01-01 BC', NULL, 'infinity', 'NaN', '-Infinity', false, 0, '', 'null', NULL, NULL)"
+    )
+    server.query(f"CREATE SINK k ON t INTO REDIS '{redis.url}' WITH (prefix = 't:')")
+    live(server, "k")
+    host, port = server.address("keyvalue")
+    door = Client(host=host, port=port, decode_responses=True)
+    keys = sorted(door.scan_iter(match="t:*"))
+    assert keys == ["t:2026-11-20 19:32:03.5+00", "t:4713-01-01 00:00:00+00 BC"]
+    assert redis.rows("t:") == {key: door.hgetall(key) for key in keys}
+    check_verdict(server, "k")
+
+
 def read_topic(address: str, topic: str) -> list:
     consumer = Consumer({"bootstrap.servers": address, "group.id": "reader", "enable.auto.commit": False})
     try:
@@ -281,4 +392,20 @@ def test_a_topic_adds_up_to_the_view_and_nothing_is_told_twice(server, new_serve
     assert {key.decode(): (row["n"], int(row["total"])) for key, row in told.items()} == {
         city: (n, int(total)) for city, n, total in rows
     }
+    check_verdict(server, "k")
+
+
+def test_a_record_that_a_topic_refuses_is_named_and_mended(server, new_server):
+    broker = new_server().start()
+    admin = AdminClient({"bootstrap.servers": broker.kafka})
+    admin.create_topics([NewTopic("small", 1, 1, config={"max.message.bytes": "2000"})])["small"].result(10)
+    server.query("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    server.query(f"CREATE SINK k ON t INTO KAFKA '{broker.kafka}' TOPIC small")
+    live(server, "k")
+    server.query("INSERT INTO t VALUES (1, 'a'), (2, repeat('x', 5000)), (3, 'c')")
+    wait_until(lambda: "MessageTooLarge" in state(server, "k"), 20, "it is refused")
+    assert state(server, "k").endswith("(the record of key 2)"), state(server, "k")
+    server.query("DELETE FROM t WHERE id = 2")
+    caught_up(server, "k")
+    assert sorted(key for key, *_ in read_topic(broker.kafka, "small")) == [b"1", b"3"]
     check_verdict(server, "k")

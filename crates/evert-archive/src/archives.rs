@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use evert_env::Env;
 use evert_log::Log;
@@ -25,7 +26,7 @@ use crate::options::ArchiveOptions;
 use crate::schema;
 use crate::store::Store;
 use crate::table::{NewTable, Table};
-use crate::writer::Writer;
+use crate::writer::{Writer, sql};
 
 /// All archives. Cheap to clone.
 #[derive(Clone)]
@@ -152,20 +153,18 @@ impl Archives {
         let mut replaced = false;
         let table = match head {
             None => self.new_table((store, url), owner, relation, &options).await?,
-            Some(table) if !table.owner().is_of(&owner) => {
-                let what = format!("{url} holds the facts of another relation or log");
-                return Err(ArchiveError::Foreign(what));
-            }
+            Some(table) if !table.owner().is_of(&owner) => return Err(foreign(&url)),
             Some(table) if table.owner().archive_id == owner.archive_id => {
                 table.with_files().await?
             }
             Some(mut table) if !is_rebuilt => {
+                fits(&table, relation, &options)?;
                 table.adopt(owner);
                 table.with_files().await?
             }
-            Some(_) => {
+            Some(table) => {
                 replaced = true;
-                self.new_table((store, url), owner, relation, &options).await?
+                table.emptied(owner, &schema::columns(relation)?).await?
             }
         };
         // Whoever reads the table that was there before goes on for as long as an old snapshot.
@@ -189,6 +188,20 @@ impl Archives {
         let schema = schema::new_schema(&schema::columns(relation)?)?;
         let spec = schema::partition_spec(&schema, &options.partition_by)?;
         Table::create(place, owner, NewTable { schema, spec }).await
+    }
+
+    /// Refuses what is at the place of an archive that is being made, unless it can go on from
+    /// there.
+    async fn look_at_place(&self, def: &OutletDef, relation: &RowSchema) -> Result<()> {
+        let options = ArchiveOptions::read(&def.options, relation)?;
+        let location = self.location(&options)?;
+        let (store, url) = (self.store(&location)?, location.url());
+        let Some(table) = Table::head(store, url.clone()).await? else { return Ok(()) };
+        let owner = self.owner(&*self.relation(&def.on)?, def.id);
+        match table.owner().is_of(&owner) {
+            true => fits(&table, relation, &options),
+            false => Err(foreign(&url)),
+        }
     }
 
     /// Refuses when the log no longer holds what an archive does.
@@ -222,6 +235,34 @@ impl Archives {
         }
         Ok(())
     }
+}
+
+fn foreign(url: &str) -> ArchiveError {
+    ArchiveError::Foreign(format!("{url} holds the facts of another relation or log"))
+}
+
+/// Refuses to go on with a table whose columns a relation does not have, or that is parted
+/// otherwise: its rows would not be the relation's facts.
+fn fits(table: &Table, relation: &RowSchema, options: &ArchiveOptions) -> Result<()> {
+    let (url, columns) = (table.url(), schema::columns(relation)?);
+    let foreign = schema::foreign_columns(&table.shape().iceberg, &columns)?;
+    if !foreign.is_empty() {
+        let what = format!(
+            "{url} holds columns that the relation does not have, or has as another type: {}",
+            foreign.join(", ")
+        );
+        return Err(ArchiveError::Foreign(what));
+    }
+    let parted_by = table.parted_by();
+    if parted_by.is_none_or(|column| column != options.partition_by) {
+        let what = format!(
+            "{url} is parted by {}, not by {}: say so with partition_by",
+            parted_by.unwrap_or("something else"),
+            options.partition_by
+        );
+        return Err(ArchiveError::Foreign(what));
+    }
+    Ok(())
 }
 
 /// One open archive.
@@ -266,6 +307,18 @@ impl Archive {
         table.adopt(owner);
         self.writer = Writer::new(table, self.options.clone());
         self.publish(self.writer.table().mark().position);
+        Ok(())
+    }
+
+    /// Takes all rows out, to be written again in more columns.
+    pub(crate) async fn begin_anew(&mut self, columns: &SchemaRef) -> Result<()> {
+        let table = self.writer.table();
+        let (store, url, owner) = (table.store().clone(), table.url().to_owned(), table.owner());
+        let (owner, gone) = (owner.clone(), || ArchiveError::damaged(&url, "the table is gone"));
+        let table = Table::head(store, url.clone()).await?.ok_or_else(gone)?;
+        let table = table.emptied(owner, &sql(columns)?).await?;
+        self.writer = Writer::new(table, self.options.clone());
+        self.publish(Position::ZERO);
         Ok(())
     }
 
@@ -317,6 +370,10 @@ impl Outlet for Archive {
         Some(self.writer.table().mark().position).filter(|position| *position > Position::ZERO)
     }
 
+    fn rows(&self) -> u64 {
+        self.stored_rows()
+    }
+
     async fn follow(&mut self, context: &OutletContext) -> std::result::Result<(), OutletError> {
         self.follow_log(context).await
     }
@@ -346,6 +403,22 @@ impl OutletFactory for Archives {
         kept["to"] = json!(location.url());
         kept["first_id"] = json!(def.id);
         Ok(kept)
+    }
+
+    fn check_columns(
+        &self,
+        _: &OutletDef,
+        relation: &RowSchema,
+    ) -> std::result::Result<(), PlanError> {
+        schema::columns(relation).map(drop).map_err(refused)
+    }
+
+    async fn look(
+        &self,
+        def: &OutletDef,
+        relation: &RowSchema,
+    ) -> std::result::Result<(), OutletError> {
+        self.look_at_place(def, relation).await.map_err(outlet_error)
     }
 
     fn place<'a>(&self, options: &'a Value) -> Option<&'a str> {

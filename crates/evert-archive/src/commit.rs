@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use iceberg::spec::{
-    DataFile, MAIN_BRANCH, ManifestFile, Operation, Schema, SchemaRef, Snapshot,
-    SnapshotSummaryCollector, Summary, TableMetadata, TableMetadataBuilder,
+    DataFile, MAIN_BRANCH, ManifestFile, Operation, Schema, SchemaRef, Snapshot, Summary,
+    TableMetadata, TableMetadataBuilder,
 };
 use uuid::Uuid;
 
@@ -206,15 +206,24 @@ impl<'a> Commit<'a> {
     }
 
     fn summary(&self, change: &Change, mark: &Mark) -> Summary {
-        let spec = self.table.metadata().default_partition_spec();
-        let mut collector = SnapshotSummaryCollector::default();
-        for file in &change.added {
-            collector.add_file(file, Arc::clone(&self.schema), Arc::clone(spec));
-        }
-        for live in &self.removed {
-            collector.remove_file(&live.file, Arc::clone(&self.schema), Arc::clone(spec));
-        }
-        let mut properties = collector.build();
+        let added: Vec<&DataFile> = change.added.iter().collect();
+        let removed: Vec<&DataFile> = self.removed.iter().map(|live| &live.file).collect();
+        let parts: HashSet<_> = added.iter().chain(&removed).map(|file| file.partition()).collect();
+        let rows = |files: &[&DataFile]| files.iter().map(|file| file.record_count()).sum();
+        let bytes = |files: &[&DataFile]| files.iter().map(|file| file.file_size_in_bytes()).sum();
+        // The library's own collector names parts by their dates, and knows no infinity.
+        let changed: [(&str, u64); 7] = [
+            ("added-data-files", added.len() as u64),
+            ("added-records", rows(&added)),
+            ("added-files-size", bytes(&added)),
+            ("deleted-data-files", removed.len() as u64),
+            ("deleted-records", rows(&removed)),
+            ("removed-files-size", bytes(&removed)),
+            ("changed-partition-count", parts.len() as u64),
+        ];
+        let changed = changed.into_iter().filter(|(_, count)| *count > 0);
+        let changed = changed.map(|(name, count)| (name.to_owned(), count.to_string()));
+        let mut properties: HashMap<_, _> = changed.collect();
         let files = || self.files.iter().map(|live| &live.file);
         let totals = [
             ("total-data-files", self.files.len() as u64),

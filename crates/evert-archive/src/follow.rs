@@ -1,5 +1,6 @@
 //! Following the log: a thread reads and decodes, the archive's own casts, writes and commits.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::archives::{Archive, outlet_error};
+use crate::error::ArchiveError;
+use crate::verify::positions;
 
 /// Batches that are read ahead.
 const BATCHES_AHEAD: usize = 3;
@@ -63,6 +66,7 @@ impl Archive {
             };
             match taken {
                 Some(Some(Ok(batch))) => {
+                    self.look_back(context, &batch).await?;
                     let now = self.now_ms();
                     self.writer.take(&batch, now).await.map_err(outlet_error)?;
                     if self.writer.has_waiting() && due.is_none() {
@@ -71,6 +75,10 @@ impl Archive {
                 }
                 Some(Some(Err(error))) => return Err(OutletError::Retry(error.to_string())),
                 Some(None) => return Err(OutletError::Retry("the reading ended early".into())),
+                // In an object store a look costs money: there the next commit finds out.
+                None if self.writer.table().store().objects().is_none() => {
+                    self.writer.table().check().await.map_err(outlet_error)?;
+                }
                 None => {}
             }
             let passed = due.is_none_or(|due| due <= Instant::now());
@@ -86,16 +94,36 @@ impl Archive {
         Ok(())
     }
 
+    /// A column that has come may be one of which earlier records have told: then they are read
+    /// again for it, and all is written anew.
+    async fn look_back(
+        &mut self,
+        context: &OutletContext,
+        batch: &FactsBatch,
+    ) -> Result<(), OutletError> {
+        let columns = self.writer.new_columns(&batch.rows.schema());
+        let end = self.writer.taken().position;
+        if columns.is_empty() || end == Position::ZERO || !told_of(context, &columns, end)? {
+            return Ok(());
+        }
+        self.begin_anew(&batch.rows.schema()).await.map_err(outlet_error)?;
+        let columns = columns.join(", ");
+        Err(OutletError::Retry(format!("older facts have values of {columns}: written anew")))
+    }
+
     /// Where nothing waits, all that was taken is stored.
     fn report(&self, context: &OutletContext) {
         let mark = match self.writer.has_waiting() {
             true => self.writer.table().mark(),
             false => self.writer.taken(),
         };
-        let files = self.writer.table().files().iter();
         // Whoever waits for the position reads what is published as soon as it is reported.
         self.publish(mark.position);
-        context.report(mark.position, files.map(|live| live.file.record_count()).sum());
+        context.report(mark.position, self.stored_rows());
+    }
+
+    pub(crate) fn stored_rows(&self) -> u64 {
+        self.writer.table().files().iter().map(|live| live.file.record_count()).sum()
     }
 }
 
@@ -140,6 +168,38 @@ fn read(mut facts: Facts, log: &Log, batches: &mpsc::Sender<Result<FactsBatch, R
             return;
         }
     }
+}
+
+/// Whether a fact up to a position has a value in one of the columns. One that the log has
+/// forgotten says nothing any more.
+fn told_of(
+    context: &OutletContext,
+    columns: &[String],
+    end: Position,
+) -> Result<bool, OutletError> {
+    let (relation, none) = (relation(context)?, BTreeMap::new());
+    let mut facts = match context.views().facts_after(&relation, Position::ZERO, &none) {
+        Err(PastError::Forgotten { .. }) => return Ok(false),
+        facts => facts.map_err(past_error)?,
+    };
+    let (mut told, end_of_rows) = (false, end.get() as i64);
+    tokio::task::block_in_place(|| {
+        upto(&mut facts, end, |batch| {
+            let within = positions(&batch.rows)?.iter().filter(|at| **at <= end_of_rows).count();
+            let has_values = |column: &String| {
+                let values = batch.rows.column_by_name(column);
+                let values = values.map(|values| values.slice(0, within));
+                values.is_some_and(|values| values.null_count() < values.len())
+            };
+            told |= columns.iter().any(has_values);
+            match told || context.is_stopping() {
+                true => Err(ArchiveError::Place("it was looked at long enough".into())),
+                false => Ok(()),
+            }
+        })
+    })
+    .or_else(|error| if told { Ok(()) } else { Err(error) })?;
+    Ok(told)
 }
 
 /// Every fact of a relation up to a position, in order. Blocks.

@@ -117,6 +117,22 @@ impl Store {
         }
     }
 
+    /// Whether there is a file of the name.
+    pub(crate) async fn exists(&self, name: &str) -> Result<bool> {
+        match self {
+            Self::Directory(dir) => {
+                let (dir, path) = (dir.clone(), dir.path.join(name));
+                blocking(move || dir.files.exists(&path).map_err(|error| named(&path, &error)))
+                    .await
+            }
+            Self::Objects { store, prefix } => match store.head(&object(prefix, name)).await {
+                Ok(_) => Ok(true),
+                Err(object_store::Error::NotFound { .. }) => Ok(false),
+                Err(error) => Err(place(name, &error)),
+            },
+        }
+    }
+
     /// The names of all files below a directory of the table.
     pub(crate) async fn list(&self, under: &str) -> Result<Vec<String>> {
         match self {

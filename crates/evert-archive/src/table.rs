@@ -13,9 +13,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use evert_model::RowSchema;
 use iceberg::TableCreation;
 use iceberg::spec::{
-    FormatVersion, ManifestFile, PartitionSpec, Schema, Snapshot, TableMetadata,
+    FormatVersion, MAIN_BRANCH, ManifestFile, PartitionSpec, Schema, Snapshot, TableMetadata,
     TableMetadataBuilder, UnboundPartitionSpec,
 };
 use uuid::Uuid;
@@ -25,7 +26,7 @@ use crate::days::{self, Day};
 use crate::error::{ArchiveError, Result};
 use crate::manifest::{self, LiveFile};
 use crate::mark::{Mark, Owner};
-use crate::schema::Shape;
+use crate::schema::{Shape, with_new_columns};
 use crate::store::{Store, UNFINISHED};
 
 const HINT: &str = "metadata/version-hint.text";
@@ -157,6 +158,44 @@ impl Table {
         Ok(table)
     }
 
+    /// Takes all rows out, for them to be written anew. It stays the same table to its readers,
+    /// and what it held stays for those who read its snapshots, until these expire; unless some
+    /// of it is lost.
+    pub(crate) async fn emptied(mut self, owner: Owner, columns: &RowSchema) -> Result<Self> {
+        let held = match self.named_files().await {
+            Ok(named) => Some(named),
+            Err(ArchiveError::Damaged { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let former = TableMetadata::clone(&self.metadata);
+        let snapshots: Vec<i64> = former.snapshots().map(|it| it.snapshot_id()).collect();
+        let last_id = former.last_column_id();
+        let mut properties = HashMap::new();
+        owner.write(&mut properties);
+        let mut metadata = former
+            .into_builder(Some(self.metadata_url()))
+            .set_properties(properties)
+            .map_err(ArchiveError::made)?
+            .remove_ref(MAIN_BRANCH);
+        if held.is_none() {
+            metadata = metadata.remove_snapshots(&snapshots);
+        }
+        if let Some(schema) = with_new_columns(&self.shape.iceberg, columns, last_id)? {
+            metadata = metadata.add_current_schema(schema).map_err(ArchiveError::made)?;
+        }
+        let metadata = metadata.build().map_err(ArchiveError::made)?.metadata;
+        self.shape = Shape::new(metadata.current_schema())?;
+        (self.owner, self.mark) = (owner, Mark::zero());
+        self.write_metadata(metadata).await?;
+        let sequence = self.metadata.next_sequence_number();
+        // Lists of manifests go with their snapshots, metadata by its own count.
+        let files = held.into_iter().flatten().filter(|name| {
+            name.ends_with(".parquet") || (name.ends_with(".avro") && !name.contains("/snap-"))
+        });
+        self.garbage = files.map(|name| (sequence, format!("{}/{name}", self.url))).collect();
+        Ok(self)
+    }
+
     pub(crate) fn metadata(&self) -> &Arc<TableMetadata> {
         &self.metadata
     }
@@ -202,6 +241,12 @@ impl Table {
         self.metadata.default_partition_spec()
     }
 
+    /// The column whose day parts the rows.
+    pub(crate) fn parted_by(&self) -> Option<&str> {
+        let [field] = self.spec().fields() else { return None };
+        self.shape.iceberg.name_by_field_id(field.source_id)
+    }
+
     /// When the current snapshot was made, in milliseconds since 1970; `None` if there is none.
     pub(crate) fn committed_ms(&self) -> Option<i64> {
         self.metadata.current_snapshot().map(|snapshot| snapshot.timestamp_ms())
@@ -234,6 +279,7 @@ impl Table {
     /// Makes a new snapshot. On an error nothing has changed here; on the store the commit may
     /// have come through, which loading the table again finds out.
     pub(crate) async fn commit(&mut self, change: Change, mark: Mark, now_ms: i64) -> Result<()> {
+        self.check().await?;
         let sequence = self.metadata.next_sequence_number();
         let made = Commit::new(self, change.schema.as_ref())?.make(&change, &mark, now_ms).await?;
         let shape = Shape::new(made.metadata.current_schema())?;
@@ -245,6 +291,17 @@ impl Table {
         self.garbage.extend(made.unnamed_from_now.into_iter().map(|url| (sequence, url)));
         self.sweep(made.unnamed).await;
         Ok(())
+    }
+
+    /// Whether the table is still where it was: somebody may have deleted it.
+    pub(crate) async fn check(&self) -> Result<()> {
+        match self.store.exists(&metadata_name(self.version)).await? {
+            true => Ok(()),
+            false => Err(ArchiveError::damaged(
+                &self.url,
+                "the table is gone; REBUILD ARCHIVE writes it anew from what the log holds",
+            )),
+        }
     }
 
     /// Deletes what no snapshot names any more. What cannot be deleted now is when the table is

@@ -87,7 +87,8 @@ impl Archive {
     }
 }
 
-fn positions(rows: &RecordBatch) -> Result<Vec<i64>> {
+/// The positions of facts, which rise.
+pub(crate) fn positions(rows: &RecordBatch) -> Result<Vec<i64>> {
     let missing = || ArchiveError::Invalid("rows without positions".into());
     let column = rows.column_by_name("evert_position").ok_or_else(missing)?;
     Ok(column.as_primitive::<Int64Type>().values().to_vec())

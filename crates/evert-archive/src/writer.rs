@@ -79,6 +79,16 @@ impl Writer {
         Ok(())
     }
 
+    /// The names of columns that the table does not have yet.
+    pub(crate) fn new_columns(&self, columns: &SchemaRef) -> Vec<String> {
+        if self.columns.as_ref() == Some(columns) {
+            return Vec::new();
+        }
+        let schema = &self.table.shape().iceberg;
+        let names = columns.fields().iter().map(|field| field.name());
+        names.filter(|name| schema.field_by_name(name).is_none()).cloned().collect()
+    }
+
     /// Columns that are new get their place in the table, before any row has them.
     async fn look_at_columns(&mut self, columns: &SchemaRef, now_ms: i64) -> Result<()> {
         if self.columns.as_ref() == Some(columns) {
@@ -127,7 +137,7 @@ impl Writer {
     }
 }
 
-fn sql(columns: &SchemaRef) -> Result<RowSchema> {
+pub(crate) fn sql(columns: &SchemaRef) -> Result<RowSchema> {
     let columns = columns.fields().iter().map(|field| {
         let ty = ColumnType::of_field(field);
         let unknown = || ArchiveError::Invalid(format!("column \"{}\" has no type", field.name()));

@@ -16,8 +16,8 @@ use evert_model::{
     BatchBuilder, Column, ColumnType, Compression, PartitionId, Position, RowSchema, TimestampMs,
 };
 use evert_view::{
-    Catalog, Format, Name, NewRelation, OutletDef, OutletFactory, OutletKind, OutletVerdict,
-    PlanError, PlannedView, Planner, RelationKind, Views,
+    Catalog, Format, Lengths, Name, NewRelation, OutletDef, OutletFactory, OutletKind,
+    OutletVerdict, PlanError, PlannedView, Planner, RelationKind, Views,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -80,6 +80,7 @@ impl World {
             topic_config: BTreeMap::new(),
             format,
             conflict_is_error: false,
+            lengths: Lengths::new(),
             source: None,
         };
         self.views.create_relation(new).expect("a relation");
@@ -270,7 +271,10 @@ fn a_rebuilt_archive_is_the_same_and_a_dropped_one_is_taken_up_again() {
         .expect("rebuilt");
     world.assert_right("a", 40);
     let rebuilt = world.reached("a").metadata;
-    assert_ne!(before.uuid(), rebuilt.uuid(), "it began anew");
+    assert_eq!(before.uuid(), rebuilt.uuid(), "to its readers it is the same table");
+    let first = rebuilt.current_snapshot().expect("a snapshot");
+    let began_anew = before.snapshot_by_id(first.snapshot_id()).is_none();
+    assert!(began_anew && rebuilt.snapshots().count() > before.snapshots().count());
 
     world.views.drop(&name, false).expect("dropped");
     assert!(world.archives.table(&name).is_none());

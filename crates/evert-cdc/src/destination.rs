@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use evert_log::{AppendError, LargeCommit, Log, NewCommit, NewPart, ReadError, Receipt};
 use evert_model::{LogTime, Offset, PartitionId, Position, TopicId};
-use evert_view::{Cut, Format, Name, NewRelation, PinError, RelationKind, SourceState, Views};
+use evert_view::{
+    Cut, Format, Lengths, Name, NewRelation, PinError, RelationKind, SourceState, Views,
+};
 use futures::future::BoxFuture;
 
 use crate::definition::Table;
@@ -181,6 +183,7 @@ pub(crate) fn new_relation(source: &str, table: &Table) -> NewRelation {
         topic_config: [("max.message.bytes".to_owned(), MESSAGE_BYTES_MAX.to_string())].into(),
         format: Format::Debezium,
         conflict_is_error: false,
+        lengths: Lengths::new(),
         source: Some(source.to_owned()),
     }
 }

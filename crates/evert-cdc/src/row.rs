@@ -117,6 +117,7 @@ fn put_value(out: &mut String, ty: ColumnType, value: &[u8]) -> Result<(), &'sta
         ColumnType::Timestamp => put_timestamp(out, text, ""),
         ColumnType::TimestampTz => put_timestamp(out, text, "Z"),
         ColumnType::Bytes => put_bytes(out, text)?,
+        ColumnType::Array(_) => return Err("arrays of Postgres are kept as text"),
     }
     Ok(())
 }

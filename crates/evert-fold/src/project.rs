@@ -226,6 +226,7 @@ pub(crate) fn reason(error: &DataFusionError) -> String {
     match error.find_root() {
         DataFusionError::ArrowError(error, _) => arrow_reason(error),
         DataFusionError::Execution(message) => cut(message),
+        DataFusionError::External(inner) => cut(&inner.to_string()),
         other => cut(&other.strip_backtrace()),
     }
 }
@@ -238,6 +239,7 @@ fn arrow_reason(error: &ArrowError) -> String {
         | ArrowError::CastError(message)
         | ArrowError::ParseError(message)
         | ArrowError::InvalidArgumentError(message) => cut(message),
+        ArrowError::ExternalError(inner) => cut(&inner.to_string()),
         other => cut(&other.to_string()),
     }
 }

@@ -4,6 +4,7 @@
 //! relation schemas, and deltas (rows with weights).
 //! Not here: any input or output, any clock, any async code.
 
+mod array;
 mod batch;
 mod builder;
 mod compression;
@@ -13,6 +14,7 @@ mod record;
 mod schema;
 mod token;
 
+pub use array::{ItemType, array_element, array_elements};
 pub use batch::{BatchError, BatchHeader, EncodedBatch, HEADER_BYTES, split_batches};
 pub use builder::BatchBuilder;
 pub use compression::Compression;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 
+use crate::ItemType;
+
 /// A column's SQL type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -43,6 +45,8 @@ pub enum ColumnType {
     Json,
     /// UUID: kept as its canonical text
     Uuid,
+    /// An array of any of the others
+    Array(ItemType),
 }
 
 /// The key of an Arrow field's metadata that tells JSON and UUID from plain text, and vectors from
@@ -66,6 +70,10 @@ impl ColumnType {
             Self::Date => DataType::Date32,
             Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
             Self::TimestampTz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Self::Array(item) => {
+                let item = item.column_type().arrow_type();
+                DataType::List(Arc::new(Field::new_list_field(item, true)))
+            }
         }
     }
 
@@ -74,6 +82,7 @@ impl ColumnType {
         match field.metadata().get(TYPE_KEY).map(String::as_str) {
             Some("json") => return Some(Self::Json),
             Some("uuid") => return Some(Self::Uuid),
+            Some(VECTOR) => return None,
             _ => {}
         }
         Some(match field.data_type() {
@@ -92,6 +101,12 @@ impl ColumnType {
             DataType::Date32 | DataType::Date64 => Self::Date,
             DataType::Timestamp(_, None) => Self::Timestamp,
             DataType::Timestamp(_, Some(_)) => Self::TimestampTz,
+            DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+                match item.data_type() {
+                    DataType::Null => Self::Array(ItemType::Text),
+                    _ => Self::Array(ItemType::of_column(Self::of_field(item)?)?),
+                }
+            }
             _ => return None,
         })
     }
@@ -113,6 +128,7 @@ impl ColumnType {
             Self::TimestampTz => "timestamp with time zone".into(),
             Self::Json => "json".into(),
             Self::Uuid => "uuid".into(),
+            Self::Array(item) => format!("{}[]", item.column_type().sql_name()),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Position tokens: the ways in which a reader may name a position.
 
+use std::fmt;
+
 use thiserror::Error;
 
 use crate::{Lsn, Offset, PartitionId, Position};
@@ -25,6 +27,18 @@ pub enum PositionToken {
         /// A place in the source's write-ahead log.
         lsn: Lsn,
     },
+}
+
+impl fmt::Display for PositionToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Position(position) => write!(f, "position {position}"),
+            Self::Record { topic, partition, offset } => {
+                write!(f, "record {topic}/{partition}@{offset}")
+            }
+            Self::Source { source, lsn } => write!(f, "{source}:{}", lsn.to_postgres()),
+        }
+    }
 }
 
 /// A position token that cannot be read.

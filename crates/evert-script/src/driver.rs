@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use evert_model::{Column, ColumnType};
+use evert_model::{Column, ColumnType, ItemType};
 
 /// The driver of a fold that reads rows of `input` and gives `output`.
 ///
@@ -31,6 +31,12 @@ pub(crate) fn source(input: &[Column], output: &[Column]) -> String {
   const known = new Set([{known}]);
   const time = (value) => (value instanceof Date ? value.getTime() : value);
   const day = (value) => (value instanceof Date ? value.toISOString().slice(0, 10) : value);
+  const each = (value, of) => {{
+    if (!Array.isArray(value)) return value;
+    const items = [];
+    for (let i = 0; i < value.length; i++) items[i] = of(value[i]);
+    return items;
+  }};
   const kind = (value) => (value === null ? "null" : Array.isArray(value) ? "an array" : "a " + typeof value);
   const missing = () => {{
     const fold = make();
@@ -81,6 +87,10 @@ fn value(ty: ColumnType, name: &str) -> String {
 fn returned(column: &Column) -> String {
     let value = format!("row[{}]", quoted(&column.name));
     match column.ty {
+        ColumnType::Array(ItemType::Timestamp | ItemType::TimestampTz) => {
+            format!("each({value}, time)")
+        }
+        ColumnType::Array(ItemType::Date) => format!("each({value}, day)"),
         ColumnType::Json => format!("{value} === null ? null : stringify({value})"),
         ColumnType::Timestamp | ColumnType::TimestampTz => format!("time({value})"),
         ColumnType::Date => format!("day({value})"),

@@ -42,6 +42,11 @@ fn text_bytes(column: &ArrayRef, row: usize) -> usize {
     if let Some(texts) = column.as_string_view_opt() {
         return texts.lengths().nth(row).unwrap_or_default() as usize;
     }
+    if let Some(lists) = column.as_list_opt::<i32>() {
+        let items = lists.value(row);
+        let texts: usize = (0..items.len()).map(|place| text_bytes(&items, place)).sum();
+        return texts + items.len() * size_of::<i64>();
+    }
     column.as_binary_opt::<i32>().map_or(0, |bytes| bytes.value_length(row) as usize)
 }
 
@@ -73,6 +78,12 @@ pub(crate) fn values<'js>(
         ColumnType::Date => numbers::<Date32Type, _>(ctx, column, day),
         ColumnType::Timestamp | ColumnType::TimestampTz => {
             numbers::<TimestampMicrosecondType, _>(ctx, column, |micros| micros as f64 / 1000.0)
+        }
+        ColumnType::Array(item) => {
+            let item = item.column_type();
+            let lists = column.as_list::<i32>().iter();
+            let lists = lists.map(|list| list.map(|list| values(ctx, item, &list, 0..list.len())));
+            filled(ctx, lists.map(Option::transpose).collect::<Result<Vec<_>>>()?.into_iter())
         }
     }
 }

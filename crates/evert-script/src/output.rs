@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array as _, ArrayRef, BinaryArray, BooleanArray, Float32Array, Float64Array, Int16Array,
-    Int32Array, Int64Array, StringArray, StringViewArray, TimestampMicrosecondArray,
-    new_null_array,
+    Int32Array, Int64Array, ListArray, StringArray, StringViewArray, TimestampMicrosecondArray,
+    new_empty_array, new_null_array,
 };
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::buffer::OffsetBuffer;
+use arrow::compute::{CastOptions, cast_with_options, concat};
+use arrow::datatypes::Field;
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
-use evert_model::{Column, ColumnType};
+use evert_model::{Column, ColumnType, ItemType};
 use rquickjs::convert::Coerced;
 use rquickjs::{Array, Ctx, FromJs, Value};
 
@@ -22,6 +24,9 @@ use crate::script::Failure;
 
 /// Microseconds either way of 1970 that a Number of milliseconds tells apart.
 const MICROS_MAX: f64 = (1_i64 << 53) as f64;
+
+/// Elements that an array may have.
+const ARRAY_ITEMS_MAX: usize = 1 << 16;
 
 /// How rows of the output's columns become bytes and columns again.
 #[derive(Debug)]
@@ -134,7 +139,30 @@ fn value_of<'js>(ctx: &Ctx<'js>, ty: ColumnType, value: &Value<'js>) -> Result<A
             }
             None => text(value).and_then(|text| parsed(&text, ty)).ok_or_else(wrong)?,
         },
+        ColumnType::Array(item) => {
+            let elements = value.as_array().ok_or_else(wrong)?;
+            if elements.len() > ARRAY_ITEMS_MAX {
+                return Err(format!("an array has more than {ARRAY_ITEMS_MAX} elements"));
+            }
+            let items = elements
+                .iter::<Value<'js>>()
+                .map(|element| value_of(ctx, item.column_type(), &element.map_err(|_| wrong())?));
+            array_of(items.collect::<Result<Vec<_>, _>>()?, item)
+        }
     })
+}
+
+/// An array of items that are columns of one row each.
+fn array_of(items: Vec<ArrayRef>, item: ItemType) -> ArrayRef {
+    let ty = item.column_type().arrow_type();
+    let parts: Vec<&dyn arrow::array::Array> = items.iter().map(AsRef::as_ref).collect();
+    let values = match parts.is_empty() {
+        true => new_empty_array(&ty),
+        false => concat(&parts).expect("items of one type"),
+    };
+    let offsets = OffsetBuffer::from_lengths([values.len()]);
+    let field = Field::new_list_field(ty, true);
+    Arc::new(ListArray::new(field.into(), offsets, values, None))
 }
 
 /// An integer that a Number or BigInt tells exactly.

@@ -2,11 +2,12 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array,
-    Float64Array, Int32Array, Int64Array, StringViewArray, TimestampMicrosecondArray,
+    Float64Array, Int32Array, Int64Array, Int64Builder, ListBuilder, StringViewArray,
+    StringViewBuilder, TimestampMicrosecondArray,
 };
 use arrow::datatypes::Int64Type;
 use arrow::util::display::array_value_to_string;
-use evert_model::{Column, ColumnType};
+use evert_model::{Column, ColumnType, ItemType};
 
 use crate::{Definition, Failure, Script, ScriptError};
 
@@ -359,10 +360,18 @@ fn all_types() -> Vec<Column> {
         ("at_local", ColumnType::Timestamp),
         ("j", ColumnType::Json),
         ("u", ColumnType::Uuid),
+        ("a", ColumnType::Array(ItemType::Text)),
+        ("an", ColumnType::Array(ItemType::Int64)),
     ])
 }
 
 fn all_values() -> Vec<ArrayRef> {
+    let mut texts = ListBuilder::new(StringViewBuilder::new());
+    texts.append_value([Some("x"), None, Some("")]);
+    texts.append_null();
+    let mut numbers = ListBuilder::new(Int64Builder::new());
+    numbers.append_value([Some(i64::MAX), None, Some(-1)]);
+    numbers.append_value([]);
     let decimal = Decimal128Array::from(vec![Some(12345678901234567890123456789_i128), None]);
     let micros = vec![Some(1_795_262_400_123_457), None];
     vec![
@@ -378,6 +387,8 @@ fn all_values() -> Vec<ArrayRef> {
         Arc::new(TimestampMicrosecondArray::from(micros)),
         Arc::new(StringViewArray::from(vec![Some(r#"{"a":[1,null,"x"]}"#), None])),
         Arc::new(StringViewArray::from(vec![Some("0e984725-c51c-4bf4-9960-e1c80e27aba0"), None])),
+        Arc::new(texts.finish()),
+        Arc::new(numbers.finish()),
     ]
 }
 
@@ -436,6 +447,9 @@ fn values_fit_their_columns_or_are_refused() {
         (ColumnType::Json, "({ a: [1, 'x'] })", r#"{"a":[1,"x"]}"#),
         (ColumnType::Json, "'text'", "\"text\""),
         (ColumnType::Text, "undefined", ""),
+        (ColumnType::Array(ItemType::Int16), "[1, null, -2]", "[1, , -2]"),
+        (ColumnType::Array(ItemType::Text), "[]", "[]"),
+        (ColumnType::Array(ItemType::Date), "[new Date(86400000)]", "[1970-01-02]"),
         (ColumnType::Bytes, "'\\\\x00ff'", "00ff"),
     ] {
         assert_eq!(returned(ty, code), Ok(expected.to_owned()), "{ty:?} of {code}");
@@ -458,6 +472,13 @@ fn values_fit_their_columns_or_are_refused() {
         (ColumnType::Timestamp, "NaN", "column \"v\": NaN is no timestamp without time zone"),
         (ColumnType::Uuid, "'x'", "column \"v\": \"x\" is no uuid"),
         (ColumnType::Bytes, "'00ff'", "column \"v\": \"00ff\" is no bytea"),
+        (ColumnType::Array(ItemType::Int16), "[1, 1.5]", "column \"v\": 1.5 is no smallint"),
+        (ColumnType::Array(ItemType::Text), "'{a}'", "column \"v\": \"{a}\" is no text[]"),
+        (
+            ColumnType::Array(ItemType::Int16),
+            "Array(65537)",
+            "column \"v\": an array has more than 65536 elements",
+        ),
         (ColumnType::Text, "({})", "column \"v\": object is no text"),
     ] {
         assert_eq!(returned(ty, code), Err(expected.to_owned()), "{ty:?} of {code}");

@@ -14,12 +14,10 @@ use crate::error::EsError;
 use crate::glob;
 use crate::mapping::FieldKind;
 use crate::registry::{Generation, OpenIndex, SearchIndexes};
-use crate::request::{Request, body_of, flag, query_of};
+use crate::request::{Request, body_of, query_of};
 use crate::search::{Target, shards};
 use crate::source::SourceFilter;
 
-/// How long a request waits for a position.
-const WAIT: Duration = Duration::from_secs(10);
 /// Searches of one `_msearch`.
 const SEARCHES_MAX: usize = 100;
 /// The version whose shapes these are.
@@ -73,6 +71,8 @@ pub struct Call {
     pub body: Bytes,
     /// The position to wait for, as the client writes it.
     pub after: Option<String>,
+    /// How long to wait for it.
+    pub timeout: Duration,
 }
 
 /// An answer.
@@ -89,12 +89,12 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn json(body: String, position: Option<Position>) -> Self {
+    pub(crate) fn json(body: String, position: Option<Position>) -> Self {
         Self { status: 200, body, is_text: false, position }
     }
 }
 
-type Answered = Result<Answer, EsError>;
+pub(crate) type Answered = Result<Answer, EsError>;
 
 /// `schema.name`, or a name in schema `public`.
 fn named(name: &str) -> Name {
@@ -109,7 +109,7 @@ fn now() -> i64 {
 }
 
 impl Call {
-    fn param(&self, name: &str) -> Option<&str> {
+    pub(crate) fn param(&self, name: &str) -> Option<&str> {
         self.params.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
@@ -180,10 +180,10 @@ impl SearchIndexes {
             return Err(error);
         }
         let after = match call.after.as_deref().or(call.param("after")) {
-            Some(token) => self.position_of(token, WAIT).await?,
+            Some(token) => self.position_of(token, call.timeout).await?,
             None => Position::ZERO,
         };
-        let (index, generation) = self.generation(&name, after, WAIT).await?;
+        let (index, generation) = self.generation(&name, after, call.timeout).await?;
         Ok((name, index, generation))
     }
 
@@ -268,7 +268,7 @@ impl SearchIndexes {
     }
 
     /// The indexes that a name or pattern means.
-    fn matching(&self, text: &str) -> Result<Vec<Name>, EsError> {
+    pub(crate) fn matching(&self, text: &str) -> Result<Vec<Name>, EsError> {
         let all = text.is_empty() || text == "_all" || text == "*";
         let patterns: Vec<&str> = text.split(',').collect();
         let names = self.names()?;
@@ -321,60 +321,11 @@ impl SearchIndexes {
         Ok(Answer::json(body.to_string(), None))
     }
 
-    fn states(&self) -> Result<Vec<(Name, ViewState, u64)>, EsError> {
+    pub(crate) fn states(&self) -> Result<Vec<(Name, ViewState, u64)>, EsError> {
         let names = self.names()?;
         let status = self.views()?.status().into_iter();
         let ours = status.filter(|status| names.contains(&status.name));
         Ok(ours.map(|status| (status.name, status.state, status.rows as u64)).collect())
-    }
-
-    fn cat_indices(&self, call: &Call) -> Answered {
-        let wanted = self.matching(&call.index)?;
-        let mut rows: Vec<Map<String, Value>> = Vec::new();
-        for (name, state, count) in self.states()? {
-            if !wanted.contains(&name) {
-                continue;
-            }
-            let health = match state {
-                ViewState::Live | ViewState::Paused | ViewState::Behind => "green",
-                ViewState::Rebuilding { .. } => "yellow",
-                _ => "red",
-            };
-            let generation = self.index(&name).ok().and_then(|index| index.current());
-            let deleted: u64 = generation
-                .iter()
-                .flat_map(|it| it.searcher.segment_readers())
-                .map(|segment| u64::from(segment.num_deleted_docs()))
-                .sum();
-            let bytes = generation
-                .and_then(|it| it.searcher.space_usage().ok())
-                .map_or(0, |usage| usage.total().get_bytes());
-            let size = if call.param("bytes").is_some() { bytes.to_string() } else { human(bytes) };
-            let row = json!({
-                "health": health, "status": "open", "index": name.to_string(),
-                "uuid": name.to_string(), "pri": "1", "rep": "0",
-                "docs.count": count.to_string(), "docs.deleted": deleted.to_string(),
-                "store.size": size, "pri.store.size": size, "dataset.size": size });
-            rows.extend(row.as_object().cloned());
-        }
-        if call.param("format") == Some("json") {
-            return Ok(Answer::json(json!(rows).to_string(), None));
-        }
-        let columns = [
-            "health",
-            "status",
-            "index",
-            "uuid",
-            "pri",
-            "rep",
-            "docs.count",
-            "docs.deleted",
-            "store.size",
-            "pri.store.size",
-            "dataset.size",
-        ];
-        let text = table(&columns, &rows, flag(call.param("v")));
-        Ok(Answer { is_text: true, ..Answer::json(text, None) })
     }
 
     async fn multi_search(&self, call: &Call) -> Answered {
@@ -428,7 +379,7 @@ impl SearchIndexes {
         let end = self.views()?.log().end();
         let mut position = None;
         for name in self.matching(&call.index)? {
-            let (_, generation) = self.generation(&name, end, WAIT).await?;
+            let (_, generation) = self.generation(&name, end, call.timeout).await?;
             let at = generation.position;
             position = Some(position.map_or(at, |it: Position| it.min(at)));
         }
@@ -473,35 +424,4 @@ fn root() -> Value {
         },
         "tagline": "You Know, for Search",
     })
-}
-
-fn human(bytes: u64) -> String {
-    match bytes {
-        0..1024 => format!("{bytes}b"),
-        1024..1_048_576 => format!("{:.1}kb", bytes as f64 / 1024.0),
-        1_048_576..1_073_741_824 => format!("{:.1}mb", bytes as f64 / 1_048_576.0),
-        _ => format!("{:.1}gb", bytes as f64 / 1_073_741_824.0),
-    }
-}
-
-/// Rows as text, a column under the other.
-fn table(columns: &[&str], rows: &[Map<String, Value>], header: bool) -> String {
-    let cell = |row: &Map<String, Value>, column: &str| {
-        row.get(column).and_then(Value::as_str).unwrap_or_default().to_owned()
-    };
-    let mut lines: Vec<Vec<String>> = Vec::new();
-    if header {
-        lines.push(columns.iter().map(|&column| column.to_owned()).collect());
-    }
-    lines.extend(rows.iter().map(|row| columns.iter().map(|column| cell(row, column)).collect()));
-    let widths: Vec<usize> = (0..columns.len())
-        .map(|i| lines.iter().map(|line| line[i].chars().count()).max().unwrap_or(0))
-        .collect();
-    let mut text = String::new();
-    for line in &lines {
-        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        text.push_str(cells.collect::<Vec<_>>().join(" ").trim_end());
-        text.push('\n');
-    }
-    text
 }

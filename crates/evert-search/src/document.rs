@@ -7,7 +7,7 @@
 //! - `_id` of a row with a key is its key; of one without it is its hash and a number, since equal
 //!   rows may be there several times.
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
     TimestampMicrosecondType,
@@ -83,7 +83,24 @@ pub(crate) fn document(
     let mut document = TantivyDocument::default();
     document.add_text(mapping.id, id);
     for field in &mapping.fields {
-        if rows.column(field.column).is_valid(row) && !add(&mut document, field, rows, row) {
+        let values = rows.column(field.column);
+        if values.is_null(row) {
+            continue;
+        }
+        let all = match field.ty {
+            ColumnType::Array(item) => {
+                let items = values.as_list::<i32>().value(row);
+                let valid = (0..items.len()).filter(|&place| items.is_valid(place));
+                // All are added, whether or not one of them cannot be searched.
+                let mut all = true;
+                for place in valid {
+                    all &= add(&mut document, field, item.column_type(), &items, place);
+                }
+                all
+            }
+            ty => add(&mut document, field, ty, values, row),
+        };
+        if !all {
             document.add_text(mapping.ignored, &field.name);
         }
     }
@@ -92,13 +109,18 @@ pub(crate) fn document(
 }
 
 /// Adds a value that is not null; says whether all of it can be searched.
-fn add(document: &mut TantivyDocument, field: &IndexField, rows: &RecordBatch, row: usize) -> bool {
-    let column = rows.column(field.column);
+fn add(
+    document: &mut TantivyDocument,
+    field: &IndexField,
+    ty: ColumnType,
+    column: &ArrayRef,
+    row: usize,
+) -> bool {
     let at = field.field;
     match field.kind {
         FieldKind::Text | FieldKind::Keyword => {
             let mut digits = String::new();
-            let text = match integer(column, field.ty, row) {
+            let text = match integer(column, ty, row) {
                 Some(number) => {
                     digits.push_str(&number.to_string());
                     &digits
@@ -116,7 +138,7 @@ fn add(document: &mut TantivyDocument, field: &IndexField, rows: &RecordBatch, r
             fits
         }
         FieldKind::Long => {
-            let number = integer(column, field.ty, row).expect("only integers are long");
+            let number = integer(column, ty, row).expect("only integers are long");
             document.add_i64(at, number);
             true
         }
@@ -124,14 +146,14 @@ fn add(document: &mut TantivyDocument, field: &IndexField, rows: &RecordBatch, r
             document.add_bool(at, column.as_boolean().value(row));
             true
         }
-        FieldKind::Double => match double(column, field.ty, row) {
+        FieldKind::Double => match double(column, ty, row) {
             Some(number) => {
                 document.add_f64(at, number);
                 true
             }
             None => false,
         },
-        FieldKind::Date => match date(column, field.ty, row) {
+        FieldKind::Date => match date(column, ty, row) {
             Some(date) => {
                 document.add_date(at, date);
                 true
@@ -190,7 +212,7 @@ pub(crate) fn date_of(micros: i64) -> Option<DateTime> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Int64Array, StringViewArray};
+    use arrow::array::{Int64Array, StringViewArray};
     use evert_model::{Column, RowSchema};
 
     use super::*;

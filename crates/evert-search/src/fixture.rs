@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Int32Array, RecordBatch, StringViewArray,
-    TimestampMicrosecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Int32Array, Int64Builder, ListBuilder,
+    RecordBatch, StringViewArray, StringViewBuilder, TimestampMicrosecondArray,
 };
 use chrono::DateTime;
 use serde_json::Value;
@@ -109,6 +109,14 @@ fn rows(payments_of: &[Payment]) -> RecordBatch {
     };
     let amounts = Decimal128Array::from_iter_values(payments_of.iter().map(|it| it.3));
     let paid = payments_of.iter().map(|it| micros(it.6));
+    // p3 has the tags "of p3" and "vip lounge", and parts of 1 and 499 cents.
+    let mut tags = ListBuilder::new(StringViewBuilder::new());
+    let mut parts = ListBuilder::new(Int64Builder::new());
+    for payment in payments_of {
+        let vip = if payment.4 > Some(2) { "vip lounge" } else { "plain" };
+        tags.append_value([Some(format!("of {}", payment.0)), None, Some(vip.to_owned())]);
+        parts.append_value([Some(1), Some(payment.3 as i64 - 1)]);
+    }
     let columns: Vec<ArrayRef> = vec![
         text(|it| it.0),
         text(|it| it.1),
@@ -118,6 +126,8 @@ fn rows(payments_of: &[Payment]) -> RecordBatch {
         Arc::new(BooleanArray::from_iter(payments_of.iter().map(|it| Some(it.5)))),
         Arc::new(TimestampMicrosecondArray::from_iter_values(paid).with_timezone("UTC")),
         Arc::new(BinaryArray::from_iter_values(payments_of.iter().map(|_| b"x"))),
+        Arc::new(tags.finish()),
+        Arc::new(parts.finish()),
     ];
     RecordBatch::try_new(payments().to_arrow(), columns).unwrap()
 }

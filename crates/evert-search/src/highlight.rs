@@ -2,6 +2,7 @@
 //!
 //! (Elasticsearch reference, "Highlighting")
 
+use evert_model::ColumnType;
 use serde_json::{Map, Value};
 use tantivy::tokenizer::{TextAnalyzer, TokenStream};
 
@@ -78,20 +79,33 @@ impl Highlighter {
         let mut found = Map::new();
         for field in &self.fields {
             let Some(target) = mapping.field(&field.name) else { continue };
-            let Some(text) = row.get(&target.column.name).map(text_of) else { continue };
+            let Some(value) = row.get(&target.column.name) else { continue };
+            let texts: Vec<String> = match (target.column.ty, value) {
+                (ColumnType::Array(_), Value::Array(items)) => items.iter().map(text_of).collect(),
+                (_, value) => vec![text_of(value)],
+            };
             let marks: Vec<&Sought> = self
                 .marks
                 .iter()
                 .filter(|mark| field.any_field || mark.field == target.field)
                 .map(|mark| &mark.what)
                 .collect();
-            let text = &text[..floor(&text, TEXT_BYTES_MAX)];
-            let hits = match target.kind {
-                FieldKind::Text => self_hits(&mut self.analyzer, text, &marks),
-                _ if marks.iter().any(|mark| mark.finds(text)) => vec![(0, text.len())],
-                _ => Vec::new(),
-            };
-            let fragments = field.fragments(text, &hits);
+            let mut fragments = Vec::new();
+            for text in &texts {
+                let text = &text[..floor(text, TEXT_BYTES_MAX)];
+                let hits = match target.kind {
+                    FieldKind::Text => self_hits(&mut self.analyzer, text, &marks),
+                    _ if marks.iter().any(|mark| mark.finds(text)) => vec![(0, text.len())],
+                    _ => Vec::new(),
+                };
+                if !hits.is_empty() {
+                    fragments.extend(field.fragments(text, &hits));
+                }
+            }
+            match texts.first() {
+                Some(text) if fragments.is_empty() => fragments = field.fragments(text, &[]),
+                _ => fragments.truncate(field.fragments.max(1)),
+            }
             if !fragments.is_empty() {
                 found.insert(field.name.clone(), fragments.into());
             }

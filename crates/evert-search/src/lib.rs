@@ -14,6 +14,7 @@ mod aggs;
 mod analyzer;
 mod api;
 mod bare;
+mod cat;
 mod dates;
 mod document;
 mod error;

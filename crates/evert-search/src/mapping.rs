@@ -57,11 +57,16 @@ impl FieldKind {
             ColumnType::Float32 | ColumnType::Float64 | ColumnType::Decimal { .. } => Self::Double,
             ColumnType::Date | ColumnType::Timestamp | ColumnType::TimestampTz => Self::Date,
             ColumnType::Bytes => return None,
+            // Each element is a value of the field, as in Elasticsearch.
+            ColumnType::Array(item) => return Self::of(item.column_type()),
         })
     }
 
     /// Whether a column of this type can be this.
     fn takes(self, ty: ColumnType) -> bool {
+        if let ColumnType::Array(item) = ty {
+            return self.takes(item.column_type());
+        }
         let digits = matches!(ty, ColumnType::Int16 | ColumnType::Int32 | ColumnType::Int64);
         let text = matches!(ty, ColumnType::Text | ColumnType::Json | ColumnType::Uuid);
         match self {
@@ -340,7 +345,7 @@ fn add_field(schema: &mut SchemaBuilder, column: usize, kind: FieldKind) -> (Fie
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use evert_model::Column;
+    use evert_model::{Column, ItemType};
 
     use super::*;
 
@@ -356,6 +361,8 @@ pub(crate) mod tests {
                 column("live", ColumnType::Boolean),
                 column("paid_at", ColumnType::TimestampTz),
                 column("card", ColumnType::Bytes),
+                column("tags", ColumnType::Array(ItemType::Text)),
+                column("parts", ColumnType::Array(ItemType::Int64)),
             ],
             key: vec![0],
         }
@@ -379,6 +386,8 @@ pub(crate) mod tests {
         assert_eq!(properties["live"]["type"], "boolean");
         assert_eq!(properties["paid_at"]["type"], "date");
         assert_eq!(properties.get("card"), None);
+        assert_eq!(properties["tags"]["type"], "text");
+        assert_eq!(properties["parts"]["type"], "long");
     }
 
     #[test]

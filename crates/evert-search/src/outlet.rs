@@ -32,6 +32,8 @@ const GATHER: Duration = Duration::from_millis(100);
 /// Between two commits, at least and at most; in between, so that commits take a fifth of the time.
 const SPACING_MIN: Duration = Duration::from_millis(700);
 const SPACING_MAX: Duration = Duration::from_millis(850);
+/// What has a meaning of its own at the root of the HTTP door.
+const RESERVED: [&str; 7] = ["api", "es", "healthz", "iceberg", "metrics", "readyz", "registry"];
 /// How often a position at which nothing has changed is stored.
 const IDLE_COMMIT: Duration = Duration::from_secs(30);
 /// How often it is looked whether the directory is still there.
@@ -107,6 +109,7 @@ fn dir_name(name: &Name) -> String {
 #[async_trait]
 impl OutletFactory for SearchFactory {
     fn check(&self, def: &OutletDef, schema: &RowSchema) -> Result<Value, PlanError> {
+        check_name(&def.name)?;
         let planned = IndexOptions::plan(&def.options, schema)?;
         let mut options = def.options.clone();
         if !options.is_object() {
@@ -331,6 +334,28 @@ impl SearchOutlet {
     }
 }
 
+/// Refuses names that could not be asked for over HTTP: words that mean something else at the
+/// root, and characters that Elasticsearch allows in no index's name. (Elasticsearch reference,
+/// "Create index API", path parameters)
+fn check_name(name: &Name) -> Result<(), PlanError> {
+    let refuse = |sqlstate, why: String| {
+        let message = format!("\"{name}\" cannot be the name of a search index: {why}");
+        Err(PlanError { sqlstate, message, hint: None })
+    };
+    let text = name.to_string();
+    if RESERVED.contains(&text.as_str()) {
+        return refuse("42939", format!("/{text} is something else over HTTP"));
+    }
+    if text.starts_with(['_', '-', '+']) {
+        return refuse("42602", "it begins with _, - or +".into());
+    }
+    let bad = |c: char| c.is_whitespace() || c.is_control() || "\\/*?\"<>|,#:".contains(c);
+    match text.chars().find(|c| bad(*c)) {
+        Some(found) => refuse("42602", format!("it has a {found:?}")),
+        None => Ok(()),
+    }
+}
+
 enum Trouble {
     Past(PastError),
     Outlet(OutletError),
@@ -346,6 +371,10 @@ impl From<OutletError> for Trouble {
 impl Outlet for SearchOutlet {
     fn position(&self) -> Option<Position> {
         self.store.position()
+    }
+
+    fn rows(&self) -> u64 {
+        self.store.searcher().num_docs()
     }
 
     async fn follow(&mut self, context: &OutletContext) -> Result<(), OutletError> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use evert_model::{Position, PositionToken};
-use evert_view::{Name, OutletKind, Views};
+use evert_view::{CatalogError, Name, OutletKind, ViewState, Views};
 use tantivy::Searcher;
 use tokio::sync::Semaphore;
 
@@ -117,7 +117,7 @@ impl SearchIndexes {
     /// Waits until an index has reached a position, and gives what it holds then.
     ///
     /// # Errors
-    /// When there is no such index, it has no rows yet, or does not come so far in time.
+    /// When there is no such index, it has failed, has no rows yet, or does not come so far in time.
     pub(crate) async fn generation(
         &self,
         name: &Name,
@@ -128,6 +128,8 @@ impl SearchIndexes {
         let wait = async {
             let mut watched = None;
             loop {
+                // What it holds may be rows of another definition.
+                self.has_not_failed(name)?;
                 // It may be opened, or opened anew, meanwhile.
                 match self.index(name) {
                     Ok(index) => {
@@ -139,6 +141,7 @@ impl SearchIndexes {
                     Err(error) if error.status == 404 => return Err(error),
                     Err(_) => {}
                 }
+                self.may_come(name)?;
                 // While it is started or built anew, nothing of it is watched.
                 watched = watched.or_else(|| views.outlet_reached(name));
                 let Some(reached) = &mut watched else {
@@ -167,6 +170,30 @@ impl SearchIndexes {
         tokio::time::timeout(timeout, wait).await.unwrap_or_else(|_| Err(late()))
     }
 
+    fn has_not_failed(&self, name: &Name) -> Result<(), EsError> {
+        match self.views()?.outlet_state(name) {
+            Some(ViewState::Failed(why)) => {
+                Err(EsError::unavailable(name, &format!("failed: {why}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses to wait for an index that stands still.
+    fn may_come(&self, name: &Name) -> Result<(), EsError> {
+        match self.views()?.outlet_state(name) {
+            Some(ViewState::Paused) => {
+                let at = self.index(name).ok().and_then(|index| index.current());
+                let place = at.map_or("before it was built".to_owned(), |generation| {
+                    format!("at position {}", generation.position)
+                });
+                let why = format!("is paused {place}: RESUME SEARCH INDEX lets it go on");
+                Err(EsError::unavailable(name, &why))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The position of a token such as `41` or `payments/0@17`.
     pub(crate) async fn position_of(
         &self,
@@ -177,7 +204,11 @@ impl SearchIndexes {
             .parse()
             .map_err(|error: evert_model::TokenError| EsError::argument(error.to_string()))?;
         let resolved = self.views()?.resolve(&token, timeout).await;
-        resolved.map_err(|error| EsError::argument(error.to_string()))
+        resolved.map_err(|error| match error {
+            // The only thing that can be invalid about a known token is its time.
+            CatalogError::Invalid(why) => EsError::new(504, "timeout_exception", why),
+            error => EsError::argument(error.to_string()),
+        })
     }
 
     /// Runs a search where it may take its time, when it is its turn.

@@ -326,7 +326,7 @@ impl SegmentCollector for SortSegment {
         let mut ranks = std::mem::take(&mut self.ranks);
         ranks.clear();
         for (key, values) in self.keys.iter().zip(&self.values) {
-            let value = self.value(values, doc, score);
+            let value = self.value(key, values, doc, score);
             ranks.push(rank(key, value));
         }
         self.ranks = ranks;
@@ -365,6 +365,10 @@ fn rank(key: &SortKey, value: Option<u64>) -> (u8, u64) {
     }
 }
 
+fn foremost(key: &SortKey, values: impl Iterator<Item = u64>) -> Option<u64> {
+    if key.descending { values.max() } else { values.min() }
+}
+
 fn place(segment: SegmentOrdinal, doc: DocId) -> u64 {
     u64::from(segment) << 32 | u64::from(doc)
 }
@@ -375,17 +379,20 @@ fn bits(number: f64) -> u64 {
 }
 
 impl SortSegment {
-    fn value(&self, values: &Values, doc: DocId, score: Score) -> Option<u64> {
+    /// Of several values, as arrays have, the one that comes first in the key's order.
+    fn value(&self, key: &SortKey, values: &Values, doc: DocId, score: Score) -> Option<u64> {
         match values {
             Values::Score => Some(bits(score.into())),
             Values::Doc => Some(place(self.segment, doc)),
             Values::Nothing => None,
             Values::Number(column, FieldKind::Date) => {
-                let nanos = tantivy::u64_to_i64(column.first(doc)?);
+                let nanos = tantivy::u64_to_i64(foremost(key, column.values_for_doc(doc))?);
                 Some(tantivy::i64_to_u64(nanos.div_euclid(NANOS_PER_MS)))
             }
-            Values::Number(column, _) => column.first(doc),
-            Values::Text(column) => column.as_ref()?.ords().first(doc).map(rank_of_term),
+            Values::Number(column, _) => foremost(key, column.values_for_doc(doc)),
+            Values::Text(column) => {
+                foremost(key, column.as_ref()?.ords().values_for_doc(doc)).map(rank_of_term)
+            }
         }
     }
 

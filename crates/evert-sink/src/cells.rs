@@ -1,29 +1,8 @@
-//! Cells: values as text, as Postgres reads and writes them.
+//! Rows as lines of COPY's text format.
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, RecordBatch};
 use evert_model::{ColumnType, RowSchema};
-use evert_view::write_text;
-
-/// Appends a value that is not null.
-pub(crate) fn write(
-    rows: &RecordBatch,
-    column: usize,
-    ty: ColumnType,
-    row: usize,
-    out: &mut String,
-) {
-    let values = rows.column(column);
-    match ty {
-        ColumnType::Bytes => {
-            out.push_str("\\x");
-            for byte in values.as_binary::<i32>().value(row) {
-                out.push(char::from(b"0123456789abcdef"[usize::from(byte >> 4)]));
-                out.push(char::from(b"0123456789abcdef"[usize::from(byte & 15)]));
-            }
-        }
-        _ => write_text(values, ty, row, out),
-    }
-}
+use evert_view::write_postgres_text;
 
 /// Appends a row as a line of COPY's text format, with more cells after it as they are.
 pub(crate) fn write_copy_line(
@@ -43,9 +22,11 @@ pub(crate) fn write_copy_line(
             continue;
         }
         cell.clear();
-        write(rows, index, column.ty, row, cell);
+        write_postgres_text(rows.column(index), column.ty, row, cell);
         match column.ty {
-            ColumnType::Text | ColumnType::Json | ColumnType::Bytes => escape(cell, out),
+            ColumnType::Text | ColumnType::Json | ColumnType::Bytes | ColumnType::Array(_) => {
+                escape(cell, out);
+            }
             _ => out.extend_from_slice(cell.as_bytes()),
         }
     }
@@ -69,8 +50,10 @@ fn escape(text: &str, out: &mut Vec<u8>) {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, BinaryArray, Int64Array, StringViewArray};
-    use evert_model::Column;
+    use arrow::array::{
+        ArrayRef, BinaryArray, Int64Array, ListBuilder, StringViewArray, StringViewBuilder,
+    };
+    use evert_model::{Column, ItemType};
 
     use super::*;
 
@@ -81,16 +64,20 @@ mod tests {
             column("t", ColumnType::Text),
             column("n", ColumnType::Int64),
             column("b", ColumnType::Bytes),
+            column("a", ColumnType::Array(ItemType::Text)),
         ];
         let schema = RowSchema { columns, key: Vec::new() };
+        let mut texts = ListBuilder::new(StringViewBuilder::new());
+        texts.append_value([Some("a,\"\\"), None, Some("")]);
         let columns: Vec<ArrayRef> = vec![
             Arc::new(StringViewArray::from_iter_values(["a\tb\\\n"])),
             Arc::new(Int64Array::from(vec![None::<i64>])),
             Arc::new(BinaryArray::from_vec(vec![&[0, 255]])),
+            Arc::new(texts.finish()),
         ];
         let rows = RecordBatch::try_new(schema.to_arrow(), columns).expect("rows");
         let (mut out, mut cell) = (Vec::new(), String::new());
         write_copy_line(&schema, &rows, 0, "\tf", &mut out, &mut cell);
-        assert_eq!(out, b"a\\tb\\\\\\n\t\\N\t\\\\x00ff\tf\n");
+        assert_eq!(out, b"a\\tb\\\\\\n\t\\N\t\\\\x00ff\t{\"a,\\\\\"\\\\\\\\\",NULL,\"\"}\tf\n");
     }
 }

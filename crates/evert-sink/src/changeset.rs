@@ -1,11 +1,16 @@
 //! Changesets: what some ticks changed, each key once.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Int64Array, RecordBatch};
+use arrow::compute::interleave_record_batch;
 use arrow::row::{RowConverter, SortField};
 use evert_model::{Delta, RowSchema};
 use evert_view::OutletError;
+
+/// Rows that no longer count are let go of once they are this many, and most.
+const HELD_MIN: usize = 40_000;
 
 /// A row of a changeset.
 #[derive(Clone, Copy)]
@@ -32,6 +37,8 @@ pub(crate) struct Changeset {
     deltas: Vec<Delta>,
     by_key: HashMap<Box<[u8]>, usize>,
     places: Vec<Place>,
+    /// Rows of the deltas, those that no longer count too.
+    held: usize,
     /// By how many rows there are more than before.
     pub(crate) weight: i64,
 }
@@ -52,7 +59,7 @@ impl Changeset {
             }
         };
         let (deltas, by_key, places) = (Vec::new(), HashMap::new(), Vec::new());
-        Ok(Self { keys, deltas, by_key, places, weight: 0 })
+        Ok(Self { keys, deltas, by_key, places, held: 0, weight: 0 })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -67,7 +74,7 @@ impl Changeset {
         self.deltas.clear();
         self.by_key.clear();
         self.places.clear();
-        self.weight = 0;
+        (self.held, self.weight) = (0, 0);
     }
 
     /// Adds what comes later.
@@ -113,12 +120,48 @@ impl Changeset {
                 }
             }
         }
+        self.held += delta.len();
         self.deltas.push(delta);
+        match self.held > 4 * self.len() + HELD_MIN {
+            true => self.compact(),
+            false => Ok(()),
+        }
+    }
+
+    /// Lets go of rows that no longer count.
+    fn compact(&mut self) -> Result<(), OutletError> {
+        let mut wanted = Vec::with_capacity(self.len());
+        for place in &mut self.places {
+            let mut keep = |delta: usize, row: usize| {
+                wanted.push((delta, row));
+                (0, wanted.len() - 1)
+            };
+            let before = place.before.map(|(delta, row)| keep(delta, row));
+            // A row that is gone is mostly the one that was there before.
+            let last = (place.delta, place.row);
+            let (delta, row) = match place.before == Some(last) {
+                true => before.unwrap_or_default(),
+                false => keep(last.0, last.1),
+            };
+            *place = Place { delta, row, gone: place.gone, before };
+        }
+        let rows: Vec<_> = self.deltas.iter().map(|delta| &delta.rows).collect();
+        let rows = interleave_record_batch(&rows, &wanted)
+            .map_err(|error| OutletError::Failed(error.to_string()))?;
+        self.held = rows.num_rows();
+        // The places say what is gone; the weights were counted when they came.
+        let weights = Int64Array::from_value(1, rows.num_rows());
+        self.deltas = vec![Delta::new(rows, weights)];
         Ok(())
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Change<'_>> {
-        self.places.iter().map(|place| Change {
+        self.range(0..self.len())
+    }
+
+    /// Some of the changes, by their numbers.
+    pub(crate) fn range(&self, range: Range<usize>) -> impl Iterator<Item = Change<'_>> {
+        self.places[range].iter().map(|place| Change {
             rows: &self.deltas[place.delta].rows,
             row: place.row,
             gone: place.gone,
@@ -172,6 +215,31 @@ mod tests {
         // The third was never there before.
         let expected = vec![(7, false, Some(5)), (8, false, None), (9, true, None)];
         assert_eq!((told, changes.weight), (expected, 1));
+    }
+
+    #[test]
+    fn what_no_longer_counts_is_let_go_of() {
+        let schema = schema(vec![0]);
+        let mut changes = Changeset::new(&schema).expect("a changeset");
+        changes
+            .add(delta(&schema, &[(1, 0, -1), (1, 1, 1), (2, 0, -1), (3, 7, 1)]))
+            .expect("added");
+        let turn: Vec<_> = (0..1000).flat_map(|n| [(1, n + 1, -1), (1, n + 2, 1)]).collect();
+        for _ in 0..50 {
+            changes.add(delta(&schema, &turn)).expect("added");
+        }
+        assert!(changes.held <= HELD_MIN + turn.len(), "{}", changes.held);
+        let number =
+            |rows: &RecordBatch, row: usize| rows.column(1).as_primitive::<Int64Type>().value(row);
+        let told: Vec<_> = changes
+            .iter()
+            .map(|change| {
+                let before = change.before.map(|(rows, row)| number(rows, row));
+                (number(change.rows, change.row), change.gone, before)
+            })
+            .collect();
+        let expected = vec![(1001, false, Some(0)), (0, true, Some(0)), (7, false, None)];
+        assert_eq!((told, changes.weight), (expected, 0));
     }
 
     #[test]

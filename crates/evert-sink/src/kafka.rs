@@ -24,7 +24,7 @@ use krafka::{Kafka, KrafkaError, Record};
 
 use crate::changeset::Changeset;
 use crate::options::KafkaOptions;
-use crate::target::Target;
+use crate::target::{Target, WriteError};
 
 const POSITION_HEADER: &str = "evert.position";
 /// The log and the name of the sink that wrote a record.
@@ -35,6 +35,8 @@ const POLL: Duration = Duration::from_millis(200);
 /// A broker that gives no records that it says it has is down.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Characters of a key that are shown.
+const SHOWN_CHARS: usize = 60;
 /// Records under way at once.
 const IN_FLIGHT_MAX: usize = 10_000;
 
@@ -53,7 +55,8 @@ pub(crate) struct KafkaTarget {
     told: HashMap<String, u128>,
     /// What is sent once the copy's position is known.
     copied: Vec<(String, String)>,
-    handles: Vec<DeliveryHandle>,
+    /// Records under way, by their keys as errors show them.
+    handles: Vec<(String, DeliveryHandle)>,
 }
 
 fn retry(error: KrafkaError) -> OutletError {
@@ -205,6 +208,7 @@ impl KafkaTarget {
         value: Option<String>,
         position: Position,
     ) -> Result<(), OutletError> {
+        let shown = key.escape_debug().take(SHOWN_CHARS).collect();
         let record = match value {
             Some(value) => Record::new(&self.topic, value).key(key),
             None => Record::tombstone(&self.topic, key),
@@ -212,7 +216,8 @@ impl KafkaTarget {
         let record = record
             .header(POSITION_HEADER, position.to_string())
             .header(SINK_HEADER, self.sink.clone());
-        self.handles.push(self.producer.enqueue(record).await.map_err(retry)?);
+        let enqueued = self.producer.enqueue(record).await;
+        self.handles.push((shown, enqueued.map_err(retry)?));
         if self.handles.len() >= IN_FLIGHT_MAX {
             self.settle().await?;
         }
@@ -220,12 +225,15 @@ impl KafkaTarget {
     }
 
     async fn settle(&mut self) -> Result<(), OutletError> {
-        self.producer.flush().await.map_err(retry)?;
-        for handle in std::mem::take(&mut self.handles) {
+        let flushed = self.producer.flush().await;
+        for (key, handle) in std::mem::take(&mut self.handles) {
             // Where it went does not matter.
-            let _ = handle.await.map_err(retry)?;
+            if let Err(error) = handle.await {
+                let why = format!("Kafka: {error} (the record of key {key})");
+                return Err(OutletError::Retry(why));
+            }
         }
-        Ok(())
+        flushed.map_err(retry)
     }
 }
 
@@ -263,7 +271,7 @@ impl Target for KafkaTarget {
         Ok(())
     }
 
-    async fn write(&mut self, changes: &Changeset, position: Position) -> Result<(), OutletError> {
+    async fn write(&mut self, changes: &Changeset, position: Position) -> Result<(), WriteError> {
         for change in changes.iter() {
             let key = self.key(change.rows, change.row);
             let value = (!change.gone).then(|| self.value(change.rows, change.row));

@@ -13,15 +13,17 @@ use std::time::Duration;
 use arrow::array::{Array, RecordBatch};
 use async_trait::async_trait;
 use evert_log::LogId;
-use evert_model::{Position, RowSchema};
-use evert_view::{KeyWriter, OutletContext, OutletDef, OutletError, OutletVerdict, SubscribeFrom};
+use evert_model::{ColumnType, Position, RowSchema};
+use evert_view::{
+    KeyWriter, OutletContext, OutletDef, OutletError, OutletVerdict, SubscribeFrom,
+    write_postgres_text, write_text,
+};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Pipeline, RedisError};
 
-use crate::cells;
 use crate::changeset::Changeset;
 use crate::options::RedisOptions;
-use crate::target::Target;
+use crate::target::{Target, WriteError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that says nothing for this long is down.
@@ -165,9 +167,19 @@ impl RedisTarget {
             // As no text is written: a key that no other row has.
             return Ok(format!("{}\0", self.prefix));
         }
-        let mut key = String::new();
-        self.keys.write(rows, row, &mut key);
-        Ok(format!("{}{key}", self.prefix))
+        let mut key = self.prefix.clone();
+        match self.schema.key[..] {
+            [column] => {
+                let ty = self.schema.columns[column].ty;
+                write_postgres_text(rows.column(column), ty, row, &mut key);
+            }
+            _ => {
+                let mut parts = String::new();
+                self.keys.write(rows, row, &mut parts);
+                key.push_str(&parts);
+            }
+        }
+        Ok(key)
     }
 
     fn fields(&self, rows: &RecordBatch, row: usize) -> Vec<(&str, String)> {
@@ -175,7 +187,12 @@ impl RedisTarget {
         for (index, column) in self.schema.columns.iter().enumerate() {
             if !rows.column(index).is_null(row) {
                 let mut cell = String::new();
-                cells::write(rows, index, column.ty, row, &mut cell);
+                let values = rows.column(index);
+                match column.ty {
+                    // JSON, which a hash's readers know best.
+                    ColumnType::Array(_) => write_text(values, column.ty, row, &mut cell),
+                    ty => write_postgres_text(values, ty, row, &mut cell),
+                }
                 fields.push((column.name.as_str(), cell));
             }
         }
@@ -299,7 +316,7 @@ impl Target for RedisTarget {
         Ok(())
     }
 
-    async fn write(&mut self, changes: &Changeset, position: Position) -> Result<(), OutletError> {
+    async fn write(&mut self, changes: &Changeset, position: Position) -> Result<(), WriteError> {
         let mut pipe = redis::pipe();
         pipe.atomic();
         for change in changes.iter() {

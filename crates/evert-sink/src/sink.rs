@@ -1,6 +1,11 @@
 //! A sink: follows a relation or view, and tells its target what changes.
 //!
-//! Owns: how many ticks are told at once, and how often a position alone is.
+//! Owns: how many ticks are told at once, how often a position alone is, and what is done about
+//! changes that the target refuses.
+//!
+//! Invariants
+//! - Whatever was tried before, what is told is what rows are at one position beyond those of the
+//!   position before it: a row that has come and gone again is never told.
 
 use std::time::Duration;
 
@@ -13,10 +18,14 @@ use futures::FutureExt;
 use tokio::time::Instant;
 
 use crate::changeset::Changeset;
-use crate::target::Target;
+use crate::target::{Target, WriteError};
 
 /// Changed rows that are told at once, unless a single tick has more.
 const ROWS_AT_ONCE: usize = 20_000;
+/// Changed keys that are gathered at most to see whether what was refused is mended since.
+const ROWS_REFUSED_MAX: usize = 500_000;
+/// How long it waits for changes that are known to be there.
+const CHANGES_WITHIN: Duration = Duration::from_secs(1);
 /// How far the target's position may lie back while nothing changes there.
 const POSITION_EVERY: Duration = Duration::from_secs(5);
 
@@ -64,12 +73,49 @@ impl Sink {
             }
         }
     }
+
+    /// Writes what has changed. What is refused is tried once more with all that has happened
+    /// since, so that a row that is mended or gone by now is in nobody's way.
+    async fn tell(
+        &mut self,
+        context: &OutletContext,
+        changes: &mut Subscription,
+        set: &mut Changeset,
+        at: Position,
+    ) -> Result<Position, OutletError> {
+        match self.target.write(set, at).await {
+            Ok(()) => return Ok(at),
+            Err(WriteError::Other(error)) => return Err(error),
+            Err(WriteError::Refused(_)) => {}
+        }
+        let at = gather_to_now(context, changes, set, ROWS_REFUSED_MAX).await?.max(at);
+        self.write(set, at).await?;
+        Ok(at)
+    }
+
+    /// Writes what has changed, or says which row is refused.
+    async fn write(&mut self, set: &Changeset, at: Position) -> Result<(), OutletError> {
+        let why = match self.target.write(set, at).await {
+            Ok(()) => return Ok(()),
+            Err(WriteError::Other(error)) => return Err(error),
+            Err(WriteError::Refused(why)) => why,
+        };
+        let row = self.target.find_refused(set).await?;
+        Err(OutletError::Retry(match row {
+            Some(row) => format!("{why}: the row of {row} is refused"),
+            None => why,
+        }))
+    }
 }
 
 #[async_trait]
 impl Outlet for Sink {
     fn position(&self) -> Option<Position> {
         self.target.position()
+    }
+
+    fn rows(&self) -> u64 {
+        self.target.rows()
     }
 
     async fn follow(&mut self, context: &OutletContext) -> Result<(), OutletError> {
@@ -81,12 +127,20 @@ impl Outlet for Sink {
         let mut told_at = Instant::now();
         let (mut at, mut told) = (changes.position(), changes.position());
         context.report(at, self.target.rows());
+        // What an attempt before this one could not tell may be other rows by now.
+        at = gather_to_now(context, &mut changes, &mut set, ROWS_AT_ONCE).await?;
+        if !set.is_empty() {
+            at = self.tell(context, &mut changes, &mut set, at).await?;
+            set.clear();
+            told = at;
+            context.report(at, self.target.rows());
+        }
         loop {
             let due = told_at + POSITION_EVERY;
             let first = tokio::select! {
                 () = context.stopping() => {
                     if at > told {
-                        self.target.write(&set, at).await?;
+                        self.write(&set, at).await?;
                     }
                     return Ok(());
                 }
@@ -97,7 +151,7 @@ impl Outlet for Sink {
                 at = gather(next, &mut changes, &mut set).await?;
             }
             if !set.is_empty() || told_at.elapsed() >= POSITION_EVERY {
-                self.target.write(&set, at).await?;
+                at = self.tell(context, &mut changes, &mut set, at).await?;
                 set.clear();
                 (told, told_at) = (at, Instant::now());
             }
@@ -134,6 +188,25 @@ async fn gather(
             },
         };
     }
+}
+
+/// Adds what has happened up to now, unless that is more than `rows_max` rows.
+async fn gather_to_now(
+    context: &OutletContext,
+    changes: &mut Subscription,
+    set: &mut Changeset,
+    rows_max: usize,
+) -> Result<Position, OutletError> {
+    let now = context.views().position();
+    let mut at = changes.position();
+    while at < now && set.len() < rows_max && !context.is_stopping() {
+        // A view that nothing has happened to says nothing.
+        match tokio::time::timeout(CHANGES_WITHIN, changes.next()).await {
+            Ok(next) => at = gather(next, changes, set).await?,
+            Err(_) => break,
+        }
+    }
+    Ok(at)
 }
 
 fn stopping() -> OutletError {

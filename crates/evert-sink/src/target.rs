@@ -7,6 +7,29 @@ use evert_view::{OutletContext, OutletError, OutletVerdict};
 
 use crate::changeset::Changeset;
 
+/// Why changes were not written.
+pub(crate) enum WriteError {
+    /// The target will not take one of them. Nothing was written, and the connection is as it was:
+    /// what comes later may mend it.
+    Refused(String),
+    Other(OutletError),
+}
+
+impl From<OutletError> for WriteError {
+    fn from(error: OutletError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<WriteError> for OutletError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Refused(why) => Self::Retry(why),
+            WriteError::Other(error) => error,
+        }
+    }
+}
+
 /// An open connection to where the rows go.
 ///
 /// A call that is given up leaves the target as it was or as it is to be, and the connection of
@@ -26,7 +49,13 @@ pub(crate) trait Target: Send {
     async fn end_copy(&mut self, position: Position) -> Result<(), OutletError>;
 
     /// Moves on to a position; without changes the position alone.
-    async fn write(&mut self, changes: &Changeset, position: Position) -> Result<(), OutletError>;
+    async fn write(&mut self, changes: &Changeset, position: Position) -> Result<(), WriteError>;
+
+    /// After changes were refused: which row it is that will not be taken, if it is a single one.
+    async fn find_refused(&mut self, changes: &Changeset) -> Result<Option<String>, OutletError> {
+        let _ = changes;
+        Ok(None)
+    }
 
     /// Compares what it holds with the rows at its position.
     async fn verify(&mut self, context: &OutletContext) -> Result<OutletVerdict, OutletError>;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use evert_model::{Column, PositionToken, RowSchema};
-use evert_view::{Name, OutletKind, RelationKind};
+use evert_view::{Lengths, Name, OutletKind, RelationKind, TextLength};
 use sqlparser::ast::{Delete, Expr, Insert, Query, Update};
 
 use crate::NewSource;
@@ -81,6 +81,7 @@ pub(crate) struct CreateRelation {
     pub(crate) partitions: i32,
     pub(crate) topic_config: BTreeMap<String, String>,
     pub(crate) conflict_is_error: bool,
+    pub(crate) lengths: Lengths,
     /// What the user should know about the columns.
     pub(crate) notices: Vec<String>,
 }
@@ -100,6 +101,7 @@ pub(crate) struct Alter {
 #[derive(Clone, Debug)]
 pub(crate) struct AddColumn {
     pub(crate) column: Column,
+    pub(crate) length: Option<TextLength>,
     pub(crate) if_not_exists: bool,
 }
 

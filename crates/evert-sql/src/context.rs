@@ -14,7 +14,9 @@ use datafusion::datasource::provider_as_source;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion::logical_expr::planner::{
+    ContextProvider, ExprPlanner, RelationPlanner, TypePlanner,
+};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
     AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF,
@@ -26,14 +28,15 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::planner::{NullOrdering, ParserOptions};
-use evert_view::{Name, Views};
+use evert_view::{Catalog, Name, Views};
 
 use crate::functions::{
-    CheckedArithmetic, JsonOperators, SessionFacts, TimeOperators, aggregate_functions,
-    catalog_functions, clock_functions, json_functions, postgres_functions, session_functions,
-    shifted_functions, tumble_functions, window_functions,
+    ArrayOperators, CheckedArithmetic, JsonOperators, SessionFacts, TimeOperators,
+    aggregate_functions, catalog_functions, clock_functions, json_functions, postgres_functions,
+    session_functions, shifted_functions, tumble_functions, window_functions,
 };
 use crate::names::of_reference;
+use crate::rules::ForgetfulTables;
 use crate::system;
 use crate::types::Types;
 use crate::unsorted::Unsorted;
@@ -75,6 +78,8 @@ pub(crate) fn state(runtime: Arc<RuntimeEnv>, facts: &SessionFacts) -> SessionSt
     let mut state = SessionStateBuilder::new()
         .with_config(config())
         .with_runtime_env(runtime)
+        // Before DataFusion's, which takes a text beside an array for an element.
+        .with_expr_planners(vec![Arc::new(ArrayOperators)])
         .with_default_features()
         .with_analyzer_rule(Arc::new(CheckedArithmetic))
         .with_optimizer_rules(optimizer_rules())
@@ -100,11 +105,13 @@ pub(crate) fn state(runtime: Arc<RuntimeEnv>, facts: &SessionFacts) -> SessionSt
 }
 
 /// DataFusion's rules, guarded those that mistake joins in which NULL equals NULL, aggregates over
-/// no rows, or recursion.
+/// no rows, recursion, or which columns determine others.
 fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let guarded = |rule: Arc<dyn OptimizerRule + Send + Sync>| match rule.name() {
         "extract_equijoin_predicate" => Arc::new(rules::join_keys()) as _,
         "eliminate_cross_join" => Arc::new(rules::joins_in_order()) as _,
+        "eliminate_duplicated_expr" => Arc::new(rules::each_expression_once()) as _,
+        "replace_distinct_aggregate" => Arc::new(rules::distinct_as_groups()) as _,
         "eliminate_group_by_constant" => Arc::new(rules::keys_without_constants()) as _,
         "push_down_filter" => Arc::new(rules::conditions_down()) as _,
         "optimize_projections" => Arc::new(rules::needed_columns()) as _,
@@ -114,9 +121,14 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 }
 
 /// DataFusion's physical rules, which may not take rows for sorted that are not.
+///
+/// Conditions have been moved by then, and no scan takes one that the physical rules move: they
+/// tell columns by their names alone, and two sides of a join may have columns of one name.
 fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let first: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(Unsorted);
-    std::iter::once(first).chain(PhysicalOptimizer::new().rules).collect()
+    let rules = PhysicalOptimizer::new().rules.into_iter();
+    let rules = rules.filter(|rule| !rule.name().starts_with("FilterPushdown"));
+    std::iter::once(first).chain(rules).collect()
 }
 
 /// Puts in the functions that answer for one session.
@@ -153,10 +165,23 @@ pub(crate) trait Tables {
     /// What a name stands for.
     fn table(&self, name: &Name) -> Result<Arc<dyn TableSource>, SqlError>;
 
+    /// The columns of a relation that has a key, and which of them are the key.
+    fn keyed(&self, name: &Name) -> Option<(Vec<String>, Vec<usize>)>;
+
     /// Whether `generate_series` and its like may stand in FROM.
     fn takes_functions(&self) -> bool {
         false
     }
+}
+
+/// What [`Tables::keyed`] answers over a catalog.
+pub(crate) fn keyed(catalog: &Catalog, name: &Name) -> Option<(Vec<String>, Vec<usize>)> {
+    let schema = match catalog.relations.get(name) {
+        Some(relation) => &relation.schema,
+        None => &catalog.views.get(name)?.schema,
+    };
+    let columns = schema.columns.iter().map(|column| column.name.clone()).collect();
+    (!schema.key.is_empty()).then(|| (columns, schema.key.clone()))
 }
 
 /// A state and a set of tables, as DataFusion's planner wants them.
@@ -166,11 +191,13 @@ pub(crate) struct Context<'a> {
     /// What has been named so far, in the order of first use.
     named: RefCell<Vec<Name>>,
     found: RefCell<HashMap<Name, Arc<dyn TableSource>>>,
+    relations: [Arc<dyn RelationPlanner>; 1],
 }
 
 impl<'a> Context<'a> {
     pub(crate) fn new(state: &'a SessionState, tables: &'a dyn Tables) -> Self {
-        Self { state, tables, named: RefCell::default(), found: RefCell::default() }
+        let relations: [Arc<dyn RelationPlanner>; 1] = [Arc::new(ForgetfulTables::default())];
+        Self { state, tables, named: RefCell::default(), found: RefCell::default(), relations }
     }
 
     /// The relations that were named, each once.
@@ -225,6 +252,10 @@ impl ContextProvider for Context<'_> {
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
         self.state.expr_planners()
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relations
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {

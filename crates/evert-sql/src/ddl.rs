@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use evert_model::{Column, Position};
 use evert_view::{
-    CatalogError, Difference, Format, IndexDef, Name, NewRelation, RelationKind, ViewOptions,
+    Catalog, CatalogError, Difference, Format, IndexDef, Lengths, Name, NewRelation, RelationKind,
+    ViewOptions,
 };
 
 use crate::command::{AddColumn, Alter, CreateIndex, CreateRelation, CreateView, Drop, DropKind};
@@ -41,6 +42,7 @@ pub(crate) async fn create_relation(
         topic_config: create.topic_config.clone(),
         format: Format::Json,
         conflict_is_error: create.conflict_is_error,
+        lengths: create.lengths.clone(),
         source: None,
     };
     let position = blocking(engine, move |engine| engine.views.create_relation(new)).await?;
@@ -56,7 +58,7 @@ pub(crate) async fn create_view(
 ) -> Result<Changed, SqlError> {
     let mut changed = Changed::default();
     if create.replace && engine.views.catalog().contains(&create.name) {
-        return replace_view(engine, create, text).await;
+        return replace_view(engine, create, &options, text).await;
     }
     if exists(engine, &create.name, create.if_not_exists, &mut changed)? {
         return Ok(changed);
@@ -85,7 +87,8 @@ pub(crate) async fn alter(engine: &Arc<Inner>, alter: &Alter) -> Result<Changed,
     }
     let catalog = engine.views.catalog();
     let mut columns: Vec<Column> = Vec::new();
-    for AddColumn { column, if_not_exists } in &alter.columns {
+    let mut lengths = Lengths::new();
+    for AddColumn { column, length, if_not_exists } in &alter.columns {
         let (name, to) = (&column.name, &alter.name);
         let there = catalog.schema_of(to).is_some_and(|schema| schema.index_of(name).is_some());
         if there || columns.iter().any(|other| other.name == *name) {
@@ -102,13 +105,14 @@ pub(crate) async fn alter(engine: &Arc<Inner>, alter: &Alter) -> Result<Changed,
                 .hint("A column that is added is NULL in the rows that are there."));
         }
         columns.push(column.clone());
+        lengths.extend(length.map(|length| (name.clone(), length)));
     }
     if columns.is_empty() {
         return Ok(changed);
     }
     let name = alter.name.clone();
     let position = while_wanted(engine, move |engine, given_up| {
-        engine.views.add_columns(&name, &columns, given_up)
+        engine.views.add_columns(&name, &columns, &lengths, given_up)
     });
     changed.position = Some(position.await?);
     Ok(changed)
@@ -167,15 +171,32 @@ async fn drop_index(
 async fn replace_view(
     engine: &Arc<Inner>,
     create: &CreateView,
+    options: &ViewOptions,
     text: &str,
 ) -> Result<Changed, SqlError> {
     check_kind(engine, DropKind::View, &create.name, "DROP")?;
+    check_options(&engine.views.catalog(), &create.name, options)?;
     view::plan_body(&create.body, text, &engine.views.catalog())?;
     let (name, sql) = (create.name.clone(), create.sql.clone());
     let position = while_wanted(engine, move |engine, given_up| {
         engine.views.replace_view(&name, &sql, given_up)
     });
     Ok(Changed { position: Some(position.await?), ..Changed::default() })
+}
+
+/// A view that is replaced keeps its options: a statement may repeat them.
+fn check_options(catalog: &Catalog, name: &Name, wanted: &ViewOptions) -> Result<(), SqlError> {
+    let Some(view) = catalog.views.get(name) else { return Ok(()) };
+    let (turned_on, moved) = (
+        wanted.changes && !view.options.changes,
+        wanted.start.is_some() && wanted.start != view.options.start,
+    );
+    if !turned_on && !moved {
+        return Ok(());
+    }
+    let what = if turned_on { "changes = 'on'" } else { "START AT" };
+    Err(SqlError::unsupported(format!("{what} for a view that is there already"))
+        .hint("DROP the view, then CREATE it with the option."))
 }
 
 /// What CREATE OR REPLACE would change.
@@ -200,7 +221,10 @@ pub(crate) async fn rebuild(engine: &Arc<Inner>, names: &[Name]) -> Result<Chang
 pub(crate) async fn pause(engine: &Arc<Inner>, name: &Name) -> Result<Changed, SqlError> {
     let paused = name.clone();
     let position = blocking(engine, move |engine| engine.views.pause_view(&paused)).await?;
-    let notices = vec![format!("view \"{name}\" is paused at position {position}")];
+    let catalog = engine.views.catalog();
+    let outlet = catalog.outlets.get(name).map(|outlet| outlet.describe());
+    let what = outlet.unwrap_or_else(|| format!("view \"{name}\""));
+    let notices = vec![format!("{what} is paused at position {position}")];
     Ok(Changed { position: None, notices })
 }
 

@@ -215,8 +215,8 @@ fn terms(expr: &mut Expr, chain: &BinaryOperator) -> Vec<Expr> {
     }
 }
 
-/// The terms as a tree of the least depth, in their order.
-fn joined(terms: &mut Vec<Expr>, op: &BinaryOperator) -> Expr {
+/// Two terms or more as a tree of the least depth, in their order.
+pub(crate) fn joined(terms: &mut Vec<Expr>, op: &BinaryOperator) -> Expr {
     let mut right = terms.split_off(terms.len() / 2);
     let side = |terms: &mut Vec<Expr>| match terms.len() {
         1 => terms.swap_remove(0),

@@ -3,11 +3,11 @@
 //! Owns: folding to lower case, the search path, "did you mean".
 
 use datafusion::common::TableReference;
-use evert_view::{Catalog, Name};
+use evert_view::{Catalog, Name, OutletKind};
 use sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 
 use crate::SqlError;
-use crate::error::{SYNTAX_ERROR, UNDEFINED_TABLE};
+use crate::error::{SYNTAX_ERROR, UNDEFINED_TABLE, WRONG_OBJECT_TYPE};
 
 /// An identifier as the catalog writes it: folded to lower case unless it was quoted.
 pub(crate) fn fold(ident: &Ident) -> String {
@@ -48,8 +48,18 @@ pub(crate) fn of_reference(reference: &TableReference) -> Name {
     }
 }
 
-/// `42P01` for a relation that is not there, with the nearest names as a hint.
+/// `42P01` for a relation that is not there, with the nearest names as a hint; `42809` for a name
+/// that is there and no relation.
 pub(crate) fn unknown_relation(name: &Name, catalog: &Catalog) -> SqlError {
+    if let Some(outlet) = catalog.outlets.get(name) {
+        let (what, on) = (outlet.kind.a_noun(), &outlet.on);
+        let hint = match outlet.kind {
+            OutletKind::Search => format!("SELECT * FROM search('{name}', 'words') reads it."),
+            OutletKind::Archive => format!("A SELECT reads it; here, name \"{on}\"."),
+            OutletKind::Sink => format!("Its rows are elsewhere; here, name \"{on}\"."),
+        };
+        return SqlError::new(WRONG_OBJECT_TYPE, format!("\"{name}\" is {what}")).hint(hint);
+    }
     let error = SqlError::new(UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"));
     let known = catalog.relations.keys().chain(catalog.views.keys()).map(Name::to_string);
     match nearest(&name.to_string(), known) {

@@ -19,8 +19,9 @@ use serde_json::Value;
 use crate::command::CreateOutlet;
 use crate::ddl::{Changed, blocking};
 use crate::engine::Inner;
-use crate::error::{DUPLICATE_TABLE, UNDEFINED_OBJECT, WRONG_OBJECT_TYPE};
+use crate::error::{DUPLICATE_TABLE, OBJECT_NOT_READY, UNDEFINED_OBJECT, WRONG_OBJECT_TYPE};
 use crate::names::unknown_relation;
+use crate::session::only_grows;
 use crate::{Response, SqlError};
 
 pub(crate) async fn create(
@@ -39,11 +40,20 @@ pub(crate) async fn create(
     }
     if let Some(other) = catalog.outlets.get(&create.on) {
         let (noun, on) = (other.kind.noun(), &create.on);
-        return Err(SqlError::new(WRONG_OBJECT_TYPE, format!("\"{on}\" is a {noun}"))
+        let message = format!("\"{on}\" is {}", other.kind.a_noun());
+        return Err(SqlError::new(WRONG_OBJECT_TYPE, message)
             .hint(format!("Name what the {noun} reads: \"{}\".", other.on)));
     }
-    if catalog.schema_of(&create.on).is_none() {
+    let Some(schema) = catalog.schema_of(&create.on) else {
         return Err(unknown_relation(&create.on, &catalog));
+    };
+    let is_sink = create.kind == OutletKind::Sink;
+    if is_sink && schema.key.is_empty() && !only_grows(&create.on, &catalog)? {
+        let message = format!("\"{}\" has no key, and rows can leave it", create.on);
+        return Err(SqlError::new(OBJECT_NOT_READY, message).hint(
+            "A sink needs a key to say which row is gone: use a table with a primary key, or a \
+             view whose GROUP BY columns are its key.",
+        ));
     }
     let (name, on, options) = (create.name.clone(), create.on.clone(), create.options.clone());
     let def = OutletDef::new(name, create.kind, on, options);
@@ -60,22 +70,17 @@ pub(crate) fn check(engine: &Inner, kind: OutletKind, name: &Name) -> Result<(),
         Some(def) if def.kind == kind => Ok(()),
         Some(def) => {
             let right = def.kind.noun().to_uppercase();
-            Err(SqlError::new(WRONG_OBJECT_TYPE, format!("\"{name}\" is not {}", a(noun)))
+            Err(SqlError::new(WRONG_OBJECT_TYPE, format!("\"{name}\" is not {}", kind.a_noun()))
                 .hint(format!("Use DROP {right}.")))
         }
         None if catalog.contains(name) => {
             let what = catalog.describe(name);
             let right = what.strip_suffix(&format!(" {name}")).unwrap_or(&what).to_uppercase();
-            Err(SqlError::new(WRONG_OBJECT_TYPE, format!("\"{name}\" is not {}", a(noun)))
+            Err(SqlError::new(WRONG_OBJECT_TYPE, format!("\"{name}\" is not {}", kind.a_noun()))
                 .hint(format!("Use DROP {right}.")))
         }
         None => Err(SqlError::new(UNDEFINED_OBJECT, format!("{noun} \"{name}\" does not exist"))),
     }
-}
-
-fn a(noun: &str) -> String {
-    let article = if noun.starts_with('a') { "an" } else { "a" };
-    format!("{article} {noun}")
 }
 
 pub(crate) fn verify(

@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Ident, ObjectNamePart, Query, Select, SelectItem, VisitMut, VisitorMut,
+    AccessExpr, Expr, Ident, ObjectNamePart, Query, Select, SelectItem, VisitMut, VisitorMut,
 };
 
 /// Names every unnamed column of a query, of its subqueries and its common table expressions.
@@ -61,44 +61,90 @@ pub(crate) fn shown_name(name: &str) -> &str {
 
 /// After FigureColname in Postgres's parse_target.c.
 fn name(expr: &Expr) -> Option<String> {
+    figured(expr).map(|name| match name {
+        Figured::Own(name) | Figured::Weak(name) => name,
+    })
+}
+
+/// A name that an expression has.
+enum Figured {
+    Own(String),
+    /// What stands around the expression may have a better one.
+    Weak(String),
+}
+
+fn figured(expr: &Expr) -> Option<Figured> {
+    let own = |name: &str| Some(Figured::Own(name.to_owned()));
+    let folded = |ident| Some(Figured::Own(crate::names::fold(ident)));
     match expr {
-        Expr::Identifier(ident) => Some(crate::names::fold(ident)),
-        Expr::CompoundIdentifier(idents) => idents.last().map(crate::names::fold),
-        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => name(inner),
+        Expr::Identifier(ident) => folded(ident),
+        Expr::CompoundIdentifier(idents) => idents.last().and_then(folded),
+        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => figured(inner),
+        Expr::CompoundFieldAccess { root, access_chain } => {
+            let named = access_chain.iter().rev().find_map(|access| match access {
+                AccessExpr::Dot(Expr::Identifier(ident)) => folded(ident),
+                _ => None,
+            });
+            named.or_else(|| figured(root))
+        }
         Expr::Function(function) => match function.name.0.last()? {
-            ObjectNamePart::Identifier(ident) => Some(crate::names::fold(ident)),
+            ObjectNamePart::Identifier(ident) => folded(ident),
             ObjectNamePart::Function(_) => None,
         },
-        Expr::Cast { expr, data_type, .. } => name(expr).or_else(|| {
-            let ty = data_type.to_string().to_lowercase();
-            Some(ty.split('(').next().unwrap_or_default().trim().to_owned())
-        }),
-        Expr::Case { else_result, .. } => {
-            else_result.as_ref().and_then(|result| name(result)).or_else(|| Some("case".into()))
-        }
-        Expr::Extract { .. } => Some("extract".into()),
-        Expr::Substring { .. } => Some("substring".into()),
-        Expr::Trim { .. } => Some("btrim".into()),
-        Expr::Position { .. } => Some("position".into()),
-        Expr::Ceil { .. } => Some("ceil".into()),
-        Expr::Floor { .. } => Some("floor".into()),
-        Expr::Overlay { .. } => Some("overlay".into()),
-        Expr::Exists { .. } => Some("exists".into()),
-        Expr::Array(_) => Some("array".into()),
-        Expr::AtTimeZone { .. } => Some("timezone".into()),
-        Expr::Value(value) if matches!(value.value, sqlparser::ast::Value::Boolean(_)) => {
-            Some("bool".into())
-        }
+        Expr::Cast { expr, data_type, .. } => match figured(expr) {
+            Some(Figured::Own(name)) => Some(Figured::Own(name)),
+            _ => Some(Figured::Weak(type_name(&data_type.to_string()))),
+        },
+        Expr::TypedString(typed) => Some(Figured::Weak(type_name(&typed.data_type.to_string()))),
+        Expr::Interval(_) => Some(Figured::Weak("interval".into())),
+        Expr::Case { else_result, .. } => match else_result.as_deref().and_then(figured) {
+            Some(Figured::Own(name)) => Some(Figured::Own(name)),
+            _ => Some(Figured::Weak("case".into())),
+        },
+        Expr::Extract { .. } => own("extract"),
+        Expr::Substring { .. } => own("substring"),
+        Expr::Trim { .. } => own("btrim"),
+        Expr::Position { .. } => own("position"),
+        Expr::Ceil { .. } => own("ceil"),
+        Expr::Floor { .. } => own("floor"),
+        Expr::Overlay { .. } => own("overlay"),
+        Expr::Exists { .. } => own("exists"),
+        Expr::Array(_) => own("array"),
+        Expr::Tuple(_) => own("row"),
+        Expr::AtTimeZone { .. } => own("timezone"),
         Expr::Subquery(query) => subquery_name(query),
         _ => None,
     }
 }
 
-fn subquery_name(query: &Query) -> Option<String> {
+/// A type by its name in Postgres's catalogs.
+fn type_name(written: &str) -> String {
+    let written = written.to_lowercase();
+    let plain = written.split(['(', '[']).next().unwrap_or_default().trim();
+    let name = match plain {
+        "int" | "integer" => "int4",
+        "smallint" => "int2",
+        "bigint" => "int8",
+        "real" => "float4",
+        "float" | "double" | "double precision" => "float8",
+        "decimal" | "dec" => "numeric",
+        "boolean" => "bool",
+        "char" | "character" => "bpchar",
+        "character varying" | "char varying" => "varchar",
+        "timestamp" if written.ends_with("with time zone") => "timestamptz",
+        "timestamp with time zone" => "timestamptz",
+        "timestamp without time zone" => "timestamp",
+        "time without time zone" => "time",
+        other => other.rsplit('.').next().unwrap_or(other),
+    };
+    name.trim_matches('"').to_owned()
+}
+
+fn subquery_name(query: &Query) -> Option<Figured> {
     let select = query.body.as_select()?;
     match select.projection.first()? {
-        SelectItem::UnnamedExpr(expr) => name(expr),
-        SelectItem::ExprWithAlias { alias, .. } => Some(crate::names::fold(alias)),
+        SelectItem::UnnamedExpr(expr) => figured(expr),
+        SelectItem::ExprWithAlias { alias, .. } => Some(Figured::Own(crate::names::fold(alias))),
         _ => None,
     }
 }

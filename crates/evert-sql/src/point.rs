@@ -17,6 +17,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, TableSca
 use evert_view::Name;
 
 use crate::SqlError;
+use crate::functions::has_floats;
 use crate::query::parameter_index;
 use crate::scan::{Rows, Table};
 
@@ -71,7 +72,7 @@ impl Point {
         let value = |key: &usize| {
             let ty = own.field(*key).data_type();
             // Floats are equal that are not the same: zeros.
-            if ty.is_floating() {
+            if has_floats(ty) {
                 return None;
             }
             given.iter().find_map(|term| value_of(term, *key, own, ty, params))

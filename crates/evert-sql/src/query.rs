@@ -23,23 +23,25 @@ use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
+use evert_model::ColumnType;
 use evert_view::{Catalog, Name};
 use sqlparser::ast::{
-    Expr as SqlExpr, LimitClause, Query, Statement, Value, Visit, VisitMut, Visitor, VisitorMut,
+    CastKind, DataType as SqlType, Expr as SqlExpr, FunctionArg, FunctionArgExpr, LimitClause,
+    Query, Statement, TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 
-use crate::context::{Context, Tables, parser_options};
+use crate::context::{Context, Tables, keyed, parser_options};
 use crate::depth::with_stack;
 use crate::direct::{self, is_direct};
 use crate::functions::interval_of;
 use crate::names::unknown_relation;
 use crate::output_names::{name_outputs, shown_name};
 use crate::point::Point;
-use crate::rephrase::rephrase;
+use crate::rephrase::{call, rephrase, rephrase_lists, unnamed, with_outer_names};
 use crate::scan::{Rows, Table, bind};
-use crate::search::is_search;
+use crate::search::{self, is_search};
 use crate::time_windows::replace_windows;
-use crate::types::{canonical, parameter_type};
+use crate::types::{OID_OF_UUID, canonical, oid_of_items, parameter_type};
 use crate::{SqlError, archive, rules, system, translate};
 
 /// A planned SELECT. It names its relations and parameters, and can run many times.
@@ -49,6 +51,8 @@ pub(crate) struct Planned {
     pub(crate) schema: SchemaRef,
     /// The types of `$1`, `$2`, ...
     pub(crate) params: Vec<DataType>,
+    /// Their Postgres types, or those of their items, where the Arrow type does not tell.
+    pub(crate) oids: Vec<(usize, u32)>,
     /// The relations that it reads.
     pub(crate) relations: Vec<Name>,
     /// Whether the plan is right at another time and for another user.
@@ -82,6 +86,10 @@ impl Scope {
 impl Tables for Scope {
     fn takes_functions(&self) -> bool {
         true
+    }
+
+    fn keyed(&self, name: &Name) -> Option<(Vec<String>, Vec<usize>)> {
+        keyed(&self.catalog, name)
     }
 
     fn table(&self, name: &Name) -> Result<Arc<dyn TableSource>, SqlError> {
@@ -129,11 +137,12 @@ fn planned(
 ) -> Result<Planned, SqlError> {
     replace_windows(&mut query)?;
     name_outputs(&mut query);
-    rephrase(&mut query, false)?;
+    rephrase(&mut query, scope, false)?;
     let translated = |error: DataFusionError| translate::planning(&error, text);
     let mut hints = hints.to_vec();
-    syntax_hints(&query, &mut hints);
-    list_hints(state, &query, scope, &mut hints);
+    let mut oids = syntax_hints(&query, &mut hints);
+    oids.extend(list_hints(state, &query, scope, &mut hints));
+    rephrase_lists(&mut query);
     let (plan, relations) = logical(state, &query, scope, &hints)
         // Where nothing else tells, `$1 || $2` is of texts.
         .or_else(|error| match texts(&query, &hints) {
@@ -141,6 +150,7 @@ fn planned(
             None => Err(error),
         })
         .map_err(translated)?;
+    oids.extend(uuid_parameters(&plan.get_parameter_fields().map_err(translated)?));
     let found = plan.get_parameter_types().map_err(translated)?;
     let params = parameter_types(&found, &hints)?;
     // Parameters that nothing gave a type are text, and those that took one from beside them have
@@ -167,7 +177,7 @@ fn planned(
     let is_pinned =
         |name: &&Name| system::is_pinned(name) && archive::schema(&scope.catalog, name).is_none();
     let pinned = relations.iter().filter(is_pinned).cloned().collect();
-    Ok(Planned { plan, schema, params, relations, reusable, pinned, direct, point })
+    Ok(Planned { plan, schema, params, oids, relations, reusable, pinned, direct, point })
 }
 
 fn logical(
@@ -178,20 +188,60 @@ fn logical(
 ) -> Result<(LogicalPlan, Vec<Name>), DataFusionError> {
     let field = |ty: &DataType| -> FieldRef { Arc::new(Field::new("", ty.clone(), true)) };
     let fields = hints.iter().map(|hint| hint.as_ref().map(field)).collect();
+    let fields: Vec<_> = fields;
     let context = Context::new(state, scope);
-    let mut planner = PlannerContext::new().with_prepare_param_data_types(fields);
-    let plan = SqlToRel::new_with_options(&context, parser_options())
-        .sql_statement_to_plan_with_context(
+    let plan = with_names_apart(query, |query| {
+        let mut planner = PlannerContext::new().with_prepare_param_data_types(fields.clone());
+        SqlToRel::new_with_options(&context, parser_options()).sql_statement_to_plan_with_context(
             Statement::Query(Box::new(query.clone())),
             &mut planner,
-        )?;
+        )
+    })?;
     Ok((plan, context.into_named()))
 }
 
+/// Plans a query, or what it is with other names for outer tables if those of tables and columns
+/// were taken for one another.
+pub(crate) fn with_names_apart(
+    query: &Query,
+    plan: impl Fn(&Query) -> Result<LogicalPlan, DataFusionError>,
+) -> Result<LogicalPlan, DataFusionError> {
+    let planned = plan(query);
+    let is_member = match &planned {
+        Ok(plan) => has_member(plan)?,
+        Err(error) => error.to_string().contains("Cannot access field"),
+    };
+    match is_member.then(|| with_outer_names(query)).flatten() {
+        Some(other) => plan(&other),
+        None => planned,
+    }
+}
+
+/// Whether a plan looks for the members of a value.
+fn has_member(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
+    let mut found = false;
+    plan.apply_with_subqueries(|plan| {
+        plan.apply_expressions(|expr| {
+            found |= expr.exists(|expr| {
+                Ok(matches!(expr, Expr::ScalarFunction(call) if call.func.name() == "get_field"))
+            })?;
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(found)
+}
+
+/// The parameters that stand where UUIDs do.
+fn uuid_parameters(fields: &HashMap<String, Option<FieldRef>>) -> Vec<(usize, u32)> {
+    let is_uuid = |field: &FieldRef| ColumnType::of_field(field) == Some(ColumnType::Uuid);
+    let uuids = fields.iter().filter(|(_, field)| field.as_ref().is_some_and(is_uuid));
+    uuids.filter_map(|(name, _)| Some((parameter_index(name)?, OID_OF_UUID))).collect()
+}
+
 /// What the text says of parameters and DataFusion does not take from it: `$1::date` is a date,
-/// and LIMIT's and OFFSET's are numbers.
-fn syntax_hints(query: &Query, hints: &mut Vec<Option<DataType>>) {
-    struct Hints<'a>(&'a mut Vec<Option<DataType>>);
+/// and LIMIT's and OFFSET's are numbers. Gives the types that only their names tell.
+fn syntax_hints(query: &Query, hints: &mut Vec<Option<DataType>>) -> Vec<(usize, u32)> {
+    struct Hints<'a>(&'a mut Vec<Option<DataType>>, Vec<(usize, u32)>);
     impl Visitor for Hints<'_> {
         type Break = ();
         fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
@@ -205,23 +255,58 @@ fn syntax_hints(query: &Query, hints: &mut Vec<Option<DataType>>) {
             }
             ControlFlow::Continue(())
         }
+        fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+            if let TableFactor::Table { args: Some(args), .. } = factor {
+                for arg in &args.args {
+                    if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = arg {
+                        hint(self.0, expr, &DataType::Utf8View);
+                    }
+                }
+            }
+            ControlFlow::Continue(())
+        }
         fn pre_visit_expr(&mut self, expr: &SqlExpr) -> ControlFlow<()> {
             if let SqlExpr::Cast { expr, data_type, .. } = expr
                 && let Some(ty) = parameter_type(data_type)
             {
                 hint(self.0, expr, &ty);
+                self.1.extend(placeholder_index(expr).zip(oid_of_items(data_type)));
             }
             ControlFlow::Continue(())
         }
     }
-    let _ = query.visit(&mut Hints(hints));
+    let mut found = Hints(hints, Vec::new());
+    let _ = query.visit(&mut found);
+    found.1
+}
+
+/// A parameter that is given to a column has its type.
+pub(crate) fn hint_assigned(
+    hints: &mut Vec<Option<DataType>>,
+    value: &mut SqlExpr,
+    ty: ColumnType,
+) {
+    hint(hints, value, &ty.arrow_type());
+    // The Arrow type does not tell a UUID from a text.
+    if ty == ColumnType::Uuid && placeholder_index(value).is_some() {
+        let expr = Box::new(value.clone());
+        let (kind, data_type) = (CastKind::Cast, SqlType::Uuid);
+        *value = SqlExpr::Cast { kind, expr, data_type, array: false, format: None };
+    }
 }
 
 /// If an expression is a parameter without a known type, gives it one.
-pub(crate) fn hint(hints: &mut Vec<Option<DataType>>, expr: &SqlExpr, ty: &DataType) {
+fn hint(hints: &mut Vec<Option<DataType>>, expr: &SqlExpr, ty: &DataType) {
     if let Some(known) = parameter(hints, expr) {
         known.get_or_insert_with(|| ty.clone());
     }
+}
+
+/// The index of the parameter that an expression is.
+fn placeholder_index(expr: &SqlExpr) -> Option<usize> {
+    let SqlExpr::Value(value) = expr else { return None };
+    let Value::Placeholder(name) = &value.value else { return None };
+    parameter_index(name)
 }
 
 /// What is known of the type of a parameter.
@@ -229,9 +314,7 @@ fn parameter<'a>(
     hints: &'a mut Vec<Option<DataType>>,
     expr: &SqlExpr,
 ) -> Option<&'a mut Option<DataType>> {
-    let SqlExpr::Value(value) = expr else { return None };
-    let Value::Placeholder(name) = &value.value else { return None };
-    let index = parameter_index(name)?;
+    let index = placeholder_index(expr)?;
     if hints.len() <= index {
         hints.resize(index + 1, None);
     }
@@ -251,47 +334,76 @@ fn texts(query: &Query, hints: &[Option<DataType>]) -> Option<Vec<Option<DataTyp
     any.then_some(texts)
 }
 
-/// What `x = ANY($1)` says of a parameter: it is a list of what `x = $1` would say it is.
+/// What `x = ANY($1)` says of a parameter: it is a list of what `x = $1` would say it is. And
+/// `$1 = ANY(list)`: it is what `$1 = list[1]` would say. Gives those that are of UUIDs.
 fn list_hints(
     state: &SessionState,
     query: &Query,
     scope: &Scope,
     hints: &mut Vec<Option<DataType>>,
-) {
+) -> Vec<(usize, u32)> {
     struct Lists<'a> {
         hints: &'a mut Vec<Option<DataType>>,
-        found: Vec<SqlExpr>,
+        lists: Vec<SqlExpr>,
+        items: Vec<SqlExpr>,
     }
     impl VisitorMut for Lists<'_> {
         type Break = ();
         fn pre_visit_expr(&mut self, expr: &mut SqlExpr) -> ControlFlow<()> {
-            if let SqlExpr::AnyOp { left, compare_op: op, right, .. }
-            | SqlExpr::AllOp { left, compare_op: op, right } = expr
-                && matches!(parameter(self.hints, right), Some(None))
+            let (SqlExpr::AnyOp { left, compare_op: op, right, .. }
+            | SqlExpr::AllOp { left, compare_op: op, right }) = expr
+            else {
+                return ControlFlow::Continue(());
+            };
+            let (left, op, mut right) = (left.clone(), op.clone(), right.clone());
+            let list = match right.as_ref() {
+                SqlExpr::Nested(inner) => inner.as_ref(),
+                other => other,
+            };
+            if matches!(parameter(self.hints, list), Some(None)) {
+                self.lists.push(list.clone());
+            } else if matches!(parameter(self.hints, &left), Some(None))
+                && !matches!(list, SqlExpr::Subquery(_))
             {
-                self.found.push(right.as_ref().clone());
-                let (left, op, right) = (left.clone(), op.clone(), right.clone());
-                *expr = SqlExpr::BinaryOp { left, op, right };
+                self.items.push(left.as_ref().clone());
+                *right = first_item(list.clone());
+            } else {
+                return ControlFlow::Continue(());
             }
+            *expr = SqlExpr::BinaryOp { left, op, right };
             ControlFlow::Continue(())
         }
     }
-    let mut lists = Lists { hints, found: Vec::new() };
+    let mut found = Lists { hints, lists: Vec::new(), items: Vec::new() };
     let mut single = query.clone();
-    let _ = VisitMut::visit(&mut single, &mut lists);
-    let found = std::mem::take(&mut lists.found);
-    if found.is_empty() {
-        return;
+    let _ = VisitMut::visit(&mut single, &mut found);
+    let (lists, items) = (std::mem::take(&mut found.lists), std::mem::take(&mut found.items));
+    if lists.is_empty() && items.is_empty() {
+        return Vec::new();
     }
     // What is wrong with the statement is told when it is planned as it is.
-    let Ok((plan, _)) = logical(state, &single, scope, hints) else { return };
-    let Ok(types) = plan.get_parameter_types() else { return };
-    for expr in found {
-        let name = expr.to_string();
-        let item = types.get(&name).cloned().flatten().unwrap_or(DataType::Utf8View);
-        let item = canonical(&Field::new("", item, true));
+    let Ok((plan, _)) = logical(state, &single, scope, hints) else { return Vec::new() };
+    let Ok(types) = plan.get_parameter_fields() else { return Vec::new() };
+    let item_of = |expr: &SqlExpr| {
+        let found = types.get(&expr.to_string()).and_then(Option::as_ref);
+        let found = found.map_or(&DataType::Utf8View, |field| field.data_type());
+        canonical(&Field::new("", found.clone(), true))
+    };
+    for expr in lists {
+        let item = item_of(&expr);
         hint(hints, &expr, &DataType::List(Arc::new(Field::new_list_field(item, true))));
     }
+    for expr in items {
+        let item = item_of(&expr);
+        hint(hints, &expr, &item);
+    }
+    uuid_parameters(&types)
+}
+
+/// `list[1]`, as it is rephrased.
+fn first_item(list: SqlExpr) -> SqlExpr {
+    let one = SqlExpr::value(Value::Number("1".into(), false));
+    call("array_item", vec![unnamed(list), unnamed(one)])
 }
 
 /// How many parameters a statement may have: the protocol counts them in 16 bits.
@@ -455,7 +567,8 @@ impl Planned {
             };
             values.push(ScalarValue::try_from_array(param, 0)?.cast_to(ty)?);
         }
-        self.plan.clone().replace_params_with_values(&ParamValues::from(values))
+        let plan = search::with_params(self.plan.clone(), &values)?;
+        plan.replace_params_with_values(&ParamValues::from(values))
     }
 }
 
@@ -481,7 +594,7 @@ fn strict_windows(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>
         };
         let schema = input.schema();
         for (index, field) in schema.fields().iter().enumerate() {
-            if !field.data_type().is_nested() {
+            if crate::rules::is_sortable(field.data_type()) {
                 let column = Arc::new(Column::new(field.name(), index));
                 keys.push(PhysicalSortExpr::new(column, SortOptions::default()));
             }

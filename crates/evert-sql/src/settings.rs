@@ -28,7 +28,7 @@ const KNOWN: &[(&str, &str)] = &[
     ("client_min_messages", "notice"),
     ("datestyle", "ISO, MDY"),
     ("default_table_access_method", "heap"),
-    ("default_transaction_isolation", "serializable"),
+    ("default_transaction_isolation", "repeatable read"),
     ("default_transaction_read_only", "off"),
     ("extra_float_digits", "1"),
     ("idle_in_transaction_session_timeout", "0"),
@@ -49,7 +49,7 @@ const KNOWN: &[(&str, &str)] = &[
     ("standard_conforming_strings", "on"),
     ("synchronous_commit", "on"),
     ("timezone", "UTC"),
-    ("transaction_isolation", "serializable"),
+    ("transaction_isolation", "repeatable read"),
     ("transaction_read_only", "off"),
 ];
 
@@ -134,6 +134,7 @@ impl Settings {
             }
             "client_encoding" => refuse_unless(name, value, is_utf8)?,
             "timezone" => refuse_unless(name, value, is_utc)?,
+            "search_path" => check_search_path(value)?,
             "standard_conforming_strings" => {
                 refuse_unless(name, value, |value| matches!(value, "on" | "true" | "1"))?;
             }
@@ -201,6 +202,21 @@ fn canonical(name: &str) -> &str {
         "transaction isolation level" => "transaction_isolation",
         "session authorization" => "session_authorization",
         other => other,
+    }
+}
+
+/// Names without a schema are of `public`, whatever the path says: a path without it would say
+/// otherwise.
+fn check_search_path(value: Option<&str>) -> Result<(), SqlError> {
+    let Some(value) = value else { return Ok(()) };
+    let mut schemas = value.split(',').map(|schema| schema.trim().trim_matches(['"', '\'']));
+    let first = schemas.find(|schema| !matches!(*schema, "$user" | "pg_catalog" | ""));
+    match first {
+        None | Some("public") => Ok(()),
+        Some(other) => {
+            Err(SqlError::unsupported(format!("a search_path that begins with {other}"))
+                .hint(format!("Write {other}.name: names without a schema are of public.")))
+        }
     }
 }
 

@@ -20,16 +20,30 @@ pub struct Statement(pub(crate) Arc<Parsed>);
 pub struct Description {
     /// The type of each parameter `$1`, `$2`, ...
     pub params: Vec<DataType>,
+    /// Parameters, by index, whose Arrow type does not tell Postgres's, with its OID, or that of an
+    /// array's items: `uuid`, `oid`.
+    pub oids: Vec<(usize, u32)>,
     /// The result's columns; `None` for statements that return no rows.
     pub columns: Option<SchemaRef>,
+}
+
+impl Description {
+    /// Of a statement without parameters.
+    pub(crate) fn of_columns(columns: Option<SchemaRef>) -> Self {
+        Self { params: Vec::new(), oids: Vec::new(), columns }
+    }
 }
 
 pub(crate) struct Parsed {
     /// The whole text that the statement was part of: its places are those in it.
     pub(crate) text: Arc<str>,
     pub(crate) command: Command,
-    plan: Mutex<Option<CachedPlan>>,
+    /// The plans that were used last, the latest first.
+    plans: Mutex<Vec<CachedPlan>>,
 }
+
+/// Plans of one statement that are kept: its parameters may come in several types.
+const PLANS_MAX: usize = 4;
 
 struct CachedPlan {
     catalog: Arc<Catalog>,
@@ -55,11 +69,12 @@ impl Parsed {
         catalog: &Arc<Catalog>,
         hints: &[Option<DataType>],
     ) -> Option<Arc<Planned>> {
-        let cache = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        cache
-            .as_ref()
-            .filter(|cached| Arc::ptr_eq(&cached.catalog, catalog) && cached.suits(hints))
-            .map(|cached| Arc::clone(&cached.planned))
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let suits =
+            |cached: &CachedPlan| Arc::ptr_eq(&cached.catalog, catalog) && cached.suits(hints);
+        let found = plans.iter().position(suits)?;
+        plans[..=found].rotate_right(1);
+        Some(Arc::clone(&plans[0].planned))
     }
 
     pub(crate) fn cache(
@@ -68,11 +83,11 @@ impl Parsed {
         hints: &[Option<DataType>],
         planned: &Arc<Planned>,
     ) {
-        *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(CachedPlan {
-            catalog: Arc::clone(catalog),
-            hints: hints.to_vec(),
-            planned: Arc::clone(planned),
-        });
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        plans.retain(|cached| Arc::ptr_eq(&cached.catalog, catalog));
+        plans.truncate(PLANS_MAX - 1);
+        let (catalog, planned) = (Arc::clone(catalog), Arc::clone(planned));
+        plans.insert(0, CachedPlan { catalog, hints: hints.to_vec(), planned });
     }
 }
 
@@ -97,7 +112,7 @@ impl Statements {
             .into_iter()
             .map(|command| {
                 let text = Arc::clone(&shared);
-                Statement(Arc::new(Parsed { text, command, plan: Mutex::new(None) }))
+                Statement(Arc::new(Parsed { text, command, plans: Mutex::default() }))
             })
             .collect();
         if text.len() <= TEXT_BYTES_MAX {

@@ -4,7 +4,7 @@ use sqlparser::ast::Statement;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Whitespace};
 
 use crate::SqlError;
 use crate::error::SYNTAX_ERROR;
@@ -21,10 +21,41 @@ pub(crate) fn parser(text: &str) -> Result<Parser<'static>, SqlError> {
             .at(translate::character(text, error.location))
     })?;
     depth::check(&tokens)?;
-    let tokens = is_null(plain_tables(tokens));
+    let tokens = is_null(plain_tables(signs(tokens)));
     Ok(Parser::new(&DIALECT)
         .with_recursion_limit(depth::NESTING_MAX)
         .with_tokens_with_locations(tokens))
+}
+
+/// `x>-1` as `x > -1`: an operator of several characters ends in a sign only if it has one of those
+/// that no standard operator has. (Postgres, "Lexical Structure", operators)
+fn signs(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut out = Vec::with_capacity(tokens.len());
+    for token in tokens {
+        let Token::CustomBinaryOperator(operator) = &token.token else {
+            out.push(token);
+            continue;
+        };
+        let rest = operator.trim_end_matches(['+', '-']);
+        let whole = operator.contains(|c| "~!@#%^&|`?".contains(c));
+        let first = Tokenizer::new(&DIALECT, rest).tokenize().ok();
+        let (false, Some([first])) = (whole || rest == operator, first.as_deref()) else {
+            out.push(token);
+            continue;
+        };
+        let (mut at, end) = (token.span.start, token.span.end);
+        let mut put = |token: Token, length: usize| {
+            let start = at;
+            at.column += length as u64;
+            let end = if at.column < end.column { at } else { end };
+            out.push(TokenWithSpan { token, span: Span::new(start, end) });
+        };
+        put(first.clone(), rest.len());
+        for sign in operator[rest.len()..].chars() {
+            put(if sign == '-' { Token::Minus } else { Token::Plus }, 1);
+        }
+    }
+    out
 }
 
 /// `x ISNULL` as `x IS NULL`: the parser would take the word for a column's new name.

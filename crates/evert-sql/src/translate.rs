@@ -47,6 +47,10 @@ pub(crate) fn planning(error: &DataFusionError, text: &str) -> SqlError {
         }
         DataFusionError::Plan(message) => plan(message),
         DataFusionError::Execution(message) => execution(message),
+        // An archive's files, or their bucket, cannot be read now.
+        DataFusionError::ObjectStore(_)
+        | DataFusionError::ParquetError(_)
+        | DataFusionError::IoError(_) => SqlError::new(IO_ERROR, first_line(&error.to_string())),
         other => SqlError::new(INTERNAL_ERROR, first_line(&other.to_string())),
     }
 }
@@ -307,7 +311,7 @@ pub(crate) fn pin(error: &PinError) -> SqlError {
         }
         PinError::Failed { name, why } => {
             SqlError::new(OBJECT_NOT_READY, format!("view \"{name}\" failed: {why}"))
-                .hint("See SHOW VIEWS; drop the view and create it again.")
+                .hint("REBUILD VIEW folds it again; CREATE OR REPLACE gives it another SELECT.")
         }
         PinError::Paused { .. } => SqlError::new(OBJECT_NOT_READY, error.to_string())
             .hint("Read the paused view alone, or RESUME VIEW."),

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit};
 use datafusion::common::Result as PlanResult;
 use datafusion::logical_expr::planner::TypePlanner;
-use evert_model::{Column, ColumnType, RowSchema};
+use evert_model::{Column, ColumnType, ItemType, RowSchema};
+use evert_view::TextLength;
 use sqlparser::ast::{
-    ArrayElemTypeDef, CharacterLength, DataType as SqlType, ExactNumberInfo, TimezoneInfo,
+    ArrayElemTypeDef, CharacterLength, DataType as SqlType, ExactNumberInfo, ObjectName,
+    TimezoneInfo,
 };
 
 use crate::SqlError;
@@ -51,14 +53,29 @@ pub(crate) fn column_type(ty: &SqlType) -> Result<Option<ColumnType>, SqlError> 
         }
         SqlType::JSON | SqlType::JSONB => ColumnType::Json,
         SqlType::Uuid => ColumnType::Uuid,
+        SqlType::Array(ArrayElemTypeDef::SquareBracket(item, _)) => {
+            let hint = match column_type(item)? {
+                None => "The numbers of an array have precision and scale: numeric(p,s)[].",
+                Some(ColumnType::Json | ColumnType::Uuid) => "They are kept as text[].",
+                Some(item) => match ItemType::of_column(item) {
+                    Some(item) => return Ok(Some(ColumnType::Array(item))),
+                    None => "Arrays have one dimension here; json has any number.",
+                },
+            };
+            return Err(unknown(ty).hint(hint));
+        }
         _ => {
-            return Err(SqlError::new(UNDEFINED_OBJECT, format!("type {ty} is not known here"))
-                .hint(
-                    "Types are boolean, smallint, integer, bigint, real, double precision, \
-                     numeric(p,s), text, bytea, date, timestamp, timestamptz, json and uuid.",
-                ));
+            return Err(unknown(ty).hint(
+                "Types are boolean, smallint, integer, bigint, real, double precision, \
+                 numeric(p,s), text, bytea, date, timestamp, timestamptz, json, uuid, and arrays \
+                 of those but the last two.",
+            ));
         }
     }))
+}
+
+fn unknown(ty: &SqlType) -> SqlError {
+    SqlError::new(UNDEFINED_OBJECT, format!("type {ty} is not known here"))
 }
 
 fn decimal(info: ExactNumberInfo) -> Result<Option<ColumnType>, SqlError> {
@@ -89,8 +106,7 @@ pub(crate) struct Types;
 impl TypePlanner for Types {
     fn plan_type_field(&self, ty: &SqlType) -> PlanResult<Option<FieldRef>> {
         if let SqlType::Custom(name, _) = ty {
-            let name = name.to_string().to_lowercase();
-            return Ok(catalog_type(name.trim_start_matches("pg_catalog.")).map(nullable));
+            return Ok(catalog_type(&catalog_name(name)).map(nullable));
         }
         let modifier = Modifier::of(ty);
         if modifier == Some(Modifier::Numeric) {
@@ -103,6 +119,23 @@ impl TypePlanner for Types {
             Arc::new(with_modifier(field, modifier))
         }))
     }
+}
+
+/// How long a text of a declared type may be; `None` where nothing is said.
+///
+/// # Errors
+/// When the length is zero.
+pub(crate) fn text_length(ty: &SqlType) -> Result<Option<TextLength>, SqlError> {
+    let (length, name) = match Modifier::of(ty) {
+        Some(Modifier::Length(chars)) => (TextLength { chars, blank: false }, "varchar"),
+        Some(Modifier::Blank(chars)) => (TextLength { chars, blank: true }, "char"),
+        _ => return Ok(None),
+    };
+    if length.chars == 0 {
+        let message = format!("length for type {name} must be at least 1");
+        return Err(SqlError::new(INVALID_PARAMETER_VALUE, message));
+    }
+    Ok(Some(length))
 }
 
 /// Where the field of a cast holds its type's [`Modifier`].
@@ -180,10 +213,33 @@ pub(crate) fn metadata(ty: ColumnType) -> HashMap<String, String> {
 /// array of one.
 pub(crate) fn parameter_type(ty: &SqlType) -> Option<DataType> {
     if let SqlType::Array(ArrayElemTypeDef::SquareBracket(item, _)) = ty {
-        let item = column_type(item).ok()??.arrow_type();
+        // Those of json and uuid have no column's type.
+        let item = parameter_type(item)?;
         return Some(DataType::List(Arc::new(Field::new_list_field(item, true))));
     }
+    if let SqlType::Custom(name, _) = ty {
+        return catalog_type(&catalog_name(name));
+    }
     Some(column_type(ty).ok()??.arrow_type())
+}
+
+/// Postgres's OID of `uuid`.
+pub(crate) const OID_OF_UUID: u32 = 2950;
+const OID_OF_OID: u32 = 26;
+
+/// The OID of a type, or of an array's items, whose Arrow type is that of another.
+pub(crate) fn oid_of_items(ty: &SqlType) -> Option<u32> {
+    match ty {
+        SqlType::Array(ArrayElemTypeDef::SquareBracket(item, _)) => oid_of_items(item),
+        SqlType::Uuid => Some(OID_OF_UUID),
+        SqlType::Custom(name, _) if catalog_name(name) == "oid" => Some(OID_OF_OID),
+        _ => None,
+    }
+}
+
+/// A catalog type's name without its schema.
+fn catalog_name(name: &ObjectName) -> String {
+    name.to_string().to_lowercase().trim_start_matches("pg_catalog.").to_owned()
 }
 
 fn nullable(ty: DataType) -> FieldRef {

@@ -16,7 +16,7 @@ use evert_model::Position;
 
 use crate::Name;
 use crate::catalog::{Catalog, ViewDef};
-use crate::cohort::{Cohort, Cut};
+use crate::cohort::{Cohort, Cut, planned};
 use crate::face::Face;
 use crate::follower::Follower;
 use crate::group::Group;
@@ -157,7 +157,7 @@ impl Follower {
         // What was read of the old ones is nothing to go on from.
         self.restart_builds_over(&names);
         for name in &names {
-            self.let_go(name);
+            self.let_go_for_good(name);
         }
         self.shared.history.forget(&names);
         match build {
@@ -196,7 +196,7 @@ impl Follower {
         let mut names: BTreeSet<Name> = catalog.dependents(name).into_iter().collect();
         names.insert(name.clone());
         // What is paused already stays where it is.
-        names.retain(|name| self.shared.lane_of(name).is_none_or(|face| !face.tap.is_paused()));
+        names.retain(|name| !self.is_paused(name));
         self.restart_builds_over(&names);
         let is_on_its_way =
             |name: &Name| self.shared.lane_of(name).is_some_and(|face| face.tap.is_on_its_way());
@@ -267,31 +267,80 @@ impl Follower {
         spawn(&first, move || lane.run());
     }
 
-    /// Lets a paused view go on, but not those that are paused themselves.
+    /// Whether a view stands still in a lane, or will when the lane arrives.
+    pub(crate) fn is_paused(&self, name: &Name) -> bool {
+        self.shared.lane_of(name).is_some_and(|face| face.tap.is_paused())
+    }
+
+    /// Lets a view go on that is paused no longer, and those that it has kept where they are.
     pub(crate) fn resume(&mut self, name: &Name) {
-        // It may have been waiting for another one.
-        let Some(face) = self.shared.lane_of(name) else { return self.start_waiting() };
-        if !face.tap.is_paused() {
+        let catalog = self.shared.catalog();
+        let paused = catalog.paused_closure();
+        let mut going = vec![name.clone()];
+        going.extend(catalog.dependents(name));
+        going.retain(|name| !paused.contains(name));
+        let mut faces: Vec<Arc<Face>> = Vec::new();
+        for face in going.iter().filter_map(|name| self.shared.lane_of(name)) {
+            if face.tap.is_paused() && !faces.iter().any(|other| Arc::ptr_eq(other, &face)) {
+                faces.push(face);
+            }
+        }
+        for face in &faces {
+            let mut stay = self.shared.members_of(face);
+            stay.retain(|name| paused.contains(name));
+            self.leave_resting(&catalog, face, stay);
+        }
+        // First those that read live ones only: the others join their lanes.
+        let (go_on, begin_again): (Vec<_>, Vec<_>) =
+            faces.into_iter().partition(|face| self.can_go_on(face));
+        let now = self.shared.cut();
+        go_on.iter().for_each(|face| face.tap.resume(&now));
+        let members = begin_again.iter().flat_map(|face| self.shared.members_of(face));
+        self.begin_again(&catalog, &members.collect());
+        // Some may have been waiting for another one.
+        self.start_waiting();
+    }
+
+    /// Parts those of a paused lane's views from it that stay where they are.
+    fn leave_resting(&mut self, catalog: &Catalog, face: &Arc<Face>, stay: BTreeSet<Name>) {
+        if stay.is_empty() {
             return;
         }
-        let catalog = self.shared.catalog();
-        let members = self.shared.members_of(&face);
-        let mut stay = catalog.paused_closure();
-        stay.retain(|name| members.contains(name));
         match face.tap.paused_at() {
-            Some(paused) if !stay.is_empty() => {
-                self.set_apart(stay, Vec::new(), &paused, Some(&paused));
-            }
-            None if !stay.is_empty() => {
+            Some(paused) => self.set_apart(stay, Vec::new(), &paused, Some(&paused)),
+            None => {
                 // The lane is not there yet: those that stay go there in another.
                 stay.iter().for_each(|name| self.let_go(name));
-                self.rest_paused(&catalog, &stay);
+                self.rest_paused(catalog, &stay);
             }
-            _ => {}
         }
-        face.tap.set_inputs(self.inputs_of(&face));
-        face.tap.resume(&self.shared.cut());
-        self.start_waiting();
+        face.tap.set_inputs(self.inputs_of(face));
+    }
+
+    /// Whether what a paused lane reads is known where it is paused, and now.
+    fn can_go_on(&self, face: &Arc<Face>) -> bool {
+        let paused = face.tap.paused_at();
+        let was_known = |name: &Name| {
+            // A lane on its way brings along what it reads.
+            paused.as_ref().is_none_or(|cut| {
+                cut.snapshots.contains_key(name) || cut.streams.contains_key(name)
+            })
+        };
+        let inputs = self.inputs_of(face);
+        inputs.iter().all(|name| {
+            *name == crate::errors::name() || self.cohort.contains(name) && was_known(name)
+        })
+    }
+
+    /// Folds views anew from what they read: nobody has kept what changed since they were paused.
+    fn begin_again(&mut self, catalog: &Catalog, names: &BTreeSet<Name>) {
+        names.iter().for_each(|name| self.let_go(name));
+        for def in catalog.views_in_order().into_iter().filter(|def| names.contains(&def.name)) {
+            match planned(&def, catalog, self.start.planner.as_ref()) {
+                Ok(plan) => self.waiting.push((def, plan)),
+                Err(why) => self.cohort.add_view(LiveView::broken(def, &why)),
+            }
+        }
     }
 
     /// Brings back those of `names` that are paused, each as of where it was paused.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::Name;
+use crate::lengths::Lengths;
 use crate::outlet::OutletDef;
 use crate::widen::columns_read;
 
@@ -54,6 +55,9 @@ pub struct Relation {
     /// INSERT over an existing key is 23505 instead of a replacement.
     #[serde(default)]
     pub conflict_is_error: bool,
+    /// How long texts may be that statements write.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lengths: Lengths,
     /// The source that writes it; DML is refused then.
     #[serde(default)]
     pub source: Option<String>,
@@ -90,6 +94,8 @@ pub struct NewRelation {
     pub format: Format,
     /// See [`Relation::conflict_is_error`].
     pub conflict_is_error: bool,
+    /// See [`Relation::lengths`].
+    pub lengths: Lengths,
     /// See [`Relation::source`].
     pub source: Option<String>,
 }
@@ -406,7 +412,8 @@ impl Catalog {
     /// The paused view that keeps this one where it is, if one does.
     pub fn pauser_of(&self, name: &Name) -> Option<&Name> {
         let closure = self.closure(std::slice::from_ref(name));
-        self.paused.keys().find(|paused| closure.contains(*paused))
+        let mut pausers = self.paused.keys().filter(|paused| closure.contains(*paused));
+        self.paused.get_key_value(name).map(|(name, _)| name).or_else(|| pausers.next())
     }
 
     /// The views, each after those it reads.

@@ -393,6 +393,17 @@ impl Cohort {
         &self.next_offsets
     }
 
+    /// Records of its relations' topics that it has read.
+    pub(crate) fn records(&self) -> u64 {
+        let ends = self.by_topic.keys().filter_map(|topic| self.next_offsets.get(topic));
+        ends.flatten().map(|end| u64::try_from(end.get()).unwrap_or(0)).sum()
+    }
+
+    /// The topics of its relations.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = TopicId> {
+        self.by_topic.keys().copied()
+    }
+
     fn done(&self) -> HashMap<TopicId, i64> {
         let sum = |ends: &Vec<Offset>| ends.iter().map(|end| end.get()).sum();
         self.next_offsets.iter().map(|(topic, ends)| (*topic, sum(ends))).collect()

@@ -4,7 +4,8 @@
 //! Not here: the ticks (`follower`), what a view does apart (`lane`).
 //!
 //! Invariants
-//! - What reads a view in a lane is in the same lane, so that a live view's inputs are live.
+//! - What reads a view in a lane is in the same lane, unless one of them is paused: so a live view's
+//!   inputs are live.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -208,11 +209,17 @@ impl Follower {
     pub(crate) fn remove(&mut self, name: &Name) {
         self.shared.cancel(name);
         self.end_builds_of(name);
-        self.let_go(name);
+        self.let_go_for_good(name);
         self.sent_away.remove(name);
         self.cohort.remove(name);
         self.members_changed();
         self.publish();
+    }
+
+    /// Lets go of a view that is dropped or replaced: nor do paused lanes keep rows of it.
+    pub(crate) fn let_go_for_good(&mut self, name: &Name) {
+        self.let_go(name);
+        self.lanes.iter().for_each(|face| face.tap.forget(name));
     }
 
     /// Lets go of a view, wherever it is, and of its errors.
@@ -277,6 +284,8 @@ impl Follower {
         let mut names: BTreeSet<Name> =
             self.shared.catalog().dependents(name).into_iter().collect();
         names.insert(name.clone());
+        // What is paused stays where it is.
+        names.retain(|name| !self.is_paused(name));
         self.restart_builds_over(&names);
         let views = self.cohort.take_views(&names);
         self.members_leave(&names);

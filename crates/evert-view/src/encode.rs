@@ -14,8 +14,11 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use evert_log::NewPart;
 use evert_model::{BatchBuilder, ColumnType, Compression, PartitionId, RowSchema, TimestampMs};
 
+use crate::calendar::date_of_day;
 use crate::catalog::{CatalogError, Format, Relation, RelationKind};
 use crate::decode::KeyWriter;
+
+const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// Uncompressed bytes after which a batch is closed: well below `max.message.bytes`.
 const BATCH_BYTES: usize = 256 << 10;
@@ -222,7 +225,8 @@ fn write_value(column: &ArrayRef, ty: ColumnType, row: usize, out: &mut String) 
         | ColumnType::Int16
         | ColumnType::Int32
         | ColumnType::Int64
-        | ColumnType::Json => write_text(column, ty, row, out),
+        | ColumnType::Json
+        | ColumnType::Array(_) => write_text(column, ty, row, out),
         ColumnType::Float32 | ColumnType::Float64 if is_finite(column, ty, row) => {
             write_text(column, ty, row, out);
         }
@@ -243,7 +247,8 @@ fn is_finite(column: &ArrayRef, ty: ColumnType, row: usize) -> bool {
     }
 }
 
-/// Appends one value that is not null, as plain text: what `decode` parses as this type.
+/// Appends one value that is not null, as plain text: what `decode` parses as this type. An
+/// array is JSON.
 ///
 /// # Panics
 /// If the column is not of the type, or there is no such row.
@@ -274,6 +279,17 @@ pub fn write_text(column: &ArrayRef, ty: ColumnType, row: usize, out: &mut Strin
         ColumnType::Timestamp | ColumnType::TimestampTz => {
             let micros = column.as_primitive::<TimestampMicrosecondType>().value(row);
             write_timestamp(micros, ty == ColumnType::TimestampTz, out)
+        }
+        ColumnType::Array(item) => {
+            let items = column.as_list::<i32>().value(row);
+            out.push('[');
+            for place in 0..items.len() {
+                if place > 0 {
+                    out.push(',');
+                }
+                write_value(&items, item.column_type(), place, out);
+            }
+            out.write_char(']')
         }
     }
     .expect(INFALLIBLE);
@@ -312,22 +328,31 @@ fn write_date(days: i32, out: &mut String) -> std::fmt::Result {
     match days {
         i32::MAX => out.write_str("infinity"),
         i32::MIN => out.write_str("-infinity"),
-        _ => match chrono::NaiveDate::default()
-            .checked_add_signed(chrono::Duration::days(days.into()))
-        {
-            Some(date) => write!(out, "{}", date.format("%Y-%m-%d")),
-            None => out.write_str(if days > 0 { "infinity" } else { "-infinity" }),
-        },
+        _ => write_day(days.into(), out),
+    }
+}
+
+/// As ISO 8601 has it: years of other than four digits have a sign, year 0 is 1 BC.
+fn write_day(day: i64, out: &mut String) -> std::fmt::Result {
+    let (year, month, day) = date_of_day(day);
+    match year {
+        0..=9999 => write!(out, "{year:04}-{month:02}-{day:02}"),
+        _ => write!(out, "{year:+05}-{month:02}-{day:02}"),
     }
 }
 
 fn write_timestamp(micros: i64, zoned: bool, out: &mut String) -> std::fmt::Result {
-    match chrono::DateTime::from_timestamp_micros(micros) {
-        Some(at) if micros != i64::MAX && micros != i64::MIN => {
-            write!(out, "{}", at.format("%Y-%m-%dT%H:%M:%S%.6f"))?;
+    match micros {
+        i64::MAX => out.write_str("infinity"),
+        i64::MIN => out.write_str("-infinity"),
+        _ => {
+            write_day(micros.div_euclid(MICROS_PER_DAY), out)?;
+            let clock = micros.rem_euclid(MICROS_PER_DAY);
+            let (seconds, micros) = (clock / 1_000_000, clock % 1_000_000);
+            let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+            write!(out, "T{hour:02}:{minute:02}:{second:02}.{micros:06}")?;
             out.write_str(if zoned { "Z" } else { "" })
         }
-        _ => out.write_str(if micros > 0 { "infinity" } else { "-infinity" }),
     }
 }
 

@@ -154,7 +154,8 @@ impl Lane {
 
     fn replay(&mut self, mut cohort: Cohort, names: &BTreeSet<Name>, position: Position) -> Cut {
         let progress = Arc::clone(&self.face.progress);
-        progress.begin(Stage::Replaying, position.get());
+        let total = self.shared.records_of(&cohort);
+        progress.begin(Stage::Replaying, total);
         let read = (|| {
             let mut reader = Reader::new(&self.shared.log, Position::ZERO)?;
             while let Some(commit) = reader.next_upto(position)? {
@@ -164,7 +165,7 @@ impl Lane {
                 cohort.push(&commit);
                 if cohort.pending_bytes() >= hydrate::STEP_BYTES {
                     cohort.fold();
-                    progress.set_done(commit.position.get(), position.get());
+                    progress.set_done(cohort.records(), total);
                 }
             }
             cohort.fold();

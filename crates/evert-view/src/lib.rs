@@ -11,6 +11,7 @@
 //! - A record that cannot be read is a row of `evert.errors`; it stops nothing.
 
 mod builds;
+mod calendar;
 mod catalog;
 mod changelog;
 mod checkpoint;
@@ -28,6 +29,7 @@ mod helm;
 mod history;
 mod hydrate;
 mod lane;
+mod lengths;
 mod lifecycle;
 mod live_view;
 mod look;
@@ -39,6 +41,7 @@ mod pass;
 mod past;
 mod pin;
 mod planner;
+mod postgres_text;
 mod progress;
 mod reader;
 mod relation;
@@ -53,6 +56,7 @@ mod verify;
 mod views;
 mod widen;
 
+pub use calendar::{date_of_day, day_of_date};
 pub use catalog::{
     Catalog, CatalogError, Format, IndexDef, NewRelation, Pause, PlanError, Relation, RelationKind,
     SourceDef, StartedFrom, ViewDef, ViewOptions,
@@ -67,15 +71,20 @@ pub use encode::{RowChange, RowWriter, partition_of, write_text};
 pub use errors::errors_schema;
 pub use evert_fold::{RowRef, Snapshot, key_bytes};
 pub use facts::{FACT_COLUMNS, Facts, FactsBatch, facts_schema};
+pub use lengths::{Lengths, TextLength};
 pub use merges::begin as merge_beside_ticks;
 pub use name::Name;
 pub use outlet::{
     Outlet, OutletContext, OutletDef, OutletError, OutletFactory, OutletKind, OutletVerdict,
-    is_secret, without_secrets,
+    Standing, is_secret, without_secrets,
 };
 pub use past::PastError;
 pub use pin::PinError;
 pub use planner::{PlannedView, Planner};
+pub use postgres_text::{
+    write_clock, write_postgres_date, write_postgres_float, write_postgres_text,
+    write_postgres_timestamp,
+};
 pub use progress::{Stage, StageProgress};
 pub use scan::StreamScan;
 pub use sources::SourceState;

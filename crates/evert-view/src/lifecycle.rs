@@ -258,7 +258,7 @@ impl Views {
             let sql = sql.to_owned();
             after.put(Entry::View(ViewDef { sql, schema, inputs, widths, ..old }));
         }
-        self.widen(&after, &mut wanted)?;
+        self.widen(&before, &after, &mut wanted)?;
         let mut views = Vec::new();
         for def in after.views_in_order() {
             if !wanted.contains(&def.name) {
@@ -284,23 +284,28 @@ impl Views {
         Ok(Blueprint { before, views, names: wanted })
     }
 
-    /// A build reads live relations and views only: views that fold apart are built with it.
-    fn widen(&self, after: &Catalog, wanted: &mut BTreeSet<Name>) -> Result<(), CatalogError> {
+    /// A build reads live relations and views only: views that fold apart are built with it. What
+    /// is paused, or was before, cannot be.
+    fn widen(
+        &self,
+        before: &Catalog,
+        after: &Catalog,
+        wanted: &mut BTreeSet<Name>,
+    ) -> Result<(), CatalogError> {
         loop {
             let defs = wanted.iter().filter_map(|name| after.views.get(name));
             let inputs: BTreeSet<Name> = defs.flat_map(|def| def.inputs.clone()).collect();
-            let before = wanted.len();
+            for catalog in [before, after] {
+                not_paused(catalog, wanted.iter().chain(&inputs))?;
+            }
+            let count = wanted.len();
             for input in inputs.iter().filter(|input| after.views.contains_key(*input)) {
                 if let Some(face) = self.shared().lane_of(input) {
                     wanted.extend(self.shared().members_of(&face));
                     wanted.extend(after.dependents(input));
                 }
             }
-            if let Some(name) = after.paused_closure().intersection(wanted).next() {
-                let why = format!("view \"{name}\" is paused: resume it first");
-                return Err(CatalogError::NotReady(why));
-            }
-            if wanted.len() == before {
+            if wanted.len() == count {
                 return Ok(());
             }
         }
@@ -451,6 +456,22 @@ impl Views {
 /// A view that starts in the past reads parts of streams.
 fn read_parts(def: &ViewDef, catalog: &Catalog, inputs: Vec<Name>) -> Vec<Name> {
     inputs.iter().map(|input| def.options.input(catalog, input)).collect()
+}
+
+/// Refuses what can only be built once a paused view has gone on.
+pub(crate) fn not_paused<'a>(
+    catalog: &Catalog,
+    names: impl IntoIterator<Item = &'a Name>,
+) -> Result<(), CatalogError> {
+    let paused = catalog.paused_closure();
+    let Some(name) = names.into_iter().find(|name| paused.contains(*name)) else { return Ok(()) };
+    let why = match catalog.pauser_of(name) {
+        Some(pauser) if pauser != name => {
+            format!("view \"{name}\" is paused because \"{pauser}\" is: resume that first")
+        }
+        _ => format!("view \"{name}\" is paused: resume it first"),
+    };
+    Err(CatalogError::NotReady(why))
 }
 
 fn check_view(catalog: &Catalog, name: &Name) -> Result<(), CatalogError> {

@@ -14,10 +14,15 @@ impl Views {
     /// lock while no view is being replaced.
     pub fn may_read(&self, cut: &Cut, name: &Name, at_least: Position) -> bool {
         let shared = self.shared();
-        cut.position >= at_least.max(shared.floor)
+        self.is_current(cut, at_least)
             && !shared.has_stopped()
             && !cut.failed.contains_key(name)
             && !shared.is_replacing(std::slice::from_ref(name))
+    }
+
+    /// Whether a published cut is at or after a position, and after the last start.
+    pub fn is_current(&self, cut: &Cut, at_least: Position) -> bool {
+        cut.position >= at_least.max(self.shared().floor)
     }
 
     /// The rows that a table, bag or view has published last, wherever it folds: for readers who

@@ -64,6 +64,15 @@ pub enum PastError {
     Read(#[from] ReadError),
 }
 
+/// What is folded at a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    /// Many commits: only where they end up is asked for.
+    Large,
+    /// One commit, so that each change has its position.
+    Commit,
+}
+
 /// Relations and views being folded from the log's beginning.
 pub(crate) struct PrivateFold {
     cohort: Cohort,
@@ -86,11 +95,12 @@ impl PrivateFold {
         Ok(Self { cohort, reader: Reader::new(&shared.log, Position::ZERO)? })
     }
 
-    /// Folds all commits up to `end`. `each` gets the changes of every step and says whether to
-    /// go on.
+    /// Folds all commits up to `end`, a step at a time. `each` gets the changes of every step and
+    /// says whether to go on.
     pub(crate) fn advance(
         &mut self,
         end: Position,
+        step: Step,
         mut each: impl FnMut(Position, LogTime, &TickDeltas) -> bool,
     ) -> Result<(), ReadError> {
         let _spills = evert_env::spill::spills_here();
@@ -102,12 +112,22 @@ impl PrivateFold {
                 log_time = Some(commit.log_time);
                 self.cohort.push(commit);
             }
-            if last || self.cohort.pending_bytes() >= STEP_BYTES {
+            if last || self.is_due(step) {
                 let tick = self.cohort.fold();
                 let log_time = log_time.unwrap_or_else(|| self.cohort.log_time());
                 if !each(self.cohort.position(), log_time, &tick) || last {
                     return Ok(());
                 }
+            }
+        }
+    }
+
+    fn is_due(&self, step: Step) -> bool {
+        match step {
+            Step::Large => self.cohort.pending_bytes() >= STEP_BYTES,
+            Step::Commit => {
+                let by_time = self.cohort.due().is_some_and(|due| due <= self.cohort.log_time());
+                self.cohort.pending_bytes() > 0 || by_time
             }
         }
     }
@@ -187,7 +207,7 @@ impl Views {
         tokio::task::spawn_blocking(move || {
             let fold = PrivateFold::new(&shared, planner.as_ref(), &catalog, &folded);
             let cut = fold.and_then(|mut fold| {
-                fold.advance(position, |_, _, _| !sender.is_closed())?;
+                fold.advance(position, Step::Large, |_, _, _| !sender.is_closed())?;
                 Ok(fold.cut())
             });
             // Nobody waits any more if it cannot be sent.

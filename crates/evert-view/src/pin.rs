@@ -154,7 +154,7 @@ impl Views {
     fn look_back(
         &self,
         paused: &Arc<Cut>,
-        faces: Vec<Arc<Face>>,
+        mut faces: Vec<Arc<Face>>,
         names: &[Name],
     ) -> Result<Look, PinError> {
         // What is on its way into a paused lane is read there as soon as it has arrived.
@@ -166,6 +166,8 @@ impl Views {
             paused.snapshots.contains_key(*name) || paused.streams.contains_key(*name)
         };
         let Some(other) = names.iter().find(|name| !is_kept(name) && !rests(name)) else {
+            // Those that went on since, or are paused later, have left their rows here.
+            faces.retain(|face| face.is_paused_at(paused.position));
             return Ok(Look::Ask(Arc::clone(paused), faces));
         };
         let name = names.iter().find(rests).unwrap_or(other).clone();

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::Name;
 use crate::catalog::{Catalog, Relation, ViewDef};
-use crate::cohort::{Cut, Memory};
+use crate::cohort::{Cohort, Cut, Memory};
 use crate::face::Face;
 use crate::history::History;
 use crate::pass::Passes;
@@ -249,6 +249,17 @@ impl Shared {
         lag.sum()
     }
 
+    /// Records that a cohort reads on its way from the log's beginning to its end now.
+    pub(crate) fn records_of(&self, cohort: &Cohort) -> u64 {
+        let topics = cohort.topics().filter_map(|id| self.log.topic_by_id(id));
+        let ends = topics.flat_map(|topic| {
+            let partitions = (0..topic.partitions).map(PartitionId::new);
+            partitions.map(move |partition| self.log.partition_ends(topic.id, partition))
+        });
+        let ends = ends.filter_map(Result::ok).map(|ends| ends.high_watermark.get());
+        ends.map(|end| u64::try_from(end).unwrap_or(0)).sum()
+    }
+
     /// Records of a view's or relation's topics that were committed after a position.
     pub(crate) fn records_after(&self, catalog: &Catalog, name: &Name, after: Position) -> u64 {
         let closure = catalog.closure(std::slice::from_ref(name));
@@ -315,7 +326,6 @@ mod tests {
     use evert_log::LogConfig;
 
     use super::*;
-    use crate::cohort::Cohort;
     use crate::sources::SourceStates;
 
     #[test]

@@ -132,7 +132,8 @@ pub(crate) fn of_outlet(
         Some(board) => board.view_state(),
         None => ViewState::Rebuilding { percent: 0, eta: None },
     };
-    let lag_records = match position >= live.position {
+    // After a start the live views may well be behind it.
+    let lag_records = match position == live.position {
         true => shared.lag_records(catalog, &def.on, Some(live)),
         false => shared.records_after(catalog, &def.on, position),
     };

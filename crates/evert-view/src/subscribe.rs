@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use crate::catalog::Catalog;
 use crate::cohort::Cut;
 use crate::history::After;
-use crate::past::{PastError, PrivateFold};
+use crate::past::{PastError, PrivateFold, Step};
 use crate::{Name, PinError, Views};
 
 /// Steps of a replay that wait for their reader.
@@ -72,6 +72,8 @@ pub struct Subscription {
     upto: Option<Position>,
     stage: Stage,
     cuts: watch::Receiver<Arc<Cut>>,
+    /// It has begun in the past: each change from there on is told at its own position.
+    in_past: bool,
     /// The rows at `at`, where they may be wanted to find out what has changed since.
     held: Option<Snapshot>,
 }
@@ -125,6 +127,7 @@ impl Views {
             upto: from.upto,
             stage: Stage::Live,
             cuts,
+            in_past: at < cut.position,
             held: None,
         };
         if from.snapshot {
@@ -310,7 +313,7 @@ impl Subscription {
             let names = std::slice::from_ref(&name);
             let planner = views.planner().as_ref();
             let mut fold = PrivateFold::new(views.shared(), planner, &catalog, names)?;
-            fold.advance(at, |_, _, _| true)?;
+            fold.advance(at, Step::Large, |_, _, _| true)?;
             let held = fold.cut().snapshots.remove(&name);
             held.ok_or_else(|| PastError::from(PinError::Unknown(name)))
         });
@@ -320,6 +323,9 @@ impl Subscription {
     /// Goes on from where no tick does: with a view that folds apart by comparing what it
     /// publishes, with anything else by a replay.
     async fn catch_up(&mut self) -> Result<Option<Changes>, PastError> {
+        if std::mem::take(&mut self.in_past) {
+            return self.replay().await.map(|()| None);
+        }
         let lane = self.views.shared().lane_of(&self.name);
         let cut = match &lane {
             Some(face) => face.cut(),
@@ -424,13 +430,16 @@ impl Replay {
         let (shared, catalog) = (self.views.shared(), &*self.catalog);
         let names = std::slice::from_ref(&self.name);
         let mut fold = PrivateFold::new(shared, self.views.planner().as_ref(), catalog, names)?;
-        fold.advance(self.from, |_, _, _| !self.sender.is_closed())?;
+        fold.advance(self.from, Step::Large, |_, _, _| !self.sender.is_closed())?;
         loop {
             let reached = shared.history.reached();
             let end = self.upto.map_or(reached, |upto| upto.min(reached)).max(self.from);
             let mut listens = true;
-            fold.advance(end, |position, log_time, tick| {
+            fold.advance(end, Step::Commit, |position, log_time, tick| {
                 let deltas = signed(tick.get(&self.name).cloned().unwrap_or_default());
+                if deltas.is_empty() {
+                    return !self.sender.is_closed();
+                }
                 let position = position.max(self.from);
                 listens = self.send(Ok(Changes { position, log_time, deltas, complete: true }));
                 listens

@@ -203,6 +203,19 @@ impl Tap {
         state.cut_off.as_ref().filter(|_| state.paused).map(Arc::clone)
     }
 
+    /// The rows that a paused lane keeps of a view that is gone, or has another definition, are
+    /// nothing to read with its own.
+    pub(crate) fn forget(&self, name: &Name) {
+        let mut state = self.lock();
+        if let Some(cut) = &mut state.cut_off
+            && (cut.snapshots.contains_key(name) || cut.streams.contains_key(name))
+        {
+            let cut = Arc::make_mut(cut);
+            cut.snapshots.remove(name);
+            cut.streams.remove(name);
+        }
+    }
+
     /// Nothing comes out any more.
     pub(crate) fn close(&self) {
         let mut state = self.lock();

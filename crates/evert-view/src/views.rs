@@ -25,6 +25,7 @@ use crate::checkpoint::CheckpointConfig;
 use crate::cohort::{self, Cohort, Cut};
 use crate::encode::{self, RowChange};
 use crate::follower::{Control, Follower, Start};
+use crate::lifecycle::not_paused;
 use crate::outlet::Outlets;
 use crate::past::{self, REPLAYS_MAX};
 use crate::planner::Planner;
@@ -186,6 +187,7 @@ impl Views {
             topic_id: topic.id,
             format: new.format,
             conflict_is_error: new.conflict_is_error,
+            lengths: new.lengths,
             source: new.source,
             started_from: None,
         };
@@ -228,6 +230,7 @@ impl Views {
             catalog.put(Entry::Relation(part.clone()));
         }
         let planned = cohort::plan(&sql, &options, &catalog, planner)?;
+        not_paused(&catalog, &planned.inputs)?;
         if options.changes {
             self.make_changes_topic(&name, &planned.inputs, &catalog)?;
         }
@@ -604,7 +607,7 @@ impl Views {
                 }
             }
         };
-        let late = || CatalogError::Invalid(format!("{token:?} was not reached in time"));
+        let late = || CatalogError::Invalid(format!("{token} was not reached in time"));
         tokio::time::timeout(timeout, wait).await.unwrap_or_else(|_| Err(late()))
     }
 

@@ -27,7 +27,7 @@ use crate::hydrate::RelationHydration;
 use crate::progress::Progress;
 use crate::relation::RelationInput;
 use crate::sources::SourceStates;
-use crate::{Name, Views, errors, past};
+use crate::{Lengths, Name, Views, errors, past};
 
 /// A relation that was read again, on its way into the live cohort.
 pub(crate) struct Widening {
@@ -50,18 +50,21 @@ impl Views {
         &self,
         name: &Name,
         columns: &[Column],
+        lengths: &Lengths,
         given_up: &AtomicBool,
     ) -> Result<Position, CatalogError> {
         loop {
             let before = self.catalog();
             let old = relation_of(&before, name)?;
-            let wider = Arc::new(widened(old, columns)?);
+            let wider = Arc::new(widened(old, columns, lengths)?);
+            self.check_outlets(&before, &wider)?;
             let widening = self.read_again(&wider, given_up)?;
             let _ddl = self.lock_ddl();
             let now = self.catalog();
             if now.relations.get(name).is_none_or(|now| !Arc::ptr_eq(now, old)) {
                 continue;
             }
+            self.check_outlets(&now, &wider)?;
             let names = BTreeSet::from([name.clone()]);
             self.shared().begin_replacing(&names);
             let put = self.put_wider(&now, wider, widening);
@@ -144,8 +147,13 @@ fn relation_of<'a>(catalog: &'a Catalog, name: &Name) -> Result<&'a Arc<Relation
     }
 }
 
-fn widened(old: &Relation, columns: &[Column]) -> Result<Relation, CatalogError> {
+fn widened(
+    old: &Relation,
+    columns: &[Column],
+    lengths: &Lengths,
+) -> Result<Relation, CatalogError> {
     let mut wider = old.clone();
+    wider.lengths.extend(lengths.clone());
     for column in columns {
         let (name, to) = (&column.name, &old.name);
         if wider.schema.index_of(name).is_some() {

@@ -98,7 +98,8 @@ impl pg::Session for PgSession {
         hints: &[Option<DataType>],
     ) -> Result<pg::Description, pg::SqlError> {
         let described = self.0.describe(&statement(opaque)?, hints).await.map_err(sql_error)?;
-        Ok(pg::Description { params: described.params, columns: described.columns })
+        let evert_sql::Description { params, oids, columns } = described;
+        Ok(pg::Description { params, oids, columns })
     }
 
     async fn execute(

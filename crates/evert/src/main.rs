@@ -54,6 +54,10 @@ enum Command {
     Bench(bench::BenchArgs),
 }
 
+/// A thread's stack: expressions are walked over by recursion, and clients write thousands of
+/// conditions. Only what is used of it takes memory.
+const STACK_BYTES: usize = 64 << 20;
+
 fn main() -> Result<ExitCode> {
     let filter = EnvFilter::try_from_env("EVERT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -61,7 +65,10 @@ fn main() -> Result<ExitCode> {
     rustls::crypto::ring::default_provider()
         .install_default()
         .expect("no other TLS provider is installed");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(STACK_BYTES)
+        .build()?;
     runtime.block_on(async {
         match Cli::parse().command {
             Command::Serve(settings) => serve::run(settings).await?,

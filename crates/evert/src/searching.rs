@@ -59,6 +59,7 @@ impl http::Search for Searching {
             params: call.params,
             body: call.body,
             after: call.after,
+            timeout: call.timeout,
         });
         let answer = answer.await;
         http::SearchAnswer {

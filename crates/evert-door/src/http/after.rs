@@ -41,12 +41,8 @@ impl Asked {
     }
 }
 
-/// Waits if the request says so, and adds the position that the answer is at or after.
-pub(super) async fn with_position(
-    State(server): Server,
-    mut request: Request,
-    next: Next,
-) -> Response {
+/// Waits if the request says so.
+pub(super) async fn reached(State(server): Server, mut request: Request, next: Next) -> Response {
     let wish = match wish(request.headers()) {
         Ok(wish) => wish,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &error),
@@ -61,6 +57,11 @@ pub(super) async fn with_position(
         },
     };
     request.extensions_mut().insert(Asked { at_least, deadline });
+    next.run(request).await
+}
+
+/// Adds the position that the answer is at or after, where it does not tell its own.
+pub(super) async fn with_position(State(server): Server, request: Request, next: Next) -> Response {
     // Taken before the answer is made: what it shows can only be newer.
     let position = server.position().get();
     let mut response = next.run(request).await;
@@ -68,26 +69,38 @@ pub(super) async fn with_position(
     response
 }
 
-fn wish(headers: &HeaderMap) -> Result<(Option<PositionToken>, Duration), String> {
-    let text = |name: &HeaderName| match headers.get(name).map(HeaderValue::to_str) {
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, String> {
+    match headers.get(name).map(HeaderValue::to_str) {
         None => Ok(None),
         Some(Ok(text)) => Ok(Some(text)),
         Some(Err(_)) => Err(format!("{name} is not text")),
-    };
-    let token = match text(&AFTER)? {
+    }
+}
+
+/// `Evert-After`, as it is written.
+pub(super) fn after(headers: &HeaderMap) -> Result<Option<&str>, String> {
+    text(headers, &AFTER)
+}
+
+/// `Evert-Timeout`: how long a request may wait.
+pub(super) fn timeout(headers: &HeaderMap) -> Result<Duration, String> {
+    match text(headers, &TIMEOUT)? {
+        None => Ok(WAIT),
+        Some(ms) => match ms.trim().parse::<u64>() {
+            Ok(ms) if ms <= WAIT_MS_MAX => Ok(Duration::from_millis(ms)),
+            _ => Err(format!("Evert-Timeout is up to {WAIT_MS_MAX} milliseconds")),
+        },
+    }
+}
+
+fn wish(headers: &HeaderMap) -> Result<(Option<PositionToken>, Duration), String> {
+    let token = match after(headers)? {
         None => None,
         Some(token) => {
             Some(token.parse::<PositionToken>().map_err(|error| format!("Evert-After: {error}"))?)
         }
     };
-    let timeout = match text(&TIMEOUT)? {
-        None => WAIT,
-        Some(ms) => match ms.trim().parse::<u64>() {
-            Ok(ms) if ms <= WAIT_MS_MAX => Duration::from_millis(ms),
-            _ => return Err(format!("Evert-Timeout is up to {WAIT_MS_MAX} milliseconds")),
-        },
-    };
-    Ok((token, timeout))
+    Ok((token, timeout(headers)?))
 }
 
 /// An error as every route of this door tells it.

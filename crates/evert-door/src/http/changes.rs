@@ -20,7 +20,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use evert_model::{Delta, Position};
+use evert_model::{Delta, Position, PositionToken};
 use evert_view::{
     Changes, Name, PastError, PinError, RowWriter, Snapshot, SubscribeFrom, Subscription,
 };
@@ -30,9 +30,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::door::Server;
+use super::observed::{Observed, ReachError};
 use super::query;
 use crate::resp::Layout;
 
+/// How long a record or an LSN that is not there yet is waited for.
+const PLACE_WITHIN: Duration = Duration::from_secs(10);
 /// How long a view may take to be there whose key is asked for.
 const KEY_WITHIN: Duration = Duration::from_secs(10);
 /// Rows of one event.
@@ -42,27 +45,53 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// How long a connection stays silent.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 
-/// What may follow the question mark: `snapshot=true`, begin with all rows there are; `after=n`,
-/// begin after this position; `upto=n`, end there; `key=k`, the row of this key only.
-fn wish(text: &str) -> Result<(SubscribeFrom, Option<String>), String> {
-    let (mut from, mut only) = (SubscribeFrom::default(), None);
-    for (key, value) in query::pairs(text) {
-        let bad = || format!("{key}={value} is not understood");
-        let position = || match value.parse::<u64>() {
-            Ok(number) if number <= i64::MAX as u64 => Ok(Some(Position::new(number))),
-            _ => Err(bad()),
-        };
-        match key.as_str() {
-            "snapshot" => from.snapshot = value.parse().map_err(|_| bad())?,
-            "after" => from.after = position()?,
-            "upto" => from.upto = position()?,
-            "key" => only = Some(value),
-            _ => {
-                return Err(format!("\"{key}\" is not known: use snapshot, after, upto and key"));
+/// What a client wants to be told.
+#[derive(Default)]
+struct Wish {
+    snapshot: bool,
+    after: Option<PositionToken>,
+    upto: Option<PositionToken>,
+    key: Option<String>,
+}
+
+impl Wish {
+    /// What may follow the question mark: `snapshot=true`, begin with all rows there are;
+    /// `after=41`, `after=payments/0@17` or `after=shop:0/16B3748`, begin after this position;
+    /// `upto`, end there; `key=k`, the row of this key only.
+    fn read(text: &str) -> Result<Self, String> {
+        let mut wish = Self::default();
+        for (key, value) in query::pairs(text) {
+            let bad = || format!("{key}={value} is not understood");
+            let token = || {
+                let token = value.parse::<PositionToken>();
+                token.map(Some).map_err(|error| format!("{key}: {error}"))
+            };
+            match key.as_str() {
+                "snapshot" => wish.snapshot = value.parse().map_err(|_| bad())?,
+                "after" => wish.after = token()?,
+                "upto" => wish.upto = token()?,
+                "key" => wish.key = Some(value),
+                _ => {
+                    return Err(format!(
+                        "\"{key}\" is not known: use snapshot, after, upto and key"
+                    ));
+                }
             }
         }
+        Ok(wish)
     }
-    Ok((from, only))
+}
+
+/// The position that a client names. What is not a number may be about to come.
+async fn position_of(
+    server: &dyn Observed,
+    token: Option<PositionToken>,
+) -> Result<Option<Position>, ReachError> {
+    match token {
+        None => Ok(None),
+        Some(PositionToken::Position(position)) => Ok(Some(position)),
+        Some(token) => server.reach(&token, PLACE_WITHIN).await.map(Some),
+    }
 }
 
 pub(super) async fn changes(
@@ -72,19 +101,26 @@ pub(super) async fn changes(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    let (mut from, key) = match wish(query.as_deref().unwrap_or_default()) {
+    let mut wish = match Wish::read(query.as_deref().unwrap_or_default()) {
         Ok(wish) => wish,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &error),
     };
     if let Some(id) = headers.get("last-event-id") {
-        let Some(id) = id.to_str().ok().and_then(|id| id.trim().parse::<u64>().ok()) else {
+        let Some(id) = id.to_str().ok().and_then(|id| id.parse().ok()) else {
             return refuse(StatusCode::BAD_REQUEST, "Last-Event-ID is not a position");
         };
         // Whoever comes back has the rows already.
-        from = SubscribeFrom { snapshot: false, after: Some(Position::new(id)), ..from };
+        wish = Wish { snapshot: false, after: Some(id), ..wish };
+    }
+    let mut from = SubscribeFrom { snapshot: wish.snapshot, ..SubscribeFrom::default() };
+    for (place, token) in [(&mut from.after, wish.after), (&mut from.upto, wish.upto)] {
+        match position_of(server.as_ref(), token).await {
+            Ok(position) => *place = position,
+            Err(error) => return refuse(error.status(), &error.to_string()),
+        }
     }
     let name = named(&name);
-    let only = match key {
+    let only = match wish.key {
         None => None,
         Some(key) => match server.pin(&name, Position::ZERO, KEY_WITHIN).await {
             Err(error) => {

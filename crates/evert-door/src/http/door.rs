@@ -115,6 +115,8 @@ fn routes(
         .fallback(api::not_found)
         .method_not_allowed_fallback(api::method_not_allowed)
         .with_state(server.clone())
+        .layer(middleware::from_fn_with_state(server.clone(), after::reached))
+        // Searches wait for their index, in Elasticsearch's words.
         .merge(found)
         .layer(middleware::from_fn_with_state(server.clone(), after::with_position))
         .layer(Extension(stopping))

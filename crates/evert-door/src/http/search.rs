@@ -8,6 +8,7 @@
 //!   accepts; errors are in Elasticsearch's shape.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
@@ -20,11 +21,12 @@ use axum::routing::{any, get};
 use evert_model::Position;
 use serde_json::json;
 
+use super::after;
+
 /// Bytes of a request's body.
 const BODY_BYTES_MAX: usize = 10 << 20;
 const PRODUCT: HeaderName = HeaderName::from_static("x-elastic-product");
 const POSITION: HeaderName = HeaderName::from_static("evert-position");
-const AFTER: &str = "evert-after";
 
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +76,8 @@ pub struct SearchCall {
     pub body: Bytes,
     /// The position to wait for, as the client writes it.
     pub after: Option<String>,
+    /// How long to wait for it.
+    pub timeout: Duration,
 }
 
 /// An answer about search indexes.
@@ -166,9 +170,11 @@ fn call(
     query: Option<&str>,
     headers: &HeaderMap,
 ) -> SearchCall {
-    let after = headers.get(AFTER).and_then(|after| after.to_str().ok()).map(str::to_owned);
+    // Headers that cannot be read were refused on the way here.
+    let after = after::after(headers).ok().flatten().map(str::to_owned);
+    let timeout = after::timeout(headers).unwrap_or_default();
     let (index, id) = (index.to_owned(), id.to_owned());
-    SearchCall { operation, index, id, params: params(query), body: Bytes::new(), after }
+    SearchCall { operation, index, id, params: params(query), body: Bytes::new(), after, timeout }
 }
 
 /// The words after a URL's question mark, decoded.
@@ -240,7 +246,12 @@ fn mark(response: &mut Response, media: Option<&'static str>) {
 async fn as_accepted(request: Request, next: Next) -> Response {
     let media = accepted(request.headers());
     let is_head = request.method() == Method::HEAD;
-    let mut response = next.run(request).await;
+    let headers = request.headers();
+    let unread = after::after(headers).err().or_else(|| after::timeout(headers).err());
+    let mut response = match unread {
+        None => next.run(request).await,
+        Some(reason) => refuse(StatusCode::BAD_REQUEST, "illegal_argument_exception", &reason),
+    };
     if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
         let reason = format!("the body is larger than {BODY_BYTES_MAX} bytes");
         response = refuse(StatusCode::PAYLOAD_TOO_LARGE, "content_too_long_exception", &reason);

@@ -7,15 +7,15 @@
 
 use std::fmt::Write;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Field, Float64Type, Int16Type, Int32Type, Int64Type, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, Float64Type, Int16Type, Int32Type, Int64Type, SchemaRef};
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::BytesMut;
-use evert_model::ColumnType;
+use evert_model::{ColumnType, is_vector};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
@@ -120,7 +120,7 @@ impl Answer {
             self.text.push_str(if self.rows > 0 { ",[" } else { "[" });
             for (index, field) in schema.fields().iter().enumerate() {
                 self.text.push_str(if index > 0 { "," } else { "" });
-                write_value(field, batch, (index, row), &mut self.text)?;
+                write_value(field, batch.column(index), row, &mut self.text)?;
             }
             self.text.push(']');
             self.rows += 1;
@@ -142,13 +142,22 @@ impl Answer {
 
 fn write_value(
     field: &Field,
-    batch: &RecordBatch,
-    (column, row): (usize, usize),
+    values: &ArrayRef,
+    row: usize,
     out: &mut String,
 ) -> Result<(), SqlError> {
-    let values = batch.column(column);
     if values.is_null(row) {
         out.push_str("null");
+        return Ok(());
+    }
+    if let (DataType::List(item), false) = (values.data_type(), is_vector(field)) {
+        let items = values.as_list::<i32>().value(row);
+        out.push('[');
+        for place in 0..items.len() {
+            out.push_str(if place > 0 { "," } else { "" });
+            write_value(item, &items, place, out)?;
+        }
+        out.push(']');
         return Ok(());
     }
     let ty = ColumnType::of_field(field).filter(|ty| ty.arrow_type() == *values.data_type());

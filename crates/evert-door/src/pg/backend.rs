@@ -23,6 +23,9 @@ pub type Statement = Arc<dyn Any + Send + Sync>;
 pub struct Description {
     /// The type of each parameter `$1`, `$2`, ...
     pub params: Vec<DataType>,
+    /// Parameters, by index, whose Arrow type does not tell Postgres's, with its OID, or that of an
+    /// array's items: `uuid`, `oid`.
+    pub oids: Vec<(usize, u32)>,
     /// The result's columns; `None` for statements that return no rows.
     pub columns: Option<SchemaRef>,
 }

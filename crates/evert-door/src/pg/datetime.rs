@@ -1,10 +1,15 @@
 //! Dates, times and intervals in Postgres's words.
 //!
-//! Owns: their text and wire forms. Inside they are Arrow's: days and microseconds since 1970,
+//! Owns: their wire forms, and reading their texts (`evert-view` writes them). Inside they are Arrow's: days and microseconds since 1970,
 //! where the largest and smallest value of the type are infinity and -infinity.
 //! Not here: time zones other than a fixed offset; sessions live in UTC.
 
 use std::fmt::{self, Write};
+
+use evert_view::{day_of_date, write_clock};
+pub(super) use evert_view::{
+    write_postgres_date as write_date, write_postgres_timestamp as write_timestamp,
+};
 
 /// Days from 1970-01-01 to 2000-01-01, where Postgres's dates begin.
 const EPOCH_DAYS: i32 = 10_957;
@@ -16,79 +21,9 @@ const DAY: i64 = 24 * HOUR;
 /// for 30 years more.
 const YEAR_MAX: i64 = 294_246;
 
-/// Year (0 is 1 BC), month and day of a day since 1970: Hinnant's `civil_from_days`.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
-}
-
-/// The day since 1970 of a date that exists.
+/// The day since 1970 of a date that Postgres has.
 fn days_of(year: i64, month: i64, day: i64) -> Option<i64> {
-    if !(-4_713..=YEAR_MAX).contains(&year) || !(1..=12).contains(&month) || day < 1 {
-        return None;
-    }
-    let shifted = if month <= 2 { year - 1 } else { year };
-    let era = shifted.div_euclid(400);
-    let of_era = shifted.rem_euclid(400);
-    let of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
-    // A day past its month's end comes back as another date.
-    (civil(days) == (year, month, day)).then_some(days)
-}
-
-fn write_day(out: &mut impl Write, days: i64) -> Result<bool, fmt::Error> {
-    let (year, month, day) = civil(days);
-    let before_christ = year <= 0;
-    let year = if before_christ { 1 - year } else { year };
-    write!(out, "{year:04}-{month:02}-{day:02}")?;
-    Ok(before_christ)
-}
-
-fn write_clock(out: &mut impl Write, micros: i64) -> fmt::Result {
-    let (hours, minutes, seconds) = (micros / HOUR, micros / MINUTE % 60, micros / SECOND % 60);
-    write!(out, "{hours:02}:{minutes:02}:{seconds:02}")?;
-    let mut fraction = micros % SECOND;
-    if fraction != 0 {
-        let mut width = 6;
-        while fraction % 10 == 0 {
-            fraction /= 10;
-            width -= 1;
-        }
-        write!(out, ".{fraction:0width$}")?;
-    }
-    Ok(())
-}
-
-pub(super) fn write_date(out: &mut impl Write, days: i32) -> fmt::Result {
-    match days {
-        i32::MAX => out.write_str("infinity"),
-        i32::MIN => out.write_str("-infinity"),
-        _ => {
-            let before_christ = write_day(out, i64::from(days))?;
-            out.write_str(if before_christ { " BC" } else { "" })
-        }
-    }
-}
-
-pub(super) fn write_timestamp(out: &mut impl Write, micros: i64, zoned: bool) -> fmt::Result {
-    match micros {
-        i64::MAX => out.write_str("infinity"),
-        i64::MIN => out.write_str("-infinity"),
-        _ => {
-            let before_christ = write_day(out, micros.div_euclid(DAY))?;
-            out.write_char(' ')?;
-            write_clock(out, micros.rem_euclid(DAY))?;
-            out.write_str(if zoned { "+00" } else { "" })?;
-            out.write_str(if before_christ { " BC" } else { "" })
-        }
-    }
+    (-4_713..=YEAR_MAX).contains(&year).then(|| day_of_date(year, month, day))?
 }
 
 pub(super) fn write_time(out: &mut impl Write, micros: i64) -> fmt::Result {

@@ -12,13 +12,29 @@ use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use arrow::compute::{CastOptions, cast_with_options, concat};
 use arrow::datatypes::{DataType, Field, IntervalMonthDayNanoType};
 
+use evert_model::array_elements;
+
 use super::backend::SqlError;
 use super::datetime;
 use super::encode::Form;
 use super::numeric::{Number, NumericError};
 use super::types::{PARAM_SCALE, arrow_type, element_of, oid};
 
-/// A parameter of type `oid` as a one-row array of type `ty`, which the statement expects.
+/// A parameter as it was bound. A NUMERIC has the digits that it came with, whatever scale its
+/// context would give it: none is lost.
+pub(super) fn bound(
+    oid: u32,
+    form: Form,
+    value: Option<&[u8]>,
+    ty: &DataType,
+) -> Result<ArrayRef, SqlError> {
+    match (oid, value, ty) {
+        (oid::NUMERIC, Some(bytes), DataType::Decimal128(..)) => numeric(form, bytes),
+        _ => param(oid, form, value, ty),
+    }
+}
+
+/// A value of type `oid` as a one-row array of type `ty`, which is expected of it.
 pub(super) fn param(
     oid: u32,
     form: Form,
@@ -89,7 +105,7 @@ fn read_text(oid: u32, text: &str) -> Result<ArrayRef, SqlError> {
             let value = parse_interval_month_day_nano(trimmed).map_err(|_| bad())?;
             Arc::new(IntervalMonthDayNanoArray::from(vec![value]))
         }
-        oid::UUID => string(&uuid::Uuid::parse_str(trimmed).map_err(|_| bad())?.to_string()),
+        oid::UUID => string(&uuid(trimmed).ok_or_else(bad)?.to_string()),
         // A text of any other type is a text: the statement casts it or refuses.
         _ => string(text),
     };
@@ -165,16 +181,48 @@ fn interval(bytes: &[u8]) -> Result<ArrayRef, SqlError> {
     Ok(Arc::new(IntervalMonthDayNanoArray::from(vec![value])))
 }
 
-fn decimal(form: Form, bytes: &[u8], precision: u8, scale: i8) -> Result<ArrayRef, SqlError> {
-    let number = match form {
-        Form::Text => Number::parse(text_of(bytes)?),
-        Form::Binary => Number::from_wire(bytes),
+/// A number at its own scale, of the smallest precision that has room for it: few of them, so
+/// that a statement is not planned for each value.
+fn numeric(form: Form, bytes: &[u8]) -> Result<ArrayRef, SqlError> {
+    let (digits, scale) = number(form, bytes)
+        .and_then(|number| number.size())
+        .map_err(|error| number_error(error, bytes, "numeric"))?;
+    let precision =
+        [9_u8, 18, 28].into_iter().find(|room| digits <= u32::from(*room)).unwrap_or(38);
+    decimal(form, bytes, precision, scale)
+}
+
+/// A UUID in braces or not, with hyphens between any groups of four digits or none.
+/// (Postgres, "UUID Type")
+fn uuid(text: &str) -> Option<uuid::Uuid> {
+    let inner = match text.strip_prefix('{') {
+        Some(inner) => inner.strip_suffix('}')?,
+        None => text,
     };
-    let value = number.and_then(|number| number.at_scale(precision, scale));
-    let value = value.map_err(|error| match error {
-        NumericError::OutOfRange => out_of_range(&format!("numeric({precision},{scale})")),
+    let groups = inner.split('-').all(|group| !group.is_empty() && group.len().is_multiple_of(4));
+    uuid::Uuid::try_parse(&inner.replace('-', "")).ok().filter(|_| groups)
+}
+
+fn number(form: Form, bytes: &[u8]) -> Result<Number, NumericError> {
+    match form {
+        Form::Text => {
+            Number::parse(std::str::from_utf8(bytes).map_err(|_| NumericError::NotANumber)?)
+        }
+        Form::Binary => Number::from_wire(bytes),
+    }
+}
+
+fn number_error(error: NumericError, bytes: &[u8], ty: &str) -> SqlError {
+    match error {
+        NumericError::OutOfRange => out_of_range(ty),
         NumericError::NotANumber => invalid(oid::NUMERIC, &String::from_utf8_lossy(bytes)),
-    })?;
+    }
+}
+
+fn decimal(form: Form, bytes: &[u8], precision: u8, scale: i8) -> Result<ArrayRef, SqlError> {
+    let value = number(form, bytes).and_then(|number| number.at_scale(precision, scale));
+    let value = value
+        .map_err(|error| number_error(error, bytes, &format!("numeric({precision},{scale})")))?;
     let array = Decimal128Array::from(vec![value]).with_precision_and_scale(precision, scale);
     Ok(Arc::new(array.map_err(|error| SqlError::new("22003", error.to_string()))?))
 }
@@ -242,7 +290,7 @@ fn list(element: u32, form: Form, bytes: &[u8]) -> Result<ArrayRef, SqlError> {
     match form {
         Form::Text => {
             let text = text_of(bytes)?;
-            let parts = array_items(text).ok_or_else(|| malformed_array(text))?;
+            let parts = array_elements(text).ok_or_else(|| malformed_array(text))?;
             for part in parts {
                 items.push(match part {
                     Some(part) => read_text(element, &part)?,
@@ -268,49 +316,6 @@ fn list(element: u32, form: Form, bytes: &[u8]) -> Result<ArrayRef, SqlError> {
     let field = Arc::new(Field::new_list_field(ty, true));
     let offsets = OffsetBuffer::from_lengths([values.len()]);
     Ok(Arc::new(ListArray::new(field, offsets, values, None)))
-}
-
-/// The items of `{1,NULL,"a \"b\""}`.
-fn array_items(text: &str) -> Option<Vec<Option<String>>> {
-    let inner = text.trim().strip_prefix('{')?.strip_suffix('}')?;
-    let mut items = Vec::new();
-    if inner.trim().is_empty() {
-        return Some(items);
-    }
-    let mut chars = inner.chars();
-    loop {
-        let (mut item, mut quoted, mut in_quotes, mut more) = (String::new(), false, false, false);
-        while let Some(next) = chars.next() {
-            match next {
-                '\\' => item.push(chars.next()?),
-                '"' => {
-                    in_quotes = !in_quotes;
-                    quoted = true;
-                }
-                ',' if !in_quotes => {
-                    more = true;
-                    break;
-                }
-                // Arrays of arrays have no type here.
-                '{' | '}' if !in_quotes => return None,
-                _ => item.push(next),
-            }
-        }
-        if in_quotes {
-            return None;
-        }
-        if !quoted {
-            item = item.trim().to_owned();
-            if item.is_empty() {
-                return None;
-            }
-        }
-        let is_null = !quoted && item.eq_ignore_ascii_case("null");
-        items.push((!is_null).then_some(item));
-        if !more {
-            return Some(items);
-        }
-    }
 }
 
 /// The items of an array in `array_send`'s form.
@@ -448,6 +453,9 @@ mod tests {
         let ty = DataType::Decimal128(10, 2);
         let array = param(oid::NUMERIC, Form::Text, Some(b"12.345"), &ty).expect("legal");
         assert_eq!(array.as_primitive::<Decimal128Type>().value(0), 1_235);
+        let array = bound(oid::NUMERIC, Form::Text, Some(b"12.345"), &ty).expect("legal");
+        assert_eq!(array.as_primitive::<Decimal128Type>().value(0), 12_345, "unless it was bound");
+        assert_eq!(*array.data_type(), DataType::Decimal128(9, 3));
     }
 
     #[test]

@@ -19,7 +19,8 @@ use arrow::datatypes::{
 };
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use bytes::{BufMut, BytesMut};
-use evert_model::{ColumnType, is_vector};
+use evert_model::{ColumnType, array_element, is_vector};
+use evert_view::write_postgres_float as write_float;
 
 use super::backend::{CopyForm, SqlError};
 use super::copy;
@@ -166,21 +167,28 @@ impl Column {
                 .map_err(|error| SqlError::new("XX000", error.to_string()))
         };
         let Some(ty) = ColumnType::of_field(field) else { return Self::other(field, array) };
-        let array = to(&ty.arrow_type())?;
+        let plain = to(&ty.arrow_type())?;
+        let array = &plain;
         Ok(match ty {
             ColumnType::Boolean => Self::Boolean(array.as_boolean().clone()),
-            ColumnType::Int16 => Self::Int16(primitive(&array)),
-            ColumnType::Int32 => Self::Int32(primitive(&array)),
-            ColumnType::Int64 => Self::Int64(primitive(&array)),
-            ColumnType::Float32 => Self::Float32(primitive(&array)),
-            ColumnType::Float64 => Self::Float64(primitive(&array)),
-            ColumnType::Decimal { .. } => Self::Decimal(primitive::<Decimal128Type>(&array)),
+            ColumnType::Int16 => Self::Int16(primitive(array)),
+            ColumnType::Int32 => Self::Int32(primitive(array)),
+            ColumnType::Int64 => Self::Int64(primitive(array)),
+            ColumnType::Float32 => Self::Float32(primitive(array)),
+            ColumnType::Float64 => Self::Float64(primitive(array)),
+            ColumnType::Decimal { .. } => Self::Decimal(primitive::<Decimal128Type>(array)),
             ColumnType::Text | ColumnType::Json => Self::Text(array.as_string_view().clone()),
             ColumnType::Uuid => Self::Uuid(array.as_string_view().clone()),
             ColumnType::Bytes => Self::Bytes(array.as_binary().clone()),
-            ColumnType::Date => Self::Date(primitive(&array)),
-            ColumnType::Timestamp => Self::Timestamp { values: primitive(&array), zoned: false },
-            ColumnType::TimestampTz => Self::Timestamp { values: primitive(&array), zoned: true },
+            ColumnType::Date => Self::Date(primitive(array)),
+            ColumnType::Timestamp => Self::Timestamp { values: primitive(array), zoned: false },
+            ColumnType::TimestampTz => Self::Timestamp { values: primitive(array), zoned: true },
+            ColumnType::Array(item) => {
+                let lists = array.as_list::<i32>().clone();
+                let field = Field::new("", item.column_type().arrow_type(), true);
+                let items = Box::new(Self::new(&field, lists.values())?);
+                Self::List { lists, items, item_oid: PgType::of_field(&field).oid }
+            }
         })
     }
 
@@ -394,40 +402,6 @@ fn uuid_bytes(text: &str) -> Result<uuid::Uuid, SqlError> {
         .map_err(|_| SqlError::new("22P02", format!("\"{text}\" is not a uuid")))
 }
 
-/// A float from its shortest digits in scientific form, laid out as Postgres does: plain from
-/// 1e-4 up to 1e`exponent_max`.
-pub(super) fn write_float(
-    out: &mut BytesMut,
-    scientific: &str,
-    exponent_max: i32,
-) -> std::fmt::Result {
-    let Some((mantissa, exponent)) = scientific.split_once('e') else {
-        return out.write_str(match scientific {
-            "inf" => "Infinity",
-            "-inf" => "-Infinity",
-            _ => "NaN",
-        });
-    };
-    let exponent: i32 = exponent.parse().expect("the standard library writes a number");
-    if !(-4..exponent_max).contains(&exponent) {
-        let sign = if exponent < 0 { '-' } else { '+' };
-        return write!(out, "{mantissa}e{sign}{:02}", exponent.unsigned_abs());
-    }
-    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
-    let digits: String = mantissa.chars().filter(|&digit| digit != '.').collect();
-    out.write_str(sign)?;
-    match usize::try_from(exponent) {
-        Err(_) => {
-            let zeros = "0".repeat(exponent.unsigned_abs() as usize - 1);
-            write!(out, "0.{zeros}{digits}")
-        }
-        Ok(whole) if digits.len() <= whole + 1 => {
-            write!(out, "{digits}{}", "0".repeat(whole + 1 - digits.len()))
-        }
-        Ok(whole) => write!(out, "{}.{}", &digits[..=whole], &digits[whole + 1..]),
-    }
-}
-
 pub(super) fn write_hex(out: &mut BytesMut, bytes: &[u8]) -> std::fmt::Result {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     out.put_slice(b"\\x");
@@ -463,22 +437,8 @@ fn write_array(
         }
         item_text.clear();
         items.write_text(item, &mut item_text);
-        let special = |byte: &u8| b"{}\",\\".contains(byte) || byte.is_ascii_whitespace();
-        if !item_text.is_empty()
-            && !item_text.iter().any(special)
-            && !item_text.eq_ignore_ascii_case(b"null")
-        {
-            out.put_slice(&item_text);
-            continue;
-        }
-        out.put_u8(b'"');
-        for &byte in &item_text {
-            if matches!(byte, b'"' | b'\\') {
-                out.put_u8(b'\\');
-            }
-            out.put_u8(byte);
-        }
-        out.put_u8(b'"');
+        let item = std::str::from_utf8(&item_text).expect("it was written as text");
+        out.put_slice(array_element(item).as_bytes());
     }
     out.put_u8(b'}');
     Ok(())

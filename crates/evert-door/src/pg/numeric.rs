@@ -65,6 +65,8 @@ pub(super) fn numeric_to_wire(out: &mut BytesMut, value: i128, scale: i8) {
 pub(super) struct Number {
     value: i128,
     exponent: i32,
+    /// Digits after the point, as it was written: zeros at the end count.
+    places: u32,
 }
 
 /// What a number cannot be turned into.
@@ -101,8 +103,11 @@ impl Number {
             value = push_digit(value, i128::from(digit - b'0'))?;
         }
         let places = i32::try_from(significant.len()).map_err(|_| NumericError::OutOfRange)?;
+        let written = i32::try_from(fraction.len()).map_err(|_| NumericError::OutOfRange)?;
+        let written = written.checked_sub(exponent).ok_or(NumericError::OutOfRange)?;
         let exponent = exponent.checked_sub(places).ok_or(NumericError::OutOfRange)?;
-        Ok(Self { value: if negative { -value } else { value }, exponent })
+        let places = u32::try_from(written).unwrap_or(0);
+        Ok(Self { value: if negative { -value } else { value }, exponent, places })
     }
 
     /// Reads what Postgres's `numeric_send` writes.
@@ -113,7 +118,7 @@ impl Number {
         let count = usize::from(bytes.get_u16());
         let weight = i32::from(bytes.get_i16());
         let sign = bytes.get_u16();
-        let _places = bytes.get_u16();
+        let places = u32::from(bytes.get_u16());
         if bytes.len() != count * 2 || !matches!(sign, 0 | NEGATIVE) {
             return Err(NumericError::NotANumber);
         }
@@ -135,7 +140,19 @@ impl Number {
             value = shifted.checked_add(i128::from(group)).ok_or(NumericError::OutOfRange)?;
         }
         let value = if sign == NEGATIVE { -value } else { value };
-        Ok(Self { value, exponent })
+        Ok(Self { value, exponent, places })
+    }
+
+    /// How many digits it has at its own scale, and that scale.
+    pub(super) fn size(self) -> Result<(u32, i8), NumericError> {
+        let exact = u32::try_from(-i64::from(self.exponent)).unwrap_or(0);
+        let scale = i8::try_from(self.places.max(exact)).map_err(|_| NumericError::OutOfRange)?;
+        if scale > 38 {
+            return Err(NumericError::OutOfRange);
+        }
+        let value = self.at_scale(38, scale)?.unsigned_abs();
+        let digits = value.checked_ilog10().map_or(1, |log| log + 1);
+        Ok((digits.max(u32::from(scale.unsigned_abs())), scale))
     }
 
     /// The unscaled value at a scale, rounded half away from zero as Postgres rounds.
@@ -224,5 +241,21 @@ mod tests {
         for bad in ["", ".", "-", "NaN", "1.2.3", "1e", "0x10", "Infinity"] {
             assert_eq!(Number::parse(bad), Err(NumericError::NotANumber), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_number_has_the_digits_it_was_written_with() {
+        let size = |text: &str| Number::parse(text).expect(text).size();
+        assert_eq!(size("1.20"), Ok((3, 2)));
+        assert_eq!(size("0.00000000000123"), Ok((14, 14)));
+        assert_eq!(size("1E-20"), Ok((20, 20)));
+        assert_eq!(size("1.5E3"), Ok((4, 0)));
+        assert_eq!(size("0"), Ok((1, 0)));
+        assert_eq!(size("-123456789012345678901234567890.25"), Ok((32, 2)));
+        assert_eq!(size("1E-39"), Err(NumericError::OutOfRange));
+        assert_eq!(size("1E38"), Err(NumericError::OutOfRange));
+        let mut wire = BytesMut::new();
+        numeric_to_wire(&mut wire, 120, 2);
+        assert_eq!(Number::from_wire(&wire).and_then(Number::size), Ok((3, 2)));
     }
 }

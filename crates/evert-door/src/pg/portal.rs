@@ -73,7 +73,7 @@ impl Portal {
         let types = prepared.param_oids.iter().zip(&prepared.param_types);
         let params = values
             .zip(types)
-            .map(|((value, form), (oid, ty))| decode::param(*oid, *form, value.as_deref(), ty))
+            .map(|((value, form), (oid, ty))| decode::bound(*oid, *form, value.as_deref(), ty))
             .collect::<Result<Vec<_>, _>>()?;
         let bytes = bind.params.iter().flatten().map(|value| value.len() + 64).sum();
         Ok(Self { prepared, params, forms, state: PortalState::Bound, bytes })

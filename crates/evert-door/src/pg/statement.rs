@@ -3,7 +3,7 @@
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::backend::{Session, SqlError, Statement};
-use super::types::{PARAM_SCALE, PgType, arrow_type};
+use super::types::{PARAM_SCALE, PgType, array_of, arrow_type, oid};
 
 /// What a text given to Parse holds.
 #[derive(Clone)]
@@ -57,9 +57,20 @@ impl Prepared {
         if widen_decimals(&mut hints, &description.params) {
             description = session.describe(&statement, &hints).await?;
         }
+        let told = |index| {
+            let told = description.oids.iter().find(|(place, _)| *place == index);
+            told.map(|(_, oid)| *oid)
+        };
         let param_oids =
             description.params.iter().enumerate().map(|(index, ty)| match oids.get(index) {
                 Some(&oid) if arrow_type(oid).is_some() => oid,
+                _ if told(index).is_some() => {
+                    let told = told(index).unwrap_or(oid::TEXT);
+                    match ty {
+                        DataType::List(_) => array_of(told).unwrap_or(oid::TEXT),
+                        _ => told,
+                    }
+                }
                 _ => PgType::of_field(&Field::new("", ty.clone(), true)).oid,
             });
         Ok(Self {

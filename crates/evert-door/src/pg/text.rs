@@ -9,6 +9,7 @@ use arrow::datatypes::{
 };
 use bytes::{BufMut, BytesMut};
 use evert_model::ColumnType;
+use evert_view::write_postgres_float;
 
 use super::backend::SqlError;
 use super::datetime;
@@ -31,11 +32,11 @@ pub(crate) fn write_value(values: &ArrayRef, ty: ColumnType, row: usize, out: &m
         ColumnType::Int64 => write!(out, "{}", values.as_primitive::<Int64Type>().value(row)),
         ColumnType::Float32 => {
             let value = values.as_primitive::<Float32Type>().value(row);
-            encode::write_float(out, &format!("{value:e}"), 6)
+            write_postgres_float(out, &format!("{value:e}"), 6)
         }
         ColumnType::Float64 => {
             let value = values.as_primitive::<Float64Type>().value(row);
-            encode::write_float(out, &format!("{value:e}"), 15)
+            write_postgres_float(out, &format!("{value:e}"), 15)
         }
         ColumnType::Decimal { scale, .. } => {
             write_numeric(out, values.as_primitive::<Decimal128Type>().value(row), scale)
@@ -51,6 +52,10 @@ pub(crate) fn write_value(values: &ArrayRef, ty: ColumnType, row: usize, out: &m
         ColumnType::Timestamp | ColumnType::TimestampTz => {
             let micros = values.as_primitive::<TimestampMicrosecondType>().value(row);
             datetime::write_timestamp(out, micros, ty == ColumnType::TimestampTz)
+        }
+        ColumnType::Array(_) => {
+            let field = Field::new("", ty.arrow_type(), true);
+            write_any(&field, values, row, out).map_err(|_| std::fmt::Error)
         }
     }
     .expect("a buffer in memory takes every text");
@@ -85,6 +90,8 @@ pub(crate) fn read_value(ty: ColumnType, text: &[u8]) -> Result<ArrayRef, SqlErr
 
 #[cfg(test)]
 mod tests {
+    use evert_model::ItemType;
+
     use super::*;
 
     #[test]
@@ -104,6 +111,12 @@ mod tests {
             (ColumnType::Date, "2026-02-28"),
             (ColumnType::Timestamp, "2026-02-28 23:59:59.5"),
             (ColumnType::TimestampTz, "2026-02-28 23:59:59+00"),
+            (ColumnType::Array(ItemType::Int64), "{1,NULL,-3}"),
+            (ColumnType::Array(ItemType::Int16), "{}"),
+            (ColumnType::Array(ItemType::Text), "{a,\"b \\\"c\",NULL,\"null\",\"\"}"),
+            (ColumnType::Array(ItemType::Date), "{2026-02-28}"),
+            (ColumnType::Array(ItemType::Bytes), "{\"\\\\x00ff\"}"),
+            (ColumnType::Array(ItemType::Decimal { precision: 12, scale: 2 }), "{-250.00}"),
         ];
         for (ty, text) in cases {
             let value = read_value(ty, text.as_bytes()).expect(text);

@@ -28,7 +28,7 @@ pub(super) mod oid {
 }
 
 /// Each element type's array type.
-const ARRAYS: [(u32, u32); 20] = [
+const ARRAYS: [(u32, u32); 21] = [
     (oid::BOOL, 1000),
     (oid::BYTEA, 1001),
     (oid::INT2, 1005),
@@ -46,6 +46,7 @@ const ARRAYS: [(u32, u32); 20] = [
     (oid::UUID, 2951),
     (oid::JSON, 199),
     (oid::JSONB, 3807),
+    (26, 1028),
     // varchar, bpchar and name, which are text here.
     (1043, 1015),
     (1042, 1014),
@@ -85,6 +86,10 @@ impl PgType {
             Some(ColumnType::TimestampTz) => (oid::TIMESTAMPTZ, 8),
             Some(ColumnType::Json) => (oid::JSON, -1),
             Some(ColumnType::Uuid) => (oid::UUID, 16),
+            Some(ColumnType::Array(item)) => {
+                let item = Field::new("", item.column_type().arrow_type(), true);
+                (array_of(Self::of_field(&item).oid).unwrap_or(oid::TEXT), -1)
+            }
             None if is_vector(field) => (oid::INT2VECTOR, -1),
             None => return Self::of_other(field.data_type()),
         };

@@ -195,6 +195,10 @@ impl Client {
         {
             return out.error(&error);
         }
+        if let Err(Miss::Error(error)) = keyspace::check_named(&mut self.reader, Some(pattern)) {
+            self.reader.unpin();
+            return out.error(&error);
+        }
         let rows = self.reader.keyed();
         self.reader.unpin();
         let (pattern, protocol) = (pattern.to_vec(), out.protocol);
@@ -220,14 +224,17 @@ impl Client {
             self.reader.set_after(After::Anything, Duration::ZERO);
             return out.ok();
         }
-        if sticky {
-            // Whatever becomes of the wait, no read is answered before.
-            self.reader.set_after(After::Unresolved(token.clone()), timeout);
-        }
         let begun = std::time::Instant::now();
         let position = match self.shared.views.resolve(&token, timeout).await {
             Ok(position) => position,
-            Err(error) => return out.error(&resolve_error(&error)),
+            Err(error) => {
+                // A place that is not there yet is waited for by every read; one that cannot be
+                // is refused, and what held before holds.
+                if sticky && may_come(&error) {
+                    self.reader.set_after(After::Unresolved(token), timeout);
+                }
+                return out.error(&resolve_error(&error));
+            }
         };
         if sticky {
             self.reader.set_after(After::Position(position), timeout);
@@ -410,9 +417,14 @@ fn wait_arguments(request: Request<'_>) -> Result<(PositionToken, Duration), Str
     Ok((token, timeout))
 }
 
-fn resolve_error(error: &evert_view::CatalogError) -> String {
+/// Whether the place that a token names may come yet: it was only waited for too long.
+fn may_come(error: &evert_view::CatalogError) -> bool {
+    // The only thing that can be invalid about a known token is its time.
+    matches!(error, evert_view::CatalogError::Invalid(_))
+}
+
+pub(super) fn resolve_error(error: &evert_view::CatalogError) -> String {
     match error {
-        // The only thing that can be invalid about a known token is its time.
         evert_view::CatalogError::Invalid(why) => format!("TIMEOUT {why}"),
         evert_view::CatalogError::Unknown(name) => format!("ERR there is no source \"{name}\""),
         other => format!("ERR {other}"),

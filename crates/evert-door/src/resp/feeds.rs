@@ -205,21 +205,22 @@ impl Feeds {
 
     /// Tells a view's changes, for as long as it is wanted.
     async fn follow(&self, name: Name, from: Position) {
-        let mut after = Some(from);
+        let mut told = Some(from);
         loop {
-            match self.tell(&name, after).await {
+            match self.tell(&name, &mut told).await {
                 Some(PastError::Pin(PinError::Stopping)) => return,
-                Some(PastError::Pin(PinError::Unknown(_))) | None => {}
+                // One that comes later is told from where it is found.
+                Some(PastError::Pin(PinError::Unknown(_))) | None => told = None,
                 Some(error) => tracing::debug!(view = %name, %error, "resp: a feed begins anew"),
             }
-            after = None;
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
-    /// Tells a view's changes until they end; gives why.
-    async fn tell(&self, name: &Name, after: Option<Position>) -> Option<PastError> {
-        let from = SubscribeFrom { after, ..SubscribeFrom::default() };
+    /// Tells a view's changes until they end; gives why. Everything up to `told` was told: a view
+    /// that has other columns, or was made anew, goes on from there.
+    async fn tell(&self, name: &Name, told: &mut Option<Position>) -> Option<PastError> {
+        let from = SubscribeFrom { after: *told, ..SubscribeFrom::default() };
         let mut subscription = match self.0.views.subscribe(name, from).await {
             Ok(subscription) => subscription,
             Err(error) => return Some(error),
@@ -227,7 +228,14 @@ impl Feeds {
         let mut layout = None;
         loop {
             match subscription.next().await? {
-                Err(error) => return Some(error),
+                Err(error) => {
+                    // What cannot be told from there is not tried again.
+                    *told = match error {
+                        PastError::Replaced(_) | PastError::Pin(_) => Some(subscription.position()),
+                        _ => None,
+                    };
+                    return Some(error);
+                }
                 Ok(changes) if changes.deltas.is_empty() => {}
                 Ok(changes) => {
                     if layout.is_none() {

@@ -11,6 +11,7 @@ use super::commands::Answer;
 use super::cursors::{Cursors, Place};
 use super::glob;
 use super::hash::{exists, syntax, too_large};
+use super::key;
 use super::layout::Layout;
 use super::reader::{Miss, Reader};
 use super::reply::{Out, REPLY_BYTES_MAX};
@@ -118,6 +119,7 @@ pub(super) fn scan(
     if !reader.is_ready() {
         return Err(Miss::NotReady);
     }
+    check_named(reader, scan.pattern)?;
     let mut keys = Vec::new();
     let mut next = None;
     if scan.hashes {
@@ -138,6 +140,16 @@ pub(super) fn scan(
     out.array(keys.len());
     keys.iter().for_each(|key| out.bulk(key));
     Ok(())
+}
+
+/// A pattern that names a view is not answered before the view has rows to tell of.
+pub(super) fn check_named(reader: &mut Reader, pattern: Option<&[u8]>) -> Result<(), Miss> {
+    let (literal, _) = glob::literal_prefix(pattern.unwrap_or_default());
+    let named = key::unescaped(&literal, b':').and_then(|_| key::name(key::split(&literal).0));
+    match named.filter(|name| reader.is_to_come(name)) {
+        Some(name) => Err(Miss::Error(format!("LOADING \"{name}\" is being built"))),
+        None => Ok(()),
+    }
 }
 
 /// Looks at up to `count` keys from a place on, view by view; gives the place to go on from.

@@ -236,8 +236,18 @@ impl Layout {
     /// A value whose text is made before its length is known.
     fn write_long(&self, column: usize, values: &ArrayRef, row: usize, out: &mut Out) {
         let mut value = BytesMut::new();
-        self.write_text(column, values, row, &mut value);
+        self.write_shown(column, values, row, &mut value);
         out.bulk(&value);
+    }
+
+    /// A field's value: an array as JSON, which readers of hashes know best.
+    fn write_shown(&self, column: usize, values: &ArrayRef, row: usize, out: &mut BytesMut) {
+        let Some(ty @ ColumnType::Array(_)) = self.fields[column].ty else {
+            return self.write_text(column, values, row, out);
+        };
+        let mut json = String::new();
+        evert_view::write_text(values, ty, row, &mut json);
+        out.extend_from_slice(json.as_bytes());
     }
 
     /// The length of a field's value; 0 if it has none.
@@ -245,7 +255,7 @@ impl Layout {
         let values = found.rows.column(column);
         let mut text = BytesMut::new();
         if !values.is_null(found.row) {
-            self.write_text(column, values, found.row, &mut text);
+            self.write_shown(column, values, found.row, &mut text);
         }
         text.len()
     }

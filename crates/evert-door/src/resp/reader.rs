@@ -15,6 +15,7 @@ use evert_model::{Position, PositionToken};
 use evert_view::{Cut, Name, PinError, RowRef, Snapshot, Views};
 use tokio::sync::watch;
 
+use super::client::resolve_error;
 use super::key;
 use super::layout::Layout;
 
@@ -166,7 +167,7 @@ impl Reader {
         let timeout = if asked { self.after_timeout } else { PATIENCE };
         if let After::Unresolved(token) = &self.after {
             let resolved = self.views.resolve(token, timeout).await;
-            self.after = After::Position(resolved.map_err(|error| format!("TIMEOUT {error}"))?);
+            self.after = After::Position(resolved.map_err(|error| resolve_error(&error))?);
         }
         let catalog = self.views.catalog();
         let mut names: Vec<_> =
@@ -193,11 +194,20 @@ impl Reader {
         let wanted = at_least(&self.after);
         let pinned = self.pinned.is_some();
         let cut = self.cut();
-        let ready = pinned || cut.position >= wanted;
+        let ready = pinned || self.views.is_current(&cut, wanted);
         if ready {
             self.last = Some(cut.position);
         }
         ready
+    }
+
+    /// A view that has published no rows so far.
+    pub(super) fn is_to_come(&mut self, name: &Name) -> bool {
+        let cut = self.cut();
+        let is_here = cut.snapshots.contains_key(name)
+            || cut.streams.contains_key(name)
+            || cut.failed.contains_key(name);
+        !is_here && self.views.catalog().contains(name) && self.views.published(name).is_none()
     }
 
     /// Everything with a key, in the order of names: the live rows, and of views that fold apart

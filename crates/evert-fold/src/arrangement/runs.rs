@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray};
 use arrow::compute::interleave;
 use arrow::datatypes::{DataType, SchemaRef};
 
@@ -359,6 +359,12 @@ pub(super) fn compacted(column: ArrayRef) -> ArrayRef {
             column
         }
         DataType::BinaryView => Arc::new(column.as_binary_view().gc()),
+        DataType::List(item) if *item.data_type() == DataType::Utf8View => {
+            let lists = column.as_list::<i32>();
+            let (offsets, nulls) = (lists.offsets().clone(), lists.nulls().cloned());
+            let values = compacted(Arc::clone(lists.values()));
+            Arc::new(ListArray::new(Arc::clone(item), offsets, values, nulls))
+        }
         _ => column,
     }
 }

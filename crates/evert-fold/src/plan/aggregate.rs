@@ -109,12 +109,12 @@ fn column_of(expr: &Arc<dyn PhysicalExpr>) -> Result<Option<usize>, String> {
 /// Decimal digits that every sum and decimal average has.
 pub(crate) const SUM_PRECISION: u8 = 38;
 /// The least scale of a decimal average.
-const AVG_SCALE_MIN: i8 = 6;
+const AVG_SCALE_MIN: i8 = 16;
 
 impl AggregateFunction {
     /// The output type over an argument type: sum of integers is Decimal128(38, 0), of decimals
     /// Decimal128(38, s), of floats Float64; avg of integers and floats is Float64, of
-    /// Decimal128(p, s) is Decimal128(38, max(s, 6)); count is Int64; min and max keep the type;
+    /// Decimal128(p, s) is Decimal128(38, max(s, 16)); count is Int64; min and max keep the type;
     /// variances and deviations are Float64; a general aggregate says itself.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Ordered values by group: min, max, and what DISTINCT aggregates derive.
 
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Float64Array, Int64Array};
-use arrow::compute::cast;
+use arrow::compute::{SortOptions, cast};
 use arrow::datatypes::{DataType, Int64Type};
 use std::sync::Arc;
 
@@ -52,7 +52,12 @@ impl Ordered {
                 Values::Integers(Sets::default())
             }
             DataType::Boolean => Values::Integers(Sets::default()),
-            other => Values::Bytes { codec: KeyCodec::new([other])?, sets: Sets::default() },
+            other => {
+                // In arrays NULLs are the greatest, as in Postgres.
+                let options = SortOptions { descending: false, nulls_first: false };
+                let codec = KeyCodec::with_options([(other.clone(), options)])?;
+                Values::Bytes { codec, sets: Sets::default() }
+            }
         };
         Ok(Self { data_type: data_type.clone(), values, distinct: Distinct::default() })
     }
@@ -132,7 +137,7 @@ impl Ordered {
                 });
             }
             Values::Bytes { codec, sets } => {
-                let keys = codec.encode(std::slice::from_ref(column), column.len());
+                let keys = codec.encode_normalised(std::slice::from_ref(column), column.len());
                 input.for_each(|row, slot, weight| {
                     let step = sets.add(slot, ids, keys.get(row), weight);
                     distinct.step(slot, step, Number::None);

@@ -325,7 +325,7 @@ fn average(values: &[Value], argument: &DataType) -> Result<Value, Failed> {
     match argument {
         t if t.is_floating() => Ok(Value::float(float_sum(values) / count as f64)),
         DataType::Decimal128(_, scale) => {
-            let more = 10_i128.pow((6 - i32::from(*scale)).max(0) as u32);
+            let more = 10_i128.pow((16 - i32::from(*scale)).max(0) as u32);
             let Some(sum) = integer_sum(values)?.checked_mul(more) else { return Err(Failed) };
             let (quotient, rest) = (sum / count, (sum % count).abs());
             digits_38(Some(if rest * 2 >= count { quotient + sum.signum() } else { quotient }))

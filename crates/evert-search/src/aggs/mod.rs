@@ -9,6 +9,7 @@
 
 mod calendar;
 mod parse;
+mod percentiles;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use tantivy::collector::Count;
 use tantivy::query::{AllQuery, Query};
 
 pub(crate) use parse::parse;
+use percentiles::Percentiles;
 
 use crate::dates::{DateFormat, Unit};
 use crate::error::EsError;
@@ -78,7 +80,7 @@ enum Shape {
     Stats {
         dates: Option<DateFormat>,
     },
-    Percentiles,
+    Percentiles(Percentiles),
     Terms {
         field: String,
         kind: FieldKind,
@@ -141,12 +143,16 @@ impl<'a> Aggregator<'a> {
     /// # Errors
     /// When there are too many buckets, or the index cannot be read.
     pub(crate) fn run(&mut self, aggs: &[Agg], query: &dyn Query) -> Result<Value, EsError> {
-        let mut results = self.native(aggs, query)?;
+        let exact = match aggs.iter().any(has_percentiles) {
+            true => self.searcher.search(query, &Count)? <= percentiles::EXACT_ROWS_MAX,
+            false => false,
+        };
+        let mut results = self.native(aggs, query, exact)?;
         let mut shown = Map::new();
         for agg in aggs {
             let mut result = match &agg.kind {
                 Kind::Native(_) => {
-                    let result = results.remove(&agg.name).unwrap_or(Value::Null);
+                    let result = taken(agg, &mut results);
                     self.finish(agg, result, query)?
                 }
                 Kind::Filters(_) | Kind::Calendar(_) => self.by_query(agg, query)?,
@@ -170,8 +176,13 @@ impl<'a> Aggregator<'a> {
     }
 
     /// The results of those that tantivy computes, in one pass; without what it cannot.
-    fn native(&mut self, aggs: &[Agg], query: &dyn Query) -> Result<Map<String, Value>, EsError> {
-        let request = request_of(aggs);
+    fn native(
+        &mut self,
+        aggs: &[Agg],
+        query: &dyn Query,
+        exact: bool,
+    ) -> Result<Map<String, Value>, EsError> {
+        let request = request_of(aggs, exact);
         if request.is_empty() {
             return Ok(Map::new());
         }
@@ -211,8 +222,8 @@ impl<'a> Aggregator<'a> {
         for sub in &agg.subs {
             let result = match sub.kind {
                 Kind::Native(_) if !has_query_parts(sub) => {
-                    let result = bucket.get_mut(&sub.name).map(Value::take).unwrap_or_default();
-                    self.finish(sub, result, query)?
+                    let result = bucket.as_object_mut().map(|bucket| taken(sub, bucket));
+                    self.finish(sub, result.unwrap_or_default(), query)?
                 }
                 _ => {
                     if narrowed.is_none() {
@@ -309,7 +320,7 @@ impl<'a> Aggregator<'a> {
             Shape::Stats { .. } => {
                 json!({ "count": 0, "min": null, "max": null, "avg": null, "sum": 0.0 })
             }
-            Shape::Percentiles => json!({ "values": {} }),
+            Shape::Percentiles(percentiles) => percentiles.nothing(),
             Shape::Terms { .. } => json!({
                 "doc_count_error_upper_bound": 0, "sum_other_doc_count": 0, "buckets": [] }),
             Shape::Keyed => json!({ "buckets": {} }),
@@ -327,24 +338,49 @@ fn has_query_parts(agg: &Agg) -> bool {
     agg.subs.iter().any(own)
 }
 
-/// What tantivy computes of these.
-fn request_of(aggs: &[Agg]) -> Aggregations {
+/// Whether it is percentiles, or has some within.
+fn has_percentiles(agg: &Agg) -> bool {
+    matches!(agg.shape, Shape::Percentiles(_)) || agg.subs.iter().any(has_percentiles)
+}
+
+/// Takes an aggregation's result out of those of one bucket.
+fn taken(agg: &Agg, results: &mut Map<String, Value>) -> Value {
+    let result = results.remove(&agg.name).unwrap_or_default();
+    match &agg.shape {
+        Shape::Percentiles(percentiles) => {
+            let beside = results.remove(&percentiles::beside(&agg.name)).unwrap_or_default();
+            percentiles.show(&result, &beside)
+        }
+        _ => result,
+    }
+}
+
+/// What tantivy computes of these. `exact`: they are over few rows.
+fn request_of(aggs: &[Agg], exact: bool) -> Aggregations {
     let mut request = Aggregations::default();
     for agg in aggs {
-        let Kind::Native(variant) = &agg.kind else { continue };
         let subs = agg.subs.iter().filter(|sub| sub.is_native());
-        let sub_aggregation = request_of_all(subs);
-        request.insert(agg.name.clone(), Aggregation { agg: variant.clone(), sub_aggregation });
+        add(&mut request, agg, request_of_all(subs, exact), exact);
     }
     request
 }
 
-fn request_of_all<'a>(aggs: impl Iterator<Item = &'a Agg>) -> Aggregations {
+fn request_of_all<'a>(aggs: impl Iterator<Item = &'a Agg>, exact: bool) -> Aggregations {
     let mut request = Aggregations::default();
     for agg in aggs {
-        let Kind::Native(variant) = &agg.kind else { continue };
-        let sub_aggregation = request_of_all(agg.subs.iter());
-        request.insert(agg.name.clone(), Aggregation { agg: variant.clone(), sub_aggregation });
+        add(&mut request, agg, request_of_all(agg.subs.iter(), exact), exact);
     }
     request
+}
+
+fn add(request: &mut Aggregations, agg: &Agg, sub_aggregation: Aggregations, exact: bool) {
+    let Kind::Native(variant) = &agg.kind else { return };
+    request.insert(agg.name.clone(), Aggregation { agg: variant.clone(), sub_aggregation });
+    if let Shape::Percentiles(percentiles) = &agg.shape
+        && let Some(agg_beside) = percentiles.beside(exact)
+    {
+        let sub_aggregation = Aggregations::default();
+        let beside = Aggregation { agg: agg_beside, sub_aggregation };
+        request.insert(percentiles::beside(&agg.name), beside);
+    }
 }

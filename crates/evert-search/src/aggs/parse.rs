@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use tantivy::aggregation::agg_req::AggregationVariants;
 use tantivy::query::AllQuery;
 
+use super::percentiles::Percentiles;
 use super::show::double;
 use super::{Agg, Calendar, Kind, Shape};
 use crate::dates::{DateFormat, DateReader, Unit, Zone, fixed_interval_ms};
@@ -80,7 +81,7 @@ impl Parser<'_> {
         let (kind, shape, typed) = self.kind(name, kind, options)?;
         let metric = matches!(
             shape,
-            Shape::Value { .. } | Shape::DateValue(_) | Shape::Stats { .. } | Shape::Percentiles
+            Shape::Value { .. } | Shape::DateValue(_) | Shape::Stats { .. } | Shape::Percentiles(_)
         );
         if metric && !subs.is_empty() {
             return Err(EsError::new(
@@ -102,7 +103,7 @@ impl Parser<'_> {
             "cardinality" => self.metric("cardinality", options, true),
             "stats" => self.metric("stats", options, false),
             "extended_stats" => self.metric("extended_stats", options, false),
-            "percentiles" => self.metric("percentiles", options, false),
+            "percentiles" => self.percentiles(options),
             "terms" => self.terms(options),
             "histogram" => self.histogram(options),
             "date_histogram" => self.date_histogram(options),
@@ -147,10 +148,8 @@ impl Parser<'_> {
     }
 
     fn metric(&self, kind: &'static str, options: &Value, counted: bool) -> Parsed {
-        let typed = if kind == "percentiles" { "tdigest_percentiles" } else { kind };
         let shape = |dates: Option<DateFormat>| match (kind, dates) {
             ("stats" | "extended_stats", dates) => Shape::Stats { dates },
-            ("percentiles", _) => Shape::Percentiles,
             (_, Some(format)) if !counted => Shape::DateValue(format),
             _ => Shape::Value { counted },
         };
@@ -167,16 +166,31 @@ impl Parser<'_> {
                 (field.inner(), shape(dates.transpose()?))
             }
             None if field_name(options)? == ID => (ID.to_owned(), shape(None)),
-            None => return Ok((Kind::Nothing, shape(None), typed)),
+            None => return Ok((Kind::Nothing, shape(None), kind)),
         };
         let (inner, shape) = inner;
         let mut request = json!({ "field": inner });
-        for name in ["missing", "percents", "sigma"] {
+        for name in ["missing", "sigma"] {
             if let Some(value) = options.get(name) {
                 request[name] = value.clone();
             }
         }
-        Ok((native(kind, request)?, shape, typed))
+        Ok((native(kind, request)?, shape, kind))
+    }
+
+    fn percentiles(&self, options: &Value) -> Parsed {
+        let typed = "tdigest_percentiles";
+        let Some(field) = self.field(options)? else {
+            let shape = Shape::Percentiles(Percentiles::parse("", options, None)?);
+            return Ok((Kind::Nothing, shape, typed));
+        };
+        if field.kind.is_text_like() {
+            return Err(wrong_field(field, "percentiles"));
+        }
+        let dates = (field.kind == FieldKind::Date).then(|| date_format(options)).transpose()?;
+        let percentiles = Percentiles::parse(&field.inner(), options, dates)?;
+        let sketch = native("percentiles", percentiles.request())?;
+        Ok((sketch, Shape::Percentiles(percentiles), typed))
     }
 
     fn terms(&self, options: &Value) -> Parsed {

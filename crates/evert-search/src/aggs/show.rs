@@ -21,7 +21,7 @@ pub(super) fn result(agg: &Agg, result: Value) -> Value {
         }
         Shape::DateValue(format) => date_value(&result["value"], format),
         Shape::Stats { dates } => stats(result, dates.as_ref()),
-        Shape::Percentiles => result,
+        Shape::Percentiles(_) => result,
         Shape::Terms { kind, format, size, by_count, .. } => {
             terms(result, *kind, format, *size, *by_count)
         }
@@ -32,7 +32,7 @@ pub(super) fn result(agg: &Agg, result: Value) -> Value {
 }
 
 /// Nanoseconds of a date as its milliseconds. A 64-bit float is exact to 256 of them.
-fn ms_of(nanos: f64) -> i64 {
+pub(super) fn ms_of(nanos: f64) -> i64 {
     (nanos / 1e6 + 2e-4).floor() as i64
 }
 

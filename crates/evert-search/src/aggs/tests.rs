@@ -37,6 +37,41 @@ fn equal_counts_are_in_the_order_of_their_keys() {
 }
 
 #[test]
+fn percentiles_of_few_rows_lie_between_their_values() {
+    let found = aggregate(json!({
+        "p": { "percentiles": { "field": "amount", "percents": [1, 50, 75, 99.0, 100] } },
+        "l": { "percentiles": { "field": "attempts", "percents": [50], "keyed": false } },
+        "d": { "percentiles": { "field": "paid_at", "percents": [0] } },
+        "none": { "percentiles": { "field": "nothing", "percents": [5] } },
+        "by": { "terms": { "field": "status" },
+            "aggs": { "p": { "percentiles": { "field": "amount", "percents": [50] } } } } }));
+    // 0.42, 5, 12.5, 12.5, 99, 1000
+    let close = |value: &Value, wanted: f64| (value.as_f64().unwrap() - wanted).abs() < 1e-9;
+    for (percent, wanted) in
+        [("1.0", 0.649), ("50.0", 12.5), ("75.0", 77.375), ("99.0", 954.95), ("100.0", 1000.0)]
+    {
+        assert!(close(&found["p"]["values"][percent], wanted), "{percent}: {found}");
+    }
+    assert_eq!(found["l"]["values"], json!([{ "key": 50.0, "value": 3.0 }]));
+    assert_eq!(found["d"]["values"]["0.0_as_string"], "2024-01-15T10:00:00.123Z");
+    assert_eq!(found["d"]["values"]["0.0"], 1_705_312_800_123.0);
+    assert_eq!(found["none"]["values"], json!({ "5.0": null }));
+    let captured = &found["by"]["buckets"][0];
+    assert_eq!(captured["p"]["values"]["50.0"], 99.0);
+    assert_eq!(captured.as_object().unwrap().len(), 3, "{captured}");
+}
+
+#[test]
+fn percentiles_of_many_rows_lie_within_them() {
+    let numbers = super::percentiles::Percentiles::parse("n", &json!({}), None).expect("parsed");
+    let sketch = json!({ "values": { "1.0": -5.0028, "50.0": 1.01, "99.0": 3.01 } });
+    let shown = numbers.show(&sketch, &json!({ "min": -5.0, "max": 3.0 }));
+    assert_eq!(shown["values"]["1.0"], -5.0);
+    assert_eq!(shown["values"]["50.0"], 1.01);
+    assert_eq!(shown["values"]["99.0"], 3.0);
+}
+
+#[test]
 fn dates_fall_into_days_weeks_and_months() {
     let months = json!({ "m": {
         "date_histogram": { "field": "paid_at", "calendar_interval": "month", "format": "yyyy-MM" },

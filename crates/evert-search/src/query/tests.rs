@@ -119,6 +119,37 @@ fn queries_find_what_elasticsearch_finds() {
 }
 
 #[test]
+fn each_element_of_an_array_is_a_value() {
+    let fixture = Fixture::new();
+    let cases: [(Value, &[&str]); 6] = [
+        (json!({ "match": { "tags": "lounge p1" } }), &["p1", "p3", "p5", "p6"]),
+        (json!({ "term": { "tags.keyword": "vip lounge" } }), &["p3", "p5", "p6"]),
+        (json!({ "match_phrase": { "tags": "p3 vip" } }), &[]),
+        (json!({ "term": { "parts": 499 } }), &["p3"]),
+        (json!({ "range": { "parts": { "gt": 1, "lt": 500 } } }), &["p3", "p5"]),
+        (json!({ "exists": { "field": "tags" } }), &["p1", "p2", "p3", "p4", "p5", "p6"]),
+    ];
+    for (query, expected) in cases {
+        assert_eq!(fixture.ids(&query), expected, "{query}");
+    }
+    let sorted =
+        |order: &str| ids(&fixture.search(&json!({ "sort": [{ "parts": order }, "_id"] })));
+    assert_eq!(sorted("asc"), ["p1", "p2", "p3", "p4", "p5", "p6"], "the least is 1 in each");
+    assert_eq!(sorted("desc"), ["p4", "p2", "p1", "p6", "p3", "p5"]);
+    let answer = fixture.search(&json!({
+        "query": { "match": { "tags": "lounge" } },
+        "sort": "_id",
+        "highlight": { "fields": { "tags": {} } },
+        "aggs": { "tags": { "terms": { "field": "tags.keyword", "size": 1 } } }
+    }));
+    let first = &answer["hits"]["hits"][0];
+    assert_eq!(first["_source"]["tags"], json!(["of p3", null, "vip lounge"]));
+    assert_eq!(first["highlight"]["tags"], json!(["vip <em>lounge</em>"]));
+    let bucket = &answer["aggregations"]["tags"]["buckets"][0];
+    assert_eq!(bucket, &json!({ "key": "vip lounge", "doc_count": 3 }));
+}
+
+#[test]
 fn better_hits_come_first() {
     let index = Fixture::new();
     let answer = index.search(&json!({ "query": { "bool": {

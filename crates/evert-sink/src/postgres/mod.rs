@@ -7,10 +7,12 @@
 //! - Rows and mark change in one transaction. It ends only if the mark was what it was when the
 //!   transaction began to count, so that of two writers one stops.
 
+mod refused;
 mod statements;
 mod table;
 mod verify;
 
+use std::ops::Range;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -27,9 +29,9 @@ use tokio_postgres::{Client, CopyInSink, NoTls, SimpleQueryMessage};
 use self::statements::Statements;
 use self::table::Table;
 use crate::cells::write_copy_line;
-use crate::changeset::Changeset;
+use crate::changeset::{Change, Changeset};
 use crate::options::PostgresOptions;
-use crate::target::Target;
+use crate::target::{Target, WriteError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is handed to COPY at once.
@@ -54,30 +56,34 @@ struct Copying {
 }
 
 impl Copying {
-    async fn begin(client: &Client, sql: &str) -> Result<Self, OutletError> {
-        let sink = client.copy_in(sql).await.map_err(retry)?;
+    async fn begin(client: &Client, sql: &str) -> Result<Self, tokio_postgres::Error> {
+        let sink = client.copy_in(sql).await?;
         Ok(Self { sink: Box::pin(sink), buffer: Vec::with_capacity(COPY_BYTES + 4096), rows: 0 })
     }
 
-    async fn flush_if(&mut self, bytes: usize) -> Result<(), OutletError> {
+    async fn flush_if(&mut self, bytes: usize) -> Result<(), tokio_postgres::Error> {
         if self.buffer.len() <= bytes {
             return Ok(());
         }
         let full = std::mem::replace(&mut self.buffer, Vec::with_capacity(COPY_BYTES + 4096));
-        self.sink.send(full.into()).await.map_err(retry)
+        self.sink.send(full.into()).await
     }
 
-    async fn end(mut self) -> Result<(), OutletError> {
+    async fn end(mut self) -> Result<(), tokio_postgres::Error> {
         self.flush_if(0).await?;
-        self.sink.as_mut().finish().await.map(drop).map_err(retry)
+        self.sink.as_mut().finish().await.map(drop)
     }
 }
 
 /// What Postgres says is wrong there may be put right there: it is tried again.
 fn retry(error: tokio_postgres::Error) -> OutletError {
+    OutletError::Retry(told(&error))
+}
+
+fn told(error: &tokio_postgres::Error) -> String {
     let why = match error.as_db_error() {
         None => {
-            let source = std::error::Error::source(&error);
+            let source = std::error::Error::source(error);
             source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
         }
         Some(error) => {
@@ -85,7 +91,7 @@ fn retry(error: tokio_postgres::Error) -> OutletError {
             format!("{}{}", error.message(), detail.unwrap_or_default())
         }
     };
-    OutletError::Retry(format!("Postgres: {why}"))
+    format!("Postgres: {why}")
 }
 
 async fn connect(url: &str, name: &str) -> Result<Client, OutletError> {
@@ -178,10 +184,14 @@ impl PostgresTarget {
         client.batch_execute(&statements::forget(&options.table, def)).await.map_err(retry)
     }
 
-    async fn send(&mut self, changes: &Changeset) -> Result<(), OutletError> {
+    /// Puts changes into the temporary table.
+    async fn stage<'a>(
+        &self,
+        changes: impl Iterator<Item = Change<'a>>,
+    ) -> Result<(), tokio_postgres::Error> {
         let mut copying = Copying::begin(&self.client, &self.statements.stage).await?;
         let mut cell = String::new();
-        for change in changes.iter() {
+        for change in changes {
             let gone = if change.gone { "\tt" } else { "\tf" };
             let (rows, row, out) = (change.rows, change.row, &mut copying.buffer);
             write_copy_line(&self.schema, rows, row, gone, out, &mut cell);
@@ -190,18 +200,40 @@ impl PostgresTarget {
         copying.end().await
     }
 
+    /// What makes of changes that were staged changes of the table.
+    fn apply(&self, changes: &Changeset, range: Range<usize>) -> String {
+        let mut sql = String::new();
+        if changes.range(range).any(|change| change.gone) {
+            sql.push_str(&self.statements.delete);
+        }
+        sql.push_str(&self.statements.put);
+        sql
+    }
+
+    async fn try_write(&self, changes: &Changeset, mark: &str) -> Result<(), WriteError> {
+        self.client.batch_execute("BEGIN").await?;
+        let mut sql = String::new();
+        if !changes.is_empty() {
+            self.stage(changes.iter()).await?;
+            sql.push_str(&self.apply(changes, 0..changes.len()));
+        }
+        sql.push_str(mark);
+        self.finish(sql).await
+    }
+
     /// Runs statements of which the last moves the mark, and ends the transaction if it did.
-    async fn finish(&mut self, sql: String) -> Result<(), OutletError> {
-        let messages = self.client.simple_query(&sql).await.map_err(retry)?;
+    async fn finish(&self, sql: String) -> Result<(), WriteError> {
+        let messages = self.client.simple_query(&sql).await?;
         let counts = messages.iter().filter_map(|message| match message {
             SimpleQueryMessage::CommandComplete(count) => Some(*count),
             _ => None,
         });
         if counts.last() != Some(1) {
             let why = "another writer has moved the sink's position in the target";
-            return Err(OutletError::Retry(why.into()));
+            return Err(OutletError::Retry(why.into()).into());
         }
-        self.client.batch_execute("COMMIT").await.map_err(retry)
+        // Constraints that are deferred are looked at now.
+        Ok(self.client.batch_execute("COMMIT").await?)
     }
 }
 
@@ -224,14 +256,14 @@ impl Target for PostgresTarget {
                     true => &self.statements.stage,
                     false => &self.statements.load,
                 };
-                Copying::begin(&self.client, into).await?
+                Copying::begin(&self.client, into).await.map_err(retry)?
             }
         };
         let more = if self.has_rows { "\tf" } else { "" };
         let mut cell = String::new();
         for row in 0..rows.num_rows() {
             write_copy_line(&self.schema, rows, row, more, &mut copying.buffer, &mut cell);
-            copying.flush_if(COPY_BYTES).await?;
+            copying.flush_if(COPY_BYTES).await.map_err(retry)?;
         }
         copying.rows += rows.num_rows() as u64;
         self.copying = Some(copying);
@@ -243,7 +275,7 @@ impl Target for PostgresTarget {
         match self.copying.take() {
             Some(copying) => {
                 rows = copying.rows;
-                copying.end().await?;
+                copying.end().await.map_err(retry)?;
             }
             None => self.client.batch_execute("BEGIN").await.map_err(retry)?,
         }
@@ -257,24 +289,22 @@ impl Target for PostgresTarget {
         Ok(())
     }
 
-    async fn write(&mut self, changes: &Changeset, position: Position) -> Result<(), OutletError> {
+    async fn write(&mut self, changes: &Changeset, position: Position) -> Result<(), WriteError> {
         let from = self.position.ok_or_else(|| {
             OutletError::Failed("changes cannot come before the copy of all rows".into())
         })?;
-        self.client.batch_execute("BEGIN").await.map_err(retry)?;
-        let mut sql = String::new();
-        if !changes.is_empty() {
-            self.send(changes).await?;
-            if changes.iter().any(|change| change.gone) {
-                sql.push_str(&self.statements.delete);
-            }
-            sql.push_str(&self.statements.put);
+        let written = self.try_write(changes, &self.statements.move_mark(from, position)).await;
+        if let Err(WriteError::Refused(_)) = &written {
+            self.client.batch_execute("ROLLBACK").await?;
         }
-        sql.push_str(&self.statements.move_mark(from, position));
-        self.finish(sql).await?;
+        written?;
         self.position = Some(position);
         self.rows = self.rows.saturating_add_signed(changes.weight);
         Ok(())
+    }
+
+    async fn find_refused(&mut self, changes: &Changeset) -> Result<Option<String>, OutletError> {
+        self.search_refused(changes).await
     }
 
     async fn verify(&mut self, context: &OutletContext) -> Result<OutletVerdict, OutletError> {

@@ -162,6 +162,7 @@ fn sql_type(ty: ColumnType) -> String {
         ColumnType::TimestampTz => "timestamptz".into(),
         ColumnType::Json => "json".into(),
         ColumnType::Uuid => "uuid".into(),
+        ColumnType::Array(item) => format!("{}[]", sql_type(item.column_type())),
     }
 }
 

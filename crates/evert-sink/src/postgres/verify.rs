@@ -16,20 +16,21 @@ impl PostgresTarget {
         let from = SubscribeFrom { snapshot: true, after: Some(position), upto: Some(position) };
         let mut all = context.views().subscribe(context.on(), from).await?;
         self.client.batch_execute("BEGIN").await.map_err(retry)?;
-        let mut copying = Copying::begin(&self.client, &self.statements.stage).await?;
+        let mut copying =
+            Copying::begin(&self.client, &self.statements.stage).await.map_err(retry)?;
         let mut cell = String::new();
         while let Some(changes) = all.next().await {
             for delta in changes?.deltas {
                 for row in 0..delta.len() {
                     let out = &mut copying.buffer;
                     write_copy_line(&self.schema, &delta.rows, row, "\tf", out, &mut cell);
-                    copying.flush_if(COPY_BYTES).await?;
+                    copying.flush_if(COPY_BYTES).await.map_err(retry)?;
                 }
                 copying.rows += delta.len() as u64;
             }
         }
         let rows_expected = copying.rows;
-        copying.end().await?;
+        copying.end().await.map_err(retry)?;
         let verdict = self.differences().await;
         self.client.batch_execute("ROLLBACK").await.map_err(retry)?;
         let (rows_stored, rows_differing, differences) = verdict?;

@@ -22,11 +22,7 @@ pub(crate) use text::{NumericText, json, numeric_of_text, uuid};
 use crate::SqlError;
 use crate::error::{DATATYPE_MISMATCH, NUMERIC_OUT_OF_RANGE};
 use crate::functions::{is_read, is_written, texts_of, times_of_texts};
-use crate::translate;
-
-const DAY_MICROS: i64 = 86_400_000_000;
-/// The SQLSTATE of a time that is out of range.
-const DATETIME_OVERFLOW: &str = "22008";
+use crate::{times, translate};
 
 /// Whether Arrow's own kernel would give something else than Postgres for some values.
 pub(crate) fn is_own(from: &DataType, to: &DataType) -> bool {
@@ -40,7 +36,10 @@ pub(crate) fn is_own(from: &DataType, to: &DataType) -> bool {
         return to.is_signed_integer() || is_decimal(to) || narrower;
     }
     if *from == DataType::Date32 && !is_text(to) {
-        return matches!(to, DataType::Timestamp(TimeUnit::Microsecond, _));
+        return is_micros(to);
+    }
+    if is_micros(from) && (*to == DataType::Date32 || is_micros(to)) {
+        return from != to;
     }
     if is_text(to) {
         return is_written(from);
@@ -50,6 +49,10 @@ pub(crate) fn is_own(from: &DataType, to: &DataType) -> bool {
     }
     is_text(from)
         && (to.is_signed_integer() || is_decimal(to) || is_float(to) || *to == DataType::Binary)
+}
+
+fn is_micros(ty: &DataType) -> bool {
+    matches!(ty, DataType::Timestamp(TimeUnit::Microsecond, _))
 }
 
 fn is_float(ty: &DataType) -> bool {
@@ -81,22 +84,27 @@ pub(crate) fn cast(values: &ArrayRef, to: &DataType) -> Result<ArrayRef, SqlErro
         }
         DataType::Decimal128(_, scale) => numbers::of_decimals(values, *scale, to),
         DataType::Date32 => midnights(values, to),
+        DataType::Timestamp(..) if *to == DataType::Date32 => Ok(days(values)),
+        // Sessions live in UTC: with a zone or without one, it is the same number.
+        DataType::Timestamp(..) => {
+            let micros = values.as_primitive::<TimestampMicrosecondType>().clone();
+            Ok(Arc::new(micros.with_data_type(to.clone())))
+        }
         _ => numbers::of_floats(values, to),
     }
 }
 
-/// Dates as timestamps. The largest and the smallest date stand for infinity and -infinity.
+/// Dates as timestamps, infinities as such.
 fn midnights(values: &ArrayRef, to: &DataType) -> Result<ArrayRef, SqlError> {
-    let midnight = |days| match days {
-        i32::MAX => Ok(i64::MAX),
-        i32::MIN => Ok(i64::MIN),
-        days => i64::from(days)
-            .checked_mul(DAY_MICROS)
-            .ok_or_else(|| SqlError::new(DATETIME_OVERFLOW, "date out of range for timestamp")),
-    };
     let values = values.as_primitive::<Date32Type>();
-    let values = values.try_unary::<_, TimestampMicrosecondType, _>(midnight)?;
+    let values = values.try_unary::<_, TimestampMicrosecondType, _>(times::midnight)?;
     Ok(Arc::new(values.with_data_type(to.clone())))
+}
+
+/// The days that timestamps lie in, infinities as such.
+fn days(values: &ArrayRef) -> ArrayRef {
+    let values = values.as_primitive::<TimestampMicrosecondType>();
+    Arc::new(values.unary::<_, Date32Type>(times::date_of_micros))
 }
 
 /// Values as Arrow casts them.

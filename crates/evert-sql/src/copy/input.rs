@@ -185,11 +185,11 @@ impl Input {
         let schema = &self.relation.schema;
         let mut arrays: Vec<Option<ArrayRef>> = vec![None; schema.columns.len()];
         for (&column, texts) in self.columns.iter().zip(&texts) {
-            let values = values::assign(&schema.columns[column], texts)
+            let values = values::given(&self.relation, &schema.columns[column], texts)
                 .map_err(|error| self.bad_value(&schema.columns[column], texts, &numbers, error))?;
             arrays[column] = Some(values);
         }
-        values::rows(&self.relation.name.to_string(), schema, arrays, numbers.len())
+        values::rows(&self.relation, arrays, numbers.len())
     }
 
     /// The error of the first of some texts that is no value of its column.
@@ -201,7 +201,7 @@ impl Input {
         error: SqlError,
     ) -> SqlError {
         for (row, &line) in numbers.iter().enumerate() {
-            if let Err(error) = values::assign(column, &texts.slice(row, 1)) {
+            if let Err(error) = values::given(&self.relation, column, &texts.slice(row, 1)) {
                 let value = texts.as_string_view().value(row);
                 let error = mistakes::of_text(column.ty, value, error);
                 return Place { relation: &self.relation, line }.value(error, &column.name, value);

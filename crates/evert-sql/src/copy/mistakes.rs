@@ -31,6 +31,7 @@ pub(super) fn of_text(ty: ColumnType, text: &str, found: SqlError) -> SqlError {
             syntax(DATETIME_FORMAT)
         }
         ColumnType::Text | ColumnType::Bytes | ColumnType::Json | ColumnType::Uuid => found,
+        ColumnType::Array(_) => found,
         _ => syntax(INVALID_TEXT),
     }
 }

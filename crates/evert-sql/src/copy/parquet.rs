@@ -70,7 +70,7 @@ impl ParquetIn {
         for &(column, found) in &self.columns {
             arrays[column] = Some(Arc::clone(batch.column(found)));
         }
-        values::rows(&self.relation.name.to_string(), schema, arrays, batch.num_rows()).map(Some)
+        values::rows(&self.relation, arrays, batch.num_rows()).map(Some)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -9,14 +10,16 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::DataType;
 use arrow::row::OwnedRow;
 use datafusion::execution::session_state::SessionState;
-use evert_model::ColumnType;
+use evert_model::{ColumnType, ItemType};
 use evert_view::{Name, Relation, RelationKind, RowChange};
 use sqlparser::ast::{
-    CastKind, DataType as SqlType, DoUpdate, ExactNumberInfo, Expr, Insert, OnConflictAction,
-    OnInsert, Parens, Query, SetExpr, TableObject, UnaryOperator, Value, ValueWithSpan,
+    ArrayElemTypeDef, CastKind, DataType as SqlType, DoUpdate, ExactNumberInfo, Expr, Ident,
+    Insert, OnConflictAction, OnInsert, Parens, Query, SelectItem, SetExpr, SetOperator,
+    SetQuantifier, Statement, TableObject, TimezoneInfo, UnaryOperator, Value, ValueWithSpan,
+    visit_expressions,
 };
 
-use super::{Evaluation, Outcome, update, values};
+use super::{Evaluation, Outcome, select_mut, update, values};
 use crate::casts::NumericText;
 use crate::error::{
     CARDINALITY_VIOLATION, DUPLICATE_COLUMN, INTERNAL_ERROR, SYNTAX_ERROR, UNDEFINED_COLUMN,
@@ -24,7 +27,7 @@ use crate::error::{
 };
 use crate::names::{fold, parts, relation_name};
 use crate::overlay::Keys;
-use crate::query::{Planned, Scope, hint, plan};
+use crate::query::{Planned, Scope, hint_assigned, plan};
 use crate::scan::Rows;
 use crate::statement::Parsed;
 use crate::{SqlError, translate};
@@ -115,6 +118,11 @@ pub(super) fn source(
     let mut query = query.as_ref().clone();
     let mut types = hints.to_vec();
     prepare_values(&mut query, relation, &columns, &mut types);
+    if let SetExpr::Values(values) = query.body.as_ref()
+        && values.rows.iter().any(|row| row.iter().any(has_subquery))
+    {
+        *query.body = selects(&values.rows)?;
+    }
     let planned = plan(state, &query, &parsed.text, scope, &types)?;
     let given = planned.schema.fields().len();
     // As in Postgres, trailing columns may be left out when no columns are listed.
@@ -133,6 +141,36 @@ pub(super) fn source(
     Ok(planned)
 }
 
+fn has_subquery(cell: &Expr) -> bool {
+    let is_one = |expr: &Expr| match expr {
+        Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
+    visit_expressions(cell, is_one).is_break()
+}
+
+/// Rows of VALUES as SELECTs, in which subqueries may stand.
+fn selects(rows: &[Parens<Vec<Expr>>]) -> Result<SetExpr, SqlError> {
+    let mut all: Option<SetExpr> = None;
+    for row in rows {
+        let broken = || SqlError::new(INTERNAL_ERROR, "a SELECT could not be made");
+        let statement = crate::text::parse_statements("SELECT 1")?.pop().ok_or_else(broken)?;
+        let Statement::Query(mut query) = statement else { return Err(broken()) };
+        select_mut(&mut query)?.projection =
+            row.iter().cloned().map(SelectItem::UnnamedExpr).collect();
+        all = Some(match all {
+            None => *query.body,
+            Some(left) => SetExpr::SetOperation {
+                op: SetOperator::Union,
+                set_quantifier: SetQuantifier::All,
+                left: Box::new(left),
+                right: query.body,
+            },
+        });
+    }
+    all.ok_or_else(|| SqlError::new(SYNTAX_ERROR, "VALUES has no rows"))
+}
+
 /// In VALUES, DEFAULT is NULL, and a parameter has its column's type.
 fn prepare_values(
     query: &mut Query,
@@ -149,7 +187,7 @@ fn prepare_values(
                 *cell = Expr::Value(ValueWithSpan::from(Value::Null));
             }
             if let Some(column) = columns.get(index) {
-                hint(hints, cell, &relation.schema.columns[*column].ty.arrow_type());
+                hint_assigned(hints, cell, relation.schema.columns[*column].ty);
             }
         }
     }
@@ -161,18 +199,7 @@ fn prepare_values(
 /// In VALUES each value takes its column's type by itself, where the rows together would give all
 /// of them another one: 0 beside 'NaN', or 1e-30 beside 1e10.
 fn read_apart(rows: &mut [Parens<Vec<Expr>>], index: usize, ty: ColumnType) {
-    let ty = match ty {
-        ColumnType::Int16 => SqlType::SmallInt(None),
-        ColumnType::Int32 => SqlType::Integer(None),
-        ColumnType::Int64 => SqlType::BigInt(None),
-        ColumnType::Float32 => SqlType::Real,
-        ColumnType::Float64 => SqlType::DoublePrecision,
-        ColumnType::Decimal { precision, scale } => SqlType::Numeric(
-            ExactNumberInfo::PrecisionAndScale(u64::from(precision), i64::from(scale)),
-        ),
-        ColumnType::Text => SqlType::Text,
-        _ => return,
-    };
+    let Some(ty) = cell_type(ty) else { return };
     let cells = || rows.iter().filter_map(|row| row.get(index)).filter(|cell| !is_null(cell));
     let kinds: Vec<Kind> = cells().map(Kind::of).collect();
     let size = kinds.iter().fold((0, 0), |(whole, fraction), kind| match kind {
@@ -196,6 +223,33 @@ fn read_apart(rows: &mut [Parens<Vec<Expr>>], index: usize, ty: ColumnType) {
             };
         }
     }
+}
+
+/// The type that values are cast to; none where rows of VALUES do not differ.
+fn cell_type(ty: ColumnType) -> Option<SqlType> {
+    Some(match ty {
+        ColumnType::Int16 => SqlType::SmallInt(None),
+        ColumnType::Int32 => SqlType::Integer(None),
+        ColumnType::Int64 => SqlType::BigInt(None),
+        ColumnType::Float32 => SqlType::Real,
+        ColumnType::Float64 => SqlType::DoublePrecision,
+        ColumnType::Decimal { precision, scale } => SqlType::Numeric(
+            ExactNumberInfo::PrecisionAndScale(u64::from(precision), i64::from(scale)),
+        ),
+        ColumnType::Text => SqlType::Text,
+        ColumnType::Array(item) => {
+            let item = match item {
+                ItemType::Boolean => SqlType::Boolean,
+                ItemType::Bytes => SqlType::Bytea,
+                ItemType::Date => SqlType::Date,
+                ItemType::Timestamp => SqlType::Timestamp(None, TimezoneInfo::None),
+                ItemType::TimestampTz => SqlType::Timestamp(None, TimezoneInfo::Tz),
+                item => cell_type(item.column_type())?,
+            };
+            SqlType::Array(ArrayElemTypeDef::SquareBracket(Box::new(item), None))
+        }
+        _ => return None,
+    })
 }
 
 /// The most digits that a decimal has.
@@ -264,7 +318,8 @@ pub(super) async fn run(
             (rows.clone(), rows.num_rows())
         }
         (RelationKind::Table, Conflict::Update(update)) => {
-            let rows = upsert(evaluation, relation, update, &rows).await?;
+            let alias = statement.table_alias.as_ref().map(|alias| alias.alias.clone());
+            let rows = upsert(evaluation, relation, (update, alias), &rows).await?;
             (rows.clone(), rows.num_rows())
         }
         _ => (rows.clone(), rows.num_rows()),
@@ -290,7 +345,7 @@ async fn new_rows(
     for (column, array) in columns(statement, relation)?.into_iter().zip(given.columns()) {
         arrays[column] = Some(Arc::clone(array));
     }
-    values::rows(&relation.name.to_string(), &relation.schema, arrays, given.num_rows())
+    values::rows(relation, arrays, given.num_rows())
 }
 
 /// Rows whose keys are new, and rows whose keys the table has. A key that comes twice is new once.
@@ -356,7 +411,7 @@ pub(super) fn duplicate_key(relation: &Relation, rows: &RecordBatch, row: usize)
 async fn upsert(
     evaluation: &mut Evaluation<'_>,
     relation: &Arc<Relation>,
-    update: &DoUpdate,
+    update: (&DoUpdate, Option<Ident>),
     rows: &RecordBatch,
 ) -> Result<RecordBatch, SqlError> {
     let (new, known) = split(&evaluation.table_rows(relation)?, relation, rows)?;

@@ -144,17 +144,18 @@ pub(crate) fn describe(
         }
         _ => return Err(SqlError::new(INTERNAL_ERROR, "not a statement that changes rows")),
     };
-    let mut params = source.params.clone();
+    let (mut params, mut oids) = (source.params.clone(), source.oids.clone());
     let columns = match returning {
         Some(query) => {
             let known: Vec<_> = params.iter().cloned().map(Some).collect();
             let planned = plan(state, &query, &parsed.text, scope, &known)?;
             params = planned.params;
+            oids.extend(planned.oids);
             Some(planned.schema)
         }
         None => None,
     };
-    Ok(Description { params, columns })
+    Ok(Description { params, oids, columns })
 }
 
 /// Runs a statement.
@@ -265,6 +266,14 @@ fn select_mut(query: &mut Query) -> Result<&mut Select, SqlError> {
 /// The name and alias of the one table that UPDATE or DELETE changes.
 fn single_table(table: &TableWithJoins) -> Result<(Name, Option<Ident>), SqlError> {
     match &table.relation {
+        // `UPDATE ONLY t`: no table here has others that inherit from it.
+        sqlparser::ast::TableFactor::Table { name, alias: Some(alias), .. }
+            if table.joins.is_empty()
+                && !alias.explicit
+                && name.to_string().eq_ignore_ascii_case("only") =>
+        {
+            Ok((crate::names::relation_name(&vec![alias.name.clone()].into())?, None))
+        }
         sqlparser::ast::TableFactor::Table { name, alias, .. } if table.joins.is_empty() => {
             let alias = alias.as_ref().map(|alias| alias.name.clone());
             Ok((crate::names::relation_name(name)?, alias))

@@ -18,7 +18,7 @@ use crate::command::Command;
 use crate::error::{DUPLICATE_COLUMN, INTERNAL_ERROR};
 use crate::names::{fold, parts};
 use crate::overlay::Keys;
-use crate::query::{Planned, Scope, hint, plan};
+use crate::query::{Planned, Scope, hint_assigned, plan};
 use crate::statement::Parsed;
 use crate::{SqlError, translate};
 
@@ -143,10 +143,10 @@ pub(super) fn source(
     if let Some(planned) = parsed.cached(&scope.catalog, hints) {
         return Ok(planned);
     }
-    let change = Change::of(command, relation)?;
+    let mut change = Change::of(command, relation)?;
     let mut types = hints.to_vec();
-    for (column, value) in &change.assigned {
-        hint(&mut types, value, &relation.schema.columns[*column].ty.arrow_type());
+    for (column, value) in &mut change.assigned {
+        hint_assigned(&mut types, value, relation.schema.columns[*column].ty);
     }
     let query = change.query(relation)?;
     let planned = Arc::new(plan(state, &query, &parsed.text, scope, &types)?);
@@ -200,7 +200,7 @@ fn assign(
     for ((column, _), array) in assigned.iter().zip(new) {
         arrays[*column] = Some(array);
     }
-    values::rows(&relation.name.to_string(), &relation.schema, arrays, old.num_rows())
+    values::rows(relation, arrays, old.num_rows())
 }
 
 /// Runs an UPDATE.
@@ -269,21 +269,21 @@ pub(super) async fn delete(
 pub(super) async fn upsert(
     evaluation: &mut Evaluation<'_>,
     relation: &Arc<Relation>,
-    update: &DoUpdate,
+    (update, alias): (&DoUpdate, Option<Ident>),
     existing: Vec<RecordBatch>,
     proposed: RecordBatch,
 ) -> Result<RecordBatch, SqlError> {
     let excluded = Ident::new("excluded");
-    let alias = Ident::with_quote('"', &relation.name.name);
+    let called = alias.clone().unwrap_or_else(|| Ident::with_quote('"', &relation.name.name));
     let same_key = relation.schema.key.iter().map(|column| {
         let name = &relation.schema.columns[*column].name;
-        let (left, right) = (column_of(&alias, name), column_of(&excluded, name));
+        let (left, right) = (column_of(&called, name), column_of(&excluded, name));
         equal(left, right)
     });
     let condition = same_key.chain(update.selection.clone().map(|e| Expr::Nested(Box::new(e))));
     let from = excluded_table()?;
     let change = Change {
-        alias: None,
+        alias,
         assigned: assignments(relation, &update.assignments)?,
         from: &from,
         selection: condition.reduce(and),

@@ -241,6 +241,12 @@ pub(crate) fn converted(cast: &Cast, schema: &DFSchema) -> Result<Option<Expr>> 
             let plain = Cast::new(expr.clone(), field.data_type().clone());
             return Ok(Some(Target::Digits(digits).of(Expr::Cast(plain))));
         }
+        // A JSON or UUID value is a text from there on, to drivers too.
+        (None | Some(ColumnType::Text), None)
+            if is_text(field.data_type()) && is_named(expr, schema)? =>
+        {
+            Target::Type(DataType::Utf8View)
+        }
         _ if is_own(&from, field.data_type()) => Target::Type(field.data_type().clone()),
         // A constant stays one, so that its type may still follow its value.
         _ if matches!(expr.as_ref(), Expr::Literal(..))
@@ -261,6 +267,12 @@ pub(crate) fn converted(cast: &Cast, schema: &DFSchema) -> Result<Option<Expr>> 
         return Err(external(SqlError::new("42846", message)));
     }
     Ok(Some(folded(target, expr)))
+}
+
+/// Whether an expression's type is told by its field's name for it, not by Arrow's type.
+fn is_named(expr: &Expr, schema: &DFSchema) -> Result<bool> {
+    let (_, field) = expr.to_field(schema)?;
+    Ok(matches!(ColumnType::of_field(&field), Some(ColumnType::Json | ColumnType::Uuid)))
 }
 
 /// The conversion of a constant is a constant, if it succeeds.

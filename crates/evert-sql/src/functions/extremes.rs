@@ -1,4 +1,5 @@
-//! `min` and `max` with Postgres's order of floats: NaN is greater than any number.
+//! `min` and `max` with Postgres's order of floats and arrays: NaN is greater than any number, and a
+//! NULL element than any other.
 //!
 //! DataFusion's own pass NaN over, and in frames that move they keep a value that has gone; for
 //! groups of every other type they are right and are used.
@@ -8,7 +9,7 @@ use std::collections::btree_map::Entry;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
-use arrow::compute::cast;
+use arrow::compute::{SortOptions, cast};
 use arrow::datatypes::{DataType, FieldRef, Float64Type};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
@@ -18,6 +19,9 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, Signature,
 };
 use datafusion::scalar::ScalarValue;
+
+use super::floats::formed;
+use super::lists::is_list;
 
 /// `min` or `max`.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -55,6 +59,10 @@ impl AggregateUDFImpl for Extreme {
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         let ty = args.return_field.data_type().clone();
+        if is_list(&ty) {
+            let converter = converter(&ty)?;
+            return Ok(Box::new(Lists { greatest: self.greatest, ty, converter, best: None }));
+        }
         if !ty.is_floating() {
             return self.inner.accumulator(args);
         }
@@ -63,7 +71,7 @@ impl AggregateUDFImpl for Extreme {
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         let ty = args.return_field.data_type().clone();
-        let converter = RowConverter::new(vec![SortField::new(ty.clone())])?;
+        let converter = converter(&ty)?;
         let (greatest, counts) = (self.greatest, BTreeMap::new());
         Ok(Box::new(Sliding { greatest, ty, converter, counts }))
     }
@@ -73,8 +81,8 @@ impl AggregateUDFImpl for Extreme {
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
-        !args.return_field.data_type().is_floating()
-            && self.inner.groups_accumulator_supported(args)
+        let ty = args.return_field.data_type();
+        !ty.is_floating() && !is_list(ty) && self.inner.groups_accumulator_supported(args)
     }
 
     fn create_groups_accumulator(
@@ -83,6 +91,19 @@ impl AggregateUDFImpl for Extreme {
     ) -> Result<Box<dyn GroupsAccumulator>> {
         self.inner.create_groups_accumulator(args)
     }
+}
+
+/// Values as bytes in their order. NULL elements of arrays come last.
+fn converter(ty: &DataType) -> Result<RowConverter> {
+    let options = SortOptions { descending: false, nulls_first: false };
+    Ok(RowConverter::new(vec![SortField::new_with_options(ty.clone(), options)])?)
+}
+
+/// A value of a type from its bytes.
+fn value_of(converter: &RowConverter, bytes: &[u8]) -> Result<ScalarValue> {
+    let parser = converter.parser();
+    let column = converter.convert_rows([parser.parse(bytes)])?.swap_remove(0);
+    ScalarValue::try_from_array(&column, 0)
 }
 
 /// Floats with one zero and one NaN, so that the order of rows does not show.
@@ -105,10 +126,7 @@ struct Sliding {
 
 impl Sliding {
     fn each(&mut self, values: &ArrayRef, mut act: impl FnMut(&mut Counts, &[u8])) -> Result<()> {
-        let values = match self.ty.is_floating() {
-            true => cast(&canonical(values)?, &self.ty)?,
-            false => Arc::clone(values),
-        };
+        let values = formed(values);
         let rows = self.converter.convert_columns(std::slice::from_ref(&values))?;
         for row in (0..values.len()).filter(|row| values.is_valid(*row)) {
             act(&mut self.counts, rows.row(row).data());
@@ -145,14 +163,58 @@ impl Accumulator for Sliding {
             false => self.counts.first_key_value(),
         };
         let Some((bytes, _)) = best else { return ScalarValue::try_from(&self.ty) };
-        let parser = self.converter.parser();
-        let column = self.converter.convert_rows([parser.parse(bytes)])?.swap_remove(0);
-        ScalarValue::try_from_array(&column, 0)
+        value_of(&self.converter, bytes)
     }
 
     fn size(&self) -> usize {
         let bytes: usize = self.counts.keys().map(|value| value.len()).sum();
         size_of_val(self) + bytes + self.counts.len() * 4 * size_of::<usize>()
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        Ok(vec![self.evaluate()?])
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.update_batch(states)
+    }
+}
+
+/// The least or greatest array so far.
+#[derive(Debug)]
+struct Lists {
+    greatest: bool,
+    ty: DataType,
+    converter: RowConverter,
+    best: Option<Box<[u8]>>,
+}
+
+impl Accumulator for Lists {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let values = formed(&values[0]);
+        let rows = self.converter.convert_columns(std::slice::from_ref(&values))?;
+        for row in (0..values.len()).filter(|row| values.is_valid(*row)) {
+            let bytes = rows.row(row).data();
+            let better = self.best.as_deref().is_none_or(|best| match self.greatest {
+                true => bytes > best,
+                false => bytes < best,
+            });
+            if better {
+                self.best = Some(bytes.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        match &self.best {
+            Some(bytes) => value_of(&self.converter, bytes),
+            None => ScalarValue::try_from(&self.ty),
+        }
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.best.as_ref().map_or(0, |best| best.len())
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray};
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use datafusion::common::{DFSchema, Result, exec_err};
 use datafusion::logical_expr::expr::{Case, InList, ScalarFunction};
@@ -55,7 +55,8 @@ impl ScalarUDFImpl for OneForm {
     }
 }
 
-fn formed(values: &ArrayRef) -> ArrayRef {
+/// Floats, and those in arrays, in their one form; other values as they are.
+pub(super) fn formed(values: &ArrayRef) -> ArrayRef {
     // Adding zero takes the sign off zero and leaves every other number as it is.
     match values.data_type() {
         DataType::Float64 => {
@@ -66,7 +67,20 @@ fn formed(values: &ArrayRef) -> ArrayRef {
             let form = |x: f32| if x.is_nan() { f32::NAN } else { x + 0.0 };
             Arc::new(values.as_primitive::<Float32Type>().unary::<_, Float32Type>(form))
         }
+        DataType::List(item) if has_floats(item.data_type()) => {
+            let lists = values.as_list::<i32>();
+            let (offsets, nulls) = (lists.offsets().clone(), lists.nulls().cloned());
+            Arc::new(ListArray::new(Arc::clone(item), offsets, formed(lists.values()), nulls))
+        }
         _ => Arc::clone(values),
+    }
+}
+
+/// Whether values of a type are floats, or arrays of floats.
+pub(crate) fn has_floats(ty: &DataType) -> bool {
+    match ty {
+        DataType::List(item) => has_floats(item.data_type()),
+        ty => ty.is_floating(),
     }
 }
 
@@ -87,7 +101,7 @@ pub(crate) fn in_one_form(expr: Expr) -> Expr {
 
 /// Brings the sides of a comparison of floats into one form.
 pub(crate) fn compared(expr: Expr, schema: &DFSchema) -> Expr {
-    let is_float = |side: &Expr| side.get_type(schema).is_ok_and(|ty| ty.is_floating());
+    let is_float = |side: &Expr| side.get_type(schema).is_ok_and(|ty| has_floats(&ty));
     let form = |side: Box<Expr>| match *side {
         Expr::Literal(..) => side,
         side => Box::new(in_one_form(side)),

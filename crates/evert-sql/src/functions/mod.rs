@@ -1,6 +1,8 @@
 //! Functions that Evert adds to DataFusion's or has of its own kind.
 
 mod arithmetic;
+mod array_text;
+mod beside;
 mod catalog;
 mod clock;
 mod conversions;
@@ -11,6 +13,7 @@ mod extremes;
 mod floats;
 mod in_order;
 mod json;
+mod lists;
 mod mathematics;
 mod moments;
 mod rows;
@@ -28,14 +31,17 @@ mod values;
 mod windows;
 
 pub(crate) use arithmetic::{CheckedArithmetic, checked_decimals};
+pub(crate) use array_text::{array_in, array_out, items_of};
+pub(crate) use beside::OF_ARRAYS;
 pub(crate) use catalog::{SERVER_VERSION, SessionFacts, SharedSettings, Wishes, catalog_functions};
 pub(crate) use clock::{CURRENT_DATE, LOCALTIMESTAMP, NOW, clock_functions};
 pub(crate) use conversions::{
     NUMERIC_SCALE, as_uuid, conversion, convert_value, converted, converted_argument,
 };
-pub(crate) use floats::{compared, in_one_form};
+pub(crate) use floats::{compared, has_floats, in_one_form};
 pub(crate) use in_order::in_order;
 pub(crate) use json::{JsonOperators, json_functions};
+pub(crate) use lists::{ArrayOperators, in_list_order};
 pub(crate) use moments::{TimeOperators, interval_of, is_read, times_of_texts};
 pub(crate) use script::{fold_column, fold_function};
 pub(crate) use sessions::{SESSION_END, SESSION_START, session_functions};
@@ -43,7 +49,7 @@ pub(crate) use shifted::shifted_functions;
 pub(crate) use single::single_row;
 pub(crate) use sums::{AVG, SUM};
 pub(crate) use texts::{is_written, texts_of};
-pub(crate) use tumble::tumble_functions;
+pub(crate) use tumble::{check_windows, tumble_functions};
 pub(crate) use windows::{row_number, window_functions};
 
 use std::sync::Arc;
@@ -67,4 +73,6 @@ pub(crate) fn postgres_functions() -> impl Iterator<Item = &'static Arc<ScalarUD
         .chain(mathematics::mathematical_functions())
         .chain(strings::string_functions())
         .chain(values::value_functions())
+        .chain(lists::list_functions())
+        .chain(beside::functions_beside())
 }

@@ -132,9 +132,14 @@ pub(super) fn cast(values: &ArrayRef, to: &DataType) -> Result<ArrayRef, SqlErro
         .map_err(|error| crate::translate::planning(&error.into(), ""))
 }
 
+/// Whether a value is NULL. Arrays of no type hold NULLs only, and Arrow does not say so of theirs.
+pub(super) fn is_null(values: &ArrayRef, row: usize) -> bool {
+    values.data_type().is_null() || values.is_null(row)
+}
+
 impl Call<'_> {
     pub(super) fn is_null(&self, row: usize) -> bool {
-        self.values.iter().any(|values| values.is_null(row))
+        self.values.iter().any(|values| is_null(values, row))
     }
 
     pub(super) fn texts(&self, argument: usize) -> Result<StringViewArray, SqlError> {

@@ -166,29 +166,20 @@ fn cased(call: &Call<'_>, case: fn(&str) -> String) -> Result<ArrayRef, SqlError
     call.each_text(|row| Ok(Some(case(texts.value(row)))))
 }
 
-/// Letter by letter: what would become several stays.
 fn upper(text: &str) -> String {
-    if text.is_ascii() {
-        return text.to_ascii_uppercase();
-    }
-    let letter = |c: char| {
-        let mut upper = c.to_uppercase();
-        match (upper.next(), upper.next()) {
-            (Some(upper), None) => upper,
-            _ => c,
-        }
-    };
-    text.chars().map(letter).collect()
+    if text.is_ascii() { text.to_ascii_uppercase() } else { by_letter(text, |c| c.to_uppercase()) }
 }
 
 fn lower(text: &str) -> String {
-    if text.is_ascii() {
-        return text.to_ascii_lowercase();
-    }
+    if text.is_ascii() { text.to_ascii_lowercase() } else { by_letter(text, |c| c.to_lowercase()) }
+}
+
+/// Letter by letter: what would become several stays.
+fn by_letter<I: Iterator<Item = char>>(text: &str, cased: fn(char) -> I) -> String {
     let letter = |c: char| {
-        let mut lower = c.to_lowercase();
-        match (lower.next(), lower.next()) {
-            (Some(lower), None) => lower,
+        let mut cased = cased(c);
+        match (cased.next(), cased.next()) {
+            (Some(cased), None) => cased,
             _ => c,
         }
     };

@@ -1,5 +1,6 @@
 //! The texts of values, as Postgres writes them.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringViewArray, StringViewBuilder};
@@ -20,6 +21,10 @@ pub(crate) fn texts_of(values: &ArrayRef) -> Result<ArrayRef, SqlError> {
         DataType::Float64 => {
             let floats = values.as_primitive::<Float64Type>().iter();
             Ok(Arc::new(floats.map(|x| x.map(double)).collect::<StringViewArray>()))
+        }
+        DataType::Binary => {
+            let bytes = values.as_binary::<i32>().iter();
+            Ok(Arc::new(bytes.map(|bytes| bytes.map(hex)).collect::<StringViewArray>()))
         }
         ty if is_time(ty) => {
             let times = Times::of(values)?;
@@ -47,7 +52,7 @@ pub(super) fn sent_texts(values: &ArrayRef) -> Result<StringViewArray, SqlError>
 
 /// Whether Arrow would write values of a type otherwise.
 pub(crate) fn is_written(ty: &DataType) -> bool {
-    is_time(ty) || matches!(ty, DataType::Float32 | DataType::Float64)
+    is_time(ty) || matches!(ty, DataType::Float32 | DataType::Float64 | DataType::Binary)
 }
 
 fn is_time(ty: &DataType) -> bool {
@@ -62,6 +67,16 @@ fn time(source: Source) -> Result<String, SqlError> {
         Source::Clock(micros) => Ok(times::write_clock(micros)),
         Source::Interval(span) => Ok(span.written()),
     }
+}
+
+/// `\x00ff`.
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 + 2 * bytes.len());
+    text.push_str("\\x");
+    for byte in bytes {
+        write!(text, "{byte:02x}").expect("a String takes everything");
+    }
+    text
 }
 
 fn double(x: f64) -> String {

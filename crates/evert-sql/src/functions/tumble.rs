@@ -14,10 +14,16 @@ use arrow::datatypes::{
     DataType, Field, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
     TimestampMicrosecondType,
 };
-use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::common::{DataFusionError, Result, exec_err, plan_err};
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use datafusion::scalar::ScalarValue;
+
+use super::rows::external;
+use crate::SqlError;
+use crate::error::INVALID_PARAMETER_VALUE;
 
 /// A row lies in so many windows at most: a list has to hold them.
 const WINDOWS_MAX: i64 = 100_000;
@@ -146,6 +152,32 @@ pub(super) fn span_micros(interval: IntervalMonthDayNano) -> Result<i64> {
         return exec_err!("a window of months: give its length in days or less");
     }
     Ok(i64::from(days) * DAY_MICROS + nanoseconds / 1_000)
+}
+
+/// Whether a call's windows are such as there can be, where its intervals are constants.
+///
+/// # Errors
+/// 22023: what is wrong with their lengths.
+pub(crate) fn check_windows(call: &ScalarFunction) -> Result<()> {
+    let Some(window) = call.func.inner().downcast_ref::<Window>() else { return Ok(()) };
+    let mut intervals = Vec::with_capacity(3);
+    for expr in call.args.iter().skip(1) {
+        match expr {
+            Expr::Literal(value @ ScalarValue::IntervalMonthDayNano(Some(_)), _) => {
+                intervals.push(value.to_array()?);
+            }
+            _ => return Ok(()),
+        }
+    }
+    let is_whole = window.intervals().contains(&intervals.len());
+    let spans = Spans { kind: window.kind, intervals: &intervals };
+    match is_whole.then(|| spans.of_row(0)) {
+        Some(Err(DataFusionError::Execution(message))) => {
+            Err(external(SqlError::new(INVALID_PARAMETER_VALUE, message)))
+        }
+        Some(Err(other)) => Err(other),
+        Some(Ok(_)) | None => Ok(()),
+    }
 }
 
 struct Spans<'a> {

@@ -13,7 +13,8 @@ use evert_model::{Column, ColumnType, RowSchema};
 use uuid::Uuid;
 
 use super::dates::{Times, is_interval, zoned};
-use super::rows::{Call, RowFunction, cast, is_integer, is_number, is_text, of, types};
+use super::lists::is_list;
+use super::rows::{Call, RowFunction, cast, is_integer, is_null, is_number, is_text, of, types};
 use super::strings::literal;
 use super::texts::{sent_texts, texts_of};
 use crate::SqlError;
@@ -72,11 +73,6 @@ fn nulls(call: &Call<'_>, counted: bool) -> Result<ArrayRef, SqlError> {
     Ok(Arc::new((0..call.rows).map(count).collect::<Int32Array>()))
 }
 
-/// Arrays of no type hold NULLs only.
-fn is_null(values: &ArrayRef, row: usize) -> bool {
-    values.data_type().is_null() || values.is_null(row)
-}
-
 fn uuid_type(args: &ReturnFieldArgs<'_>) -> Returned {
     if !args.arg_fields.is_empty() {
         return Ok(None);
@@ -98,10 +94,6 @@ fn length_type(args: &ReturnFieldArgs<'_>) -> Returned {
         }
         _ => Ok(None),
     }
-}
-
-fn is_list(ty: &DataType) -> bool {
-    matches!(ty, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..))
 }
 
 /// `array_length(list, dimension)`; an empty list has no dimensions.

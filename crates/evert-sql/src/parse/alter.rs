@@ -12,6 +12,7 @@ use crate::SqlError;
 use crate::command::{AddColumn, Alter, Command};
 use crate::names::relation_name;
 use crate::text::at_text;
+use crate::types::text_length;
 
 /// `ALTER TABLE | STREAM [IF EXISTS] [ONLY] name ADD [COLUMN] [IF NOT EXISTS] column type, ...`.
 pub(super) fn alter(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
@@ -72,7 +73,8 @@ fn added(
         let position = error.position.or(at);
         error.at(position)
     })?;
-    Ok(AddColumn { column, if_not_exists })
+    let length = text_length(&def.data_type)?;
+    Ok(AddColumn { column, length, if_not_exists })
 }
 
 fn column(def: &ColumnDef, notices: &mut Vec<String>) -> Result<Column, SqlError> {

@@ -18,7 +18,7 @@ use crate::error::{
 };
 use crate::names::{fold, relation_name};
 use crate::text::{at_text, slice};
-use crate::types::column_type;
+use crate::types::{column_type, text_length};
 use crate::{NewSource, SqlError};
 
 /// `CREATE TABLE | STREAM [IF NOT EXISTS] name (columns) [WITH (options)]`.
@@ -49,6 +49,7 @@ pub(super) fn relation(parser: &mut Parser<'_>, text: &str) -> Result<Command, S
         partitions: 1,
         topic_config: BTreeMap::new(),
         conflict_is_error: false,
+        lengths: BTreeMap::new(),
         notices: Vec::new(),
     };
     describe_columns(&mut create, &columns, &constraints).map_err(|error| {
@@ -102,6 +103,8 @@ fn describe_columns(
                 }
             }
         }
+        let length = text_length(&column.data_type)?;
+        create.lengths.extend(length.map(|length| (name.clone(), length)));
         create.schema.columns.push(Column { name, ty, nullable });
     }
     for constraint in constraints {
@@ -268,11 +271,15 @@ pub(super) fn view(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlEr
     let replace = parser.parse_keywords(&[Keyword::OR, Keyword::REPLACE]);
     let at = place(parser, text);
     let materialized = consume_word(parser, "MATERIALIZED");
+    if replace && !materialized && super::word(parser, 0) != "VIEW" {
+        return Err(SqlError::unsupported("CREATE OR REPLACE of anything but a view")
+            .hint("DROP it, then CREATE it.")
+            .at(at));
+    }
     expect_word(parser, "VIEW", text)?;
     let if_not_exists = if_not_exists(parser);
     let name = relation_name(&at_text(parser.parse_object_name(false), text)?)?;
     let mut options = view_options(parser, text)?;
-    let at_replace = place(parser, text);
     let dry_run = dry_run(parser, replace, text)?;
     let is_fold = folds::is_next(parser);
     if !is_fold && parser.peek_token_ref().token == Token::LParen {
@@ -292,9 +299,6 @@ pub(super) fn view(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlEr
             .hint("Use CREATE MATERIALIZED VIEW.")
             .at(at));
     };
-    if replace && (options.changes || options.start.is_some()) {
-        return Err(SqlError::unsupported("an option of a view that is replaced").at(at_replace));
-    }
     Ok(Command::CreateView(CreateView {
         name,
         if_not_exists,

@@ -2,9 +2,11 @@
 
 use evert_view::Name;
 use sqlparser::ast::{
-    self, ContextModifier, Expr, Set, Statement, TransactionAccessMode, TransactionMode, Value,
+    self, ContextModifier, Expr, Query, Set, SetExpr, Statement, TransactionAccessMode,
+    TransactionMode, Value,
 };
 
+use super::inlined::inlined;
 use crate::SqlError;
 use crate::command::{Command, CreateIndex};
 use crate::names;
@@ -13,7 +15,15 @@ use crate::names;
 pub(super) fn command(statement: Statement, text: &str) -> Result<Command, SqlError> {
     let _ = text;
     Ok(match statement {
-        Statement::Query(query) => Command::Query(query),
+        Statement::Query(query) => match (query.with, *query.body) {
+            (
+                Some(with),
+                SetExpr::Insert(changing) | SetExpr::Update(changing) | SetExpr::Delete(changing),
+            ) => return command(inlined(with, changing)?, text),
+            (with, body) => {
+                Command::Query(Box::new(Query { with, body: Box::new(body), ..*query }))
+            }
+        },
         Statement::Insert(insert) => Command::Insert(Box::new(insert)),
         Statement::Update(update) => Command::Update(Box::new(update)),
         Statement::Delete(delete) => Command::Delete(Box::new(delete)),

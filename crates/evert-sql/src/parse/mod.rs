@@ -9,6 +9,7 @@ mod create;
 mod dialect;
 mod explain;
 mod fold;
+mod inlined;
 mod outlet;
 mod own;
 mod reading;

@@ -1,39 +1,69 @@
 //! Postgres's phrases in words that the planner knows.
 //!
 //! Owns: what ORDER BY names (`output_order`), what shares a name (`alike`), columns that joins
-//! merge (`merged`), numbers with exponents (`literals`), comparisons of rows (`rows`), what Postgres
-//! spells in its own way (`spelled`), FETCH FIRST as LIMIT, column names of recursive queries,
-//! functions that return rows as subqueries that unnest a list.
+//! merge (`merged`, `joined_row`), columns that a key takes along (`keyed_groups`), outer tables' names (`outer_names`), numbers with exponents
+//! (`literals`), comparisons of rows (`rows`), what Postgres spells in its own way (`spelled`),
+//! subscripts (`subscripts`), `ARRAY(SELECT ...)` (`subquery_arrays`), FETCH FIRST as LIMIT, column
+//! names of recursive queries, functions that return rows as subqueries that unnest a list.
 //! Not here: what the words mean.
 
 mod alike;
+mod joined_row;
+mod keyed_groups;
 mod literals;
 mod merged;
+mod outer_names;
 mod output_order;
 mod rows;
 mod spelled;
+mod subquery_arrays;
+mod subscripts;
+
+pub(crate) use outer_names::with_outer_names;
 
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, LimitClause, ObjectName,
-    ObjectNamePart, Query, Select, SelectItem, SetExpr, SetOperator, TableAlias,
-    TableAliasColumnDef, TableFactor, Value, VisitMut, VisitorMut, With, visit_expressions,
+    BinaryOperator, CastKind, DataType as SqlType, Expr, Fetch, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, GroupByExpr,
+    Ident, LimitClause, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr,
+    SetOperator, TableAlias, TableAliasColumnDef, TableFactor, Value, VisitMut, VisitorMut, With,
+    visit_expressions,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
 use crate::SqlError;
+use crate::context::Tables;
 use crate::names::fold;
 
-/// Rephrases a query, its subqueries and its common table expressions. `in_view`: also functions
-/// of constants in FROM, which ad-hoc reads run row by row.
-pub(crate) fn rephrase(query: &mut Query, in_view: bool) -> Result<(), SqlError> {
+/// Rephrases a query over `tables`, its subqueries and its common table expressions. `in_view`: also
+/// functions of constants in FROM, which ad-hoc reads run row by row.
+pub(crate) fn rephrase(
+    query: &mut Query,
+    tables: &dyn Tables,
+    in_view: bool,
+) -> Result<(), SqlError> {
+    merged::merge(query, tables)?;
     match query.visit(&mut Rephraser { in_view }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }
+}
+
+/// Rephrases what depends on the types of parameters, once they have them.
+pub(crate) fn rephrase_lists(query: &mut Query) {
+    struct Lists;
+    impl VisitorMut for Lists {
+        type Break = ();
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if let Some(other) = rows::any_of_parameter(expr) {
+                *expr = other;
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let _ = query.visit(&mut Lists);
 }
 
 struct Rephraser {
@@ -49,11 +79,14 @@ impl VisitorMut for Rephraser {
         {
             return ControlFlow::Break(error);
         }
+        if let Some(LimitClause::LimitOffset { limit, offset, .. }) = &mut query.limit_clause {
+            limit
+                .iter_mut()
+                .chain(offset.iter_mut().map(|offset| &mut offset.value))
+                .for_each(count);
+        }
         if let Some(with) = &mut query.with {
             name_recursive(with);
-        }
-        if let Err(error) = merged::merge(query) {
-            return ControlFlow::Break(error);
         }
         output_order::settle(query);
         tell_casts_apart(query);
@@ -76,6 +109,13 @@ impl VisitorMut for Rephraser {
             Err(error) => return ControlFlow::Break(error),
         }
         let other = match expr {
+            Expr::Function(function) if has_subquery(function) => {
+                match subquery_arrays::collected(function) {
+                    Ok(collected) => collected,
+                    Err(error) => return ControlFlow::Break(error),
+                }
+            }
+            Expr::CompoundFieldAccess { .. } => subscripts::taken(expr),
             Expr::Value(value) => literals::number(&value.value),
             Expr::IsDistinctFrom(..) | Expr::IsNotDistinctFrom(..) => regrouped(expr),
             Expr::Function(function) => {
@@ -105,15 +145,49 @@ impl VisitorMut for Rephraser {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
+        if let Err(error) = check_grouping_sets(select) {
+            return ControlFlow::Break(error);
+        }
         alike::sets_without_repeats(select);
         for item in &mut select.projection {
-            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
-                && let Some(unnested) = unnested(expr)
-            {
-                *expr = unnested;
+            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+                let _ = expr.visit(&mut Sets::default());
             }
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// Refuses more grouping sets than Postgres does: each is a GROUP BY of its own.
+fn check_grouping_sets(select: &Select) -> Result<(), SqlError> {
+    const SETS_MAX: usize = 4096;
+    const CUBE_MAX: usize = 12;
+    let GroupByExpr::Expressions(groups, _) = &select.group_by else { return Ok(()) };
+    let mut sets = 1_usize;
+    for group in groups {
+        sets = sets.saturating_mul(match group {
+            Expr::Cube(elements) if elements.len() > CUBE_MAX => {
+                let message = format!("CUBE is limited to {CUBE_MAX} elements");
+                return Err(SqlError::new("54011", message));
+            }
+            Expr::Cube(elements) => 1 << elements.len(),
+            Expr::Rollup(elements) => elements.len() + 1,
+            Expr::GroupingSets(sets) => sets.len().max(1),
+            _ => 1,
+        });
+    }
+    if sets > SETS_MAX {
+        let message = format!("too many grouping sets present (maximum {SETS_MAX})");
+        return Err(SqlError::new("54001", message));
+    }
+    Ok(())
+}
+
+/// `LIMIT $1::integer` is `LIMIT $1`: a count of rows is a BIGINT whatever it is cast to.
+fn count(expr: &mut Expr) {
+    while let Expr::Cast { expr: inner, .. } | Expr::Nested(inner) = expr {
+        let Expr::Value(_) = bare(inner) else { return };
+        *expr = std::mem::replace(inner, Expr::value(Value::Null));
     }
 }
 
@@ -294,6 +368,53 @@ fn list_function(name: &str) -> Option<(&'static str, Option<&'static str>)> {
     })
 }
 
+/// Unnests what functions return as rows, outside subqueries.
+#[derive(Default)]
+struct Sets {
+    /// How many subqueries are open.
+    below: usize,
+    /// How many calls of `unnest` are: what they are given is a list already.
+    lists: usize,
+}
+
+impl VisitorMut for Sets {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.below += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.below -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        self.lists += usize::from(is_unnest(expr));
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if is_unnest(expr) {
+            self.lists -= 1;
+        } else if self.below == 0
+            && self.lists == 0
+            && let Some(unnested) = unnested(expr)
+        {
+            *expr = unnested;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn is_unnest(expr: &Expr) -> bool {
+    match expr {
+        Expr::Function(function) => function_name(&function.name).as_deref() == Some("unnest"),
+        _ => false,
+    }
+}
+
 /// `unnest(list)` in the place of a call that returns rows. `None` for other expressions.
 fn unnested(expr: &Expr) -> Option<Expr> {
     let Expr::Function(function) = expr else { return None };
@@ -359,7 +480,8 @@ fn gathered(function: &Function) -> Option<Expr> {
     Some(call("json_list", vec![unnamed(Expr::Function(aggregate))]))
 }
 
-fn unnamed(expr: Expr) -> FunctionArg {
+/// An argument without a name.
+pub(crate) fn unnamed(expr: Expr) -> FunctionArg {
     FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))
 }
 
@@ -374,7 +496,8 @@ fn unnest_of(list: &str, args: Vec<FunctionArg>) -> Expr {
     }
 }
 
-fn call(name: &str, args: Vec<FunctionArg>) -> Expr {
+/// A call of a function.
+pub(crate) fn call(name: &str, args: Vec<FunctionArg>) -> Expr {
     let list = FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() };
     Expr::Function(Function {
         name: ObjectName(vec![ObjectNamePart::Identifier(Ident::new(name))]),
@@ -386,6 +509,10 @@ fn call(name: &str, args: Vec<FunctionArg>) -> Expr {
         over: None,
         within_group: Vec::new(),
     })
+}
+
+fn has_subquery(function: &Function) -> bool {
+    matches!(function.args, FunctionArguments::Subquery(_))
 }
 
 fn function_name(name: &ObjectName) -> Option<String> {
@@ -415,7 +542,7 @@ fn rows_of_function(factor: &TableFactor, in_view: bool) -> Option<TableFactor> 
     };
     let (list, column) = list_function(&name)?;
     let lateral = names_columns(&args);
-    if list == "generate_series" && !lateral && !in_view && !has_parameters(&args) {
+    if list == "generate_series" && !lateral && !in_view && are_integers(&args) {
         return None;
     }
     let table = alias.as_ref().map_or_else(|| Ident::new(&name), |alias| alias.name.clone());
@@ -424,6 +551,10 @@ fn rows_of_function(factor: &TableFactor, in_view: bool) -> Option<TableFactor> 
         // Lists side by side.
         "unnest" => args.into_iter().map(|arg| vec![arg]).collect(),
         _ => vec![args],
+    };
+    let arguments: Vec<_> = match list {
+        "generate_series" => arguments.into_iter().map(series_arguments).collect(),
+        _ => arguments,
     };
     let mut select = select_all();
     select.from.clear();
@@ -445,6 +576,36 @@ fn rows_of_function(factor: &TableFactor, in_view: bool) -> Option<TableFactor> 
     Some(derived(query_of(SetExpr::Select(select)), Some(alias), lateral))
 }
 
+/// A text that is a bound of a series has the type of the other bound, and a step is an interval.
+fn series_arguments(mut args: Vec<FunctionArg>) -> Vec<FunctionArg> {
+    let plain = |arg: &FunctionArg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    };
+    let is_text = |expr: &Expr| matches!(expr, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_)));
+    let cast = |expr: Expr, data_type: SqlType| {
+        let (kind, expr) = (CastKind::Cast, Box::new(expr));
+        unnamed(Expr::Cast { kind, expr, data_type, array: false, format: None })
+    };
+    let bounds: Vec<_> = args.iter().take(2).map(plain).collect();
+    for (place, other) in [(0, 1), (1, 0)] {
+        let other = match bounds.get(other) {
+            Some(Some(Expr::Cast { data_type, .. })) => Some(data_type.clone()),
+            Some(Some(Expr::TypedString(typed))) => Some(typed.data_type.clone()),
+            _ => None,
+        };
+        if let (Some(Some(text)), Some(ty)) = (bounds.get(place), other)
+            && is_text(text)
+        {
+            args[place] = cast(text.clone(), ty);
+        }
+    }
+    if let Some(step) = args.get(2).and_then(plain).filter(is_text) {
+        args[2] = cast(step, SqlType::Interval { fields: None, precision: None });
+    }
+    args
+}
+
 /// The one column of a series is named after its table.
 fn name_series(factor: &mut TableFactor) {
     let TableFactor::Table { name, args: Some(_), alias, .. } = factor else { return };
@@ -463,15 +624,18 @@ fn name_series(factor: &mut TableFactor) {
     }
 }
 
-/// Whether arguments are more than constants.
-fn has_parameters(args: &Vec<FunctionArg>) -> bool {
-    let found = visit_expressions(args, |expr| match expr {
-        Expr::Value(value) if matches!(value.value, Value::Placeholder(_)) => {
-            ControlFlow::Break(())
-        }
-        _ => ControlFlow::Continue(()),
+/// Whether arguments are made of whole numbers alone.
+fn are_integers(args: &Vec<FunctionArg>) -> bool {
+    let other = visit_expressions(args, |expr| {
+        let is_whole = match expr {
+            Expr::Value(value) => matches!(&value.value, Value::Number(digits, _)
+                if digits.bytes().all(|byte| byte.is_ascii_digit())),
+            Expr::UnaryOp { .. } | Expr::BinaryOp { .. } | Expr::Nested(_) => true,
+            _ => false,
+        };
+        if is_whole { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
-    found.is_break()
+    other.is_continue()
 }
 
 fn names_columns(args: &Vec<FunctionArg>) -> bool {

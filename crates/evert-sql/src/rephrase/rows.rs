@@ -12,8 +12,8 @@ use sqlparser::ast::{
 };
 
 use super::{call, function_name, unnamed};
-use crate::SqlError;
 use crate::error::SYNTAX_ERROR;
+use crate::{SqlError, depth};
 
 type Rephrased = ControlFlow<SqlError, Option<Expr>>;
 
@@ -154,10 +154,11 @@ fn compare(left: &Expr, op: BinaryOperator, right: &Expr) -> Expr {
 }
 
 fn joined(exprs: impl IntoIterator<Item = Expr>, op: &BinaryOperator) -> Option<Expr> {
-    exprs.into_iter().reduce(|left, right| {
-        let (left, right) = (Box::new(left), Box::new(right));
-        Expr::BinaryOp { left, op: op.clone(), right }
-    })
+    let mut exprs: Vec<Expr> = exprs.into_iter().collect();
+    match exprs.len() {
+        0 | 1 => exprs.pop(),
+        _ => Some(depth::joined(&mut exprs, op)),
+    }
 }
 
 fn not(expr: Expr) -> Expr {
@@ -191,6 +192,20 @@ fn any(left: &Expr, op: &BinaryOperator, right: &Expr, whole: &Expr) -> Option<E
     if matches!(right, Expr::Subquery(_) | Expr::Value(_) | Expr::Nested(_)) {
         return None;
     }
+    or_unknown(left, right, whole)
+}
+
+/// `x = ANY ($1)`, once the parameter has its type.
+pub(super) fn any_of_parameter(expr: &Expr) -> Option<Expr> {
+    match expr {
+        Expr::AnyOp { left, right, .. } if matches!(**right, Expr::Value(_)) => {
+            or_unknown(left, right, expr).map(|expr| Expr::Nested(Box::new(expr)))
+        }
+        _ => None,
+    }
+}
+
+fn or_unknown(left: &Expr, right: &Expr, whole: &Expr) -> Option<Expr> {
     // The brackets tell that it has been rephrased.
     let Expr::AnyOp { compare_op, is_some, .. } = whole else { return None };
     let plain = Expr::AnyOp {

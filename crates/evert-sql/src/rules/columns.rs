@@ -1,4 +1,5 @@
-//! Which columns an operator has to give, by DataFusion's rule, kept from recursive queries.
+//! Which columns an operator has to give, by DataFusion's rule, kept from recursive queries and
+//! from beliefs (`dependencies`).
 //!
 //! The rule takes from a recursive query's terms the columns that its reader does not ask for. But
 //! the recursive term may read them, and where rows are distinct they tell rows apart.
@@ -11,6 +12,8 @@ use datafusion::logical_expr::{LogicalPlan, RecursiveQuery, SubqueryAlias};
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+
+use super::dependencies::unbelieving;
 
 /// Stands around a static term while the rule runs: the rule stops at names other than the
 /// recursive query's own.
@@ -38,6 +41,7 @@ impl OptimizerRule for NeededColumns {
         plan: LogicalPlan,
         config: &dyn OptimizerConfig,
     ) -> Result<Transformed<LogicalPlan>> {
+        let plan = unbelieving(plan)?;
         let guarded = plan.transform_down(|plan| match plan {
             LogicalPlan::RecursiveQuery(query) => {
                 let query = self.guard(query, config)?;

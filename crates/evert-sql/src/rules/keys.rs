@@ -19,7 +19,7 @@ use datafusion::logical_expr::{
 };
 
 use super::order::{fresh, project_columns};
-use crate::functions::{compared, in_one_form, in_order};
+use crate::functions::{compared, has_floats, in_one_form, in_order};
 
 /// Settles the keys of a plan.
 pub(super) fn settle(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -52,7 +52,7 @@ fn comparisons(plan: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 fn is_float(expr: &Expr, schema: &DFSchema) -> bool {
-    expr.get_type(schema).is_ok_and(|ty| ty.is_floating())
+    expr.get_type(schema).is_ok_and(|ty| has_floats(&ty))
 }
 
 /// A float in one form under the name that it had; anything else as it is.
@@ -160,7 +160,7 @@ fn called(call: AggregateFunction, schema: &DFSchema, plainly_ordered: bool) -> 
 
 fn distinct(input: Arc<LogicalPlan>) -> Result<LogicalPlan> {
     let schema = Arc::clone(input.schema());
-    if !schema.fields().iter().any(|field| field.data_type().is_floating()) {
+    if !schema.fields().iter().any(|field| has_floats(field.data_type())) {
         return Ok(LogicalPlan::Distinct(Distinct::All(input)));
     }
     let keys = schema.columns().into_iter().map(|column| key(Expr::Column(column), &schema));

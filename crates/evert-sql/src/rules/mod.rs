@@ -2,12 +2,14 @@
 //! share them, so that they agree.
 //!
 //! Owns: set operations with multiplicities, subqueries as joins, orders without ties,
-//! intervals that compare, numbers of two types, types that are final; for ad-hoc reads alone, keys as the fold
-//! compares them.
+//! intervals that compare, texts that are arrays, numbers of two types, types that are final; for
+//! ad-hoc reads alone, keys as the fold compares them.
 //! Not here: what makes a plan fast.
 
+mod arrays;
 mod columns;
 mod decorrelate;
+mod dependencies;
 mod digits;
 mod frames;
 mod grouping;
@@ -19,8 +21,9 @@ mod set_operation;
 mod spans;
 
 pub(crate) use columns::needed_columns;
+pub(crate) use dependencies::{ForgetfulTables, distinct_as_groups, each_expression_once};
 pub(crate) use guarded::{conditions_down, join_keys, joins_in_order, keys_without_constants};
-pub(crate) use order::limits_at_sorts;
+pub(crate) use order::{is_sortable, limits_at_sorts};
 pub(crate) use set_operation::{SetOperation, SetOperator};
 
 use datafusion::common::Result;
@@ -41,7 +44,8 @@ const TYPE_ROUNDS_MAX: usize = 8;
 /// rules here.
 pub(crate) fn settle(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
     frames::refuse(&plan)?;
-    let mut plan = grouping::settle(set_operation::recognise(spans::compare(plan)?)?)?;
+    let plan = arrays::settle(spans::compare(frames::widen(plan)?)?)?;
+    let mut plan = grouping::settle(set_operation::recognise(plan)?)?;
     let analyzer = state.analyzer();
     let rewrites = analyzer.function_rewrites();
     if !rewrites.is_empty() {
@@ -61,7 +65,7 @@ pub(crate) fn settle(plan: LogicalPlan, state: &SessionState) -> Result<LogicalP
             plan = digits.data;
         }
         let common = set_operation::common(plan)?;
-        plan = common.data;
+        plan = arrays::settle(common.data)?;
         if !found && !common.transformed {
             break;
         }

@@ -94,15 +94,19 @@ fn ties(plan: &LogicalPlan, order: &[SortExpr]) -> Vec<SortExpr> {
     let schema = plan.schema();
     schema
         .iter()
-        .filter(|(_, field)| is_simple(field.data_type()))
+        .filter(|(_, field)| is_sortable(field.data_type()))
         .map(|field| Expr::Column(Column::from(field)))
         .filter(|column| order.iter().all(|key| key.expr != *column))
         .map(|column| column.sort(true, true))
         .collect()
 }
 
-fn is_simple(ty: &DataType) -> bool {
-    !ty.is_nested() && *ty != DataType::Null
+/// Whether columns of a type break ties between rows.
+pub(crate) fn is_sortable(ty: &DataType) -> bool {
+    match ty {
+        DataType::List(item) => !item.data_type().is_nested() && is_sortable(item.data_type()),
+        ty => !ty.is_nested() && *ty != DataType::Null,
+    }
 }
 
 /// DISTINCT ON: the first row of each group.

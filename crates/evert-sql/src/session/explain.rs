@@ -82,7 +82,8 @@ fn inputs(planned: &PlannedView, catalog: &Catalog) -> Result<Vec<(String, bool)
     planned.inputs.iter().map(input).collect()
 }
 
-fn only_grows(name: &Name, catalog: &Catalog) -> Result<bool, SqlError> {
+/// Whether rows are only ever added to a relation or view.
+pub(crate) fn only_grows(name: &Name, catalog: &Catalog) -> Result<bool, SqlError> {
     if let Some(relation) = catalog.relations.get(name) {
         return Ok(relation.kind == RelationKind::Stream);
     }

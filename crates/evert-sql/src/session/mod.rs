@@ -41,6 +41,7 @@ use crate::settings::Settings;
 use crate::statement::{Parsed, done};
 use crate::transaction::{Savepoint, Transaction};
 pub(crate) use difference::verify_response;
+pub(crate) use explain::only_grows;
 
 use crate::{Description, NewSource, Response, SqlError, Statement, ddl, outlets, translate};
 
@@ -277,19 +278,20 @@ impl Session {
         parsed: &Parsed,
         hints: &[Option<DataType>],
     ) -> Result<Description, SqlError> {
-        let rows = |columns| Ok(Description { params: Vec::new(), columns });
+        let rows = |columns| Ok(Description::of_columns(columns));
         match &parsed.command {
             Command::Query(query) | Command::QueryAsOf { query, .. } => {
                 let planned = self.planned(parsed, query, hints)?;
                 let columns = Some(Arc::clone(&planned.schema));
-                Ok(Description { params: planned.params.clone(), columns })
+                let (params, oids) = (planned.params.clone(), planned.oids.clone());
+                Ok(Description { params, oids, columns })
             }
             Command::Insert(_) | Command::Update(_) | Command::Delete(_) => {
                 crate::dml::describe(&self.state, parsed, &self.scope(), hints)
             }
             Command::Fetch(fetch) => {
                 let columns = self.fetch_schema(fetch)?;
-                Ok(Description { params: Vec::new(), columns })
+                Ok(Description::of_columns(columns))
             }
             Command::Show(name) => match crate::system::show(name) {
                 Some(sql) => {
@@ -399,16 +401,22 @@ impl Session {
             Command::RefreshView(name) => self.refresh(name).await,
             Command::VerifyView(name) => self.verify(name).await,
             Command::RebuildViews(names) => {
-                let changed = self.guard().run(ddl::rebuild(&self.engine, names)).await?;
-                Ok(self.changed(changed, "REBUILD VIEW"))
+                // A view that has failed is folded again from what the session has written.
+                let guard = self.guard();
+                self.reach_own(&guard).await?;
+                let changed = guard.run(ddl::rebuild(&self.engine, names)).await?;
+                Ok(self.changed(changed, &self.tag("REBUILD", names.first())))
             }
             Command::PauseView(name) => {
+                // It stands still with what the session has written.
+                let guard = self.guard();
+                self.reach_own(&guard).await?;
                 let changed = ddl::pause(&self.engine, name).await?;
-                Ok(self.changed(changed, "PAUSE VIEW"))
+                Ok(self.changed(changed, &self.tag("PAUSE", Some(name))))
             }
             Command::ResumeView(name) => {
                 let changed = ddl::resume(&self.engine, name).await?;
-                Ok(self.changed(changed, "RESUME VIEW"))
+                Ok(self.changed(changed, &self.tag("RESUME", Some(name))))
             }
             Command::DiscardAll => self.discard(),
             Command::Nothing { tag } => Ok(done(*tag)),
@@ -537,6 +545,14 @@ impl Session {
     }
 
     /// After a change of the catalog, which takes effect at once.
+    /// `PAUSE VIEW`, `PAUSE ARCHIVE`: by what the name is.
+    fn tag(&self, verb: &str, name: Option<&evert_view::Name>) -> String {
+        let catalog = self.engine.views.catalog();
+        let outlet = name.and_then(|name| catalog.outlets.get(name));
+        let noun = outlet.map_or("VIEW".to_owned(), |outlet| outlet.kind.noun().to_uppercase());
+        format!("{verb} {noun}")
+    }
+
     fn changed(&mut self, changed: Changed, tag: &str) -> Response {
         self.notices.extend(changed.notices);
         if let Some(position) = changed.position {
@@ -613,14 +629,23 @@ impl Session {
                 resolved.await.map_err(|error| match &error {
                     // The only thing that can be invalid about a known token is its time.
                     CatalogError::Invalid(why) => SqlError::new(QUERY_CANCELED, why),
-                    CatalogError::Unknown(name) => SqlError::new(
-                        INVALID_PARAMETER_VALUE,
-                        format!("there is no source \"{name}\""),
-                    ),
-                    other => translate::catalog(other),
+                    other => token_error(other),
                 })
             })
             .await
+    }
+}
+
+/// Why a token names no position.
+fn token_error(error: &CatalogError) -> SqlError {
+    match error {
+        CatalogError::Unknown(name) => {
+            SqlError::new(INVALID_PARAMETER_VALUE, format!("there is no source \"{name}\""))
+        }
+        CatalogError::Topic(_) | CatalogError::Read(_) => {
+            SqlError::new(INVALID_PARAMETER_VALUE, error.to_string())
+        }
+        other => translate::catalog(other),
     }
 }
 

@@ -7,10 +7,10 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, FieldRef, TimestampMicrosecondType};
 use datafusion::execution::session_state::SessionState;
 use evert_model::{Column, LogTime, Position, PositionToken};
-use evert_view::{Catalog, Cut, Name};
+use evert_view::{Catalog, CatalogError, Cut, Name};
 use sqlparser::ast::Query;
 
-use super::Session;
+use super::{Session, token_error};
 use crate::command::{AsOf, Command};
 use crate::engine::Inner;
 use crate::error::{
@@ -21,7 +21,7 @@ use crate::guard::{FOREVER, Guard};
 use crate::names::unknown_relation;
 use crate::query::{Planned, plan};
 use crate::scan::Rows;
-use crate::search::AtLeast;
+use crate::search::{AtLeast, ReadsPast};
 use crate::statement::{Parsed, done};
 use crate::transaction::Transaction;
 use crate::{Response, SqlError, archive, system, translate};
@@ -233,6 +233,7 @@ impl Session {
         let mut state = self.state.clone();
         state.execution_props_mut().query_execution_start_time =
             chrono::DateTime::from_timestamp_micros(cut.log_time.get());
+        state.config_mut().set_extension(Arc::new(ReadsPast));
         if !planned.reusable {
             planned = Arc::new(plan(&state, query, &parsed.text, &self.scope(), &hints)?);
         }
@@ -288,7 +289,7 @@ impl Session {
         guard: &Guard,
     ) -> Result<Position, SqlError> {
         let expr = match as_of {
-            AsOf::Position(token) => return self.resolve(token, guard).await,
+            AsOf::Position(token) => return self.position_of(token).await,
             AsOf::Time(expr) => expr,
         };
         let time = self.instant(expr)?;
@@ -304,6 +305,18 @@ impl Session {
             }
         };
         guard.run(found).await
+    }
+
+    /// The position of a place in the past: nothing is waited for.
+    async fn position_of(&self, token: &PositionToken) -> Result<Position, SqlError> {
+        let resolved = self.engine.views.resolve(token, Duration::ZERO).await;
+        resolved.map_err(|error| match &error {
+            // The only thing that can be invalid about a known token is its time.
+            CatalogError::Invalid(_) => {
+                SqlError::new(INVALID_PARAMETER_VALUE, format!("{token} is in the future"))
+            }
+            other => token_error(other),
+        })
     }
 
     /// The value of a constant expression that is a time.
@@ -353,8 +366,19 @@ impl Session {
         let guard = self.guard();
         let engine = Arc::clone(&self.engine);
         let end = engine.log.end();
-        self.reach(&engine, std::slice::from_ref(name), end, &guard).await?;
+        let names = std::slice::from_ref(name);
+        self.reach(&engine, names, end, &guard).await?;
+        if let Some(why) = paused(&catalog, names, Some(self.last)).filter(|_| self.last < end) {
+            return Err(SqlError::new(OBJECT_NOT_READY, why).hint("RESUME VIEW first."));
+        }
         Ok(done("REFRESH MATERIALIZED VIEW"))
+    }
+
+    /// Waits until the live views have what the session has written, or asks for.
+    pub(super) async fn reach_own(&mut self, guard: &Guard) -> Result<(), SqlError> {
+        let engine = Arc::clone(&self.engine);
+        let at_least = self.at_least(guard).await?;
+        self.reach(&engine, &[], at_least, guard).await
     }
 
     async fn reach(

@@ -506,7 +506,7 @@ async fn clients_find_what_they_ask_for() {
             ("SELECT current_database(), current_schema(), current_user", "SELECT 1: evert|public|tester"),
             ("SELECT 1, 1, 2 AS a, 3 AS a", "SELECT 1: 1|1|2|3"),
             ("SHOW standard_conforming_strings", "SHOW 1: on"),
-            ("SHOW TRANSACTION ISOLATION LEVEL", "SHOW 1: serializable"),
+            ("SHOW TRANSACTION ISOLATION LEVEL", "SHOW 1: repeatable read"),
             ("SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1", "SELECT 2: items|BASE TABLE v|VIEW"),
             ("SELECT column_name, data_type, is_nullable FROM information_schema.columns WHERE table_name = 'items' AND ordinal_position < 5 ORDER BY ordinal_position",
              "SELECT 4: id|bigint|NO name|text|NO n|integer|YES price|numeric|YES"),
@@ -600,4 +600,33 @@ async fn a_scalar_subquery_has_one_row_or_an_error() {
         ],
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_changed_from_what_is_named_before() {
+    let server = Server::start();
+    let mut session = server.session();
+    run(&mut session, "CREATE TABLE t (id int PRIMARY KEY, n int)").await;
+    run(&mut session, "CREATE TABLE u (id int PRIMARY KEY, n int)").await;
+    script(
+        &mut session,
+        &[
+            ("INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)", "INSERT 0 3"),
+            ("INSERT INTO t VALUES ((SELECT max(id) + 1 FROM t), DEFAULT), (9, (SELECT 5))", "INSERT 0 2"),
+            ("WITH w AS (SELECT id, n * 10 AS m FROM t WHERE id < 3) INSERT INTO u SELECT id, m FROM w", "INSERT 0 2"),
+            ("WITH w AS (SELECT id, n + 1 AS m FROM u), v AS (SELECT * FROM w WHERE id > 1) UPDATE t SET n = v.m FROM v WHERE v.id = t.id RETURNING t.id, t.n", "UPDATE 1: 2|21"),
+            ("WITH w(k) AS (SELECT 3) DELETE FROM t WHERE id IN (SELECT k FROM w)", "DELETE 1"),
+            ("WITH w AS (SELECT 1 AS id) DELETE FROM t USING w WHERE w.id = t.id", "DELETE 1"),
+            ("INSERT INTO t AS x VALUES (2, 7) ON CONFLICT (id) DO UPDATE SET n = x.n + excluded.n RETURNING x.id, x.n", "INSERT 0 1: 2|28"),
+            ("UPDATE ONLY t SET n = 0 WHERE id = 2", "UPDATE 1"),
+            ("SELECT id, n FROM t ORDER BY id", "SELECT 3: 2|0 4| 9|5"),
+        ],
+    )
+    .await;
+    let refused = run(
+        &mut session,
+        "WITH w AS (DELETE FROM t RETURNING id) INSERT INTO u SELECT id, 1 FROM w",
+    )
+    .await;
+    assert!(refused.contains("0A000"), "{refused}");
 }

@@ -3,7 +3,7 @@
 //! After Postgres 15's system catalogs. What is the same in every database (types, operators,
 //! functions, ...) comes from `library`.
 
-use evert_model::ColumnType;
+use evert_model::{ColumnType, ItemType};
 
 use super::SystemTable;
 use super::information::DATABASE;
@@ -372,7 +372,7 @@ fn attributes(engine: &Inner, rows: &mut Builder) {
                 (-1i64).into(),
                 type_length(column.ty).into(),
                 number.into(),
-                0i64.into(),
+                i64::from(matches!(column.ty, ColumnType::Array(_))).into(),
                 type_modifier(column.ty).into(),
                 (type_length(column.ty) > 0).into(),
                 "i".into(),
@@ -481,6 +481,25 @@ pub(super) fn type_oid(ty: ColumnType) -> i64 {
         ColumnType::TimestampTz => 1184,
         ColumnType::Decimal { .. } => 1700,
         ColumnType::Uuid => 2950,
+        ColumnType::Array(item) => array_oid(item),
+    }
+}
+
+/// From Postgres's pg_type.dat: each type's `array_type_oid`.
+fn array_oid(item: ItemType) -> i64 {
+    match item {
+        ItemType::Boolean => 1000,
+        ItemType::Bytes => 1001,
+        ItemType::Int16 => 1005,
+        ItemType::Int32 => 1007,
+        ItemType::Text => 1009,
+        ItemType::Int64 => 1016,
+        ItemType::Float32 => 1021,
+        ItemType::Float64 => 1022,
+        ItemType::Timestamp => 1115,
+        ItemType::Date => 1182,
+        ItemType::TimestampTz => 1185,
+        ItemType::Decimal { .. } => 1231,
     }
 }
 
@@ -495,7 +514,11 @@ fn type_length(ty: ColumnType) -> i64 {
         | ColumnType::Timestamp
         | ColumnType::TimestampTz => 8,
         ColumnType::Uuid => 16,
-        ColumnType::Text | ColumnType::Bytes | ColumnType::Json | ColumnType::Decimal { .. } => -1,
+        ColumnType::Text
+        | ColumnType::Bytes
+        | ColumnType::Json
+        | ColumnType::Decimal { .. }
+        | ColumnType::Array(_) => -1,
     }
 }
 
@@ -505,13 +528,15 @@ fn type_modifier(ty: ColumnType) -> i64 {
         ColumnType::Decimal { precision, scale } => {
             ((i64::from(precision) << 16) | i64::from(scale)) + 4
         }
+        ColumnType::Array(item) => type_modifier(item.column_type()),
         _ => -1,
     }
 }
 
 /// The default collation for texts.
 fn collation(ty: ColumnType) -> i64 {
-    if ty == ColumnType::Text { 100 } else { 0 }
+    let texts = [ColumnType::Text, ColumnType::Array(ItemType::Text)];
+    if texts.contains(&ty) { 100 } else { 0 }
 }
 
 fn databases(_: &Inner, rows: &mut Builder) {

@@ -47,6 +47,9 @@ pub(crate) fn rewrite(text: &str) -> Option<Vec<Statement>> {
     if !SIGNS.iter().any(|sign| text.contains(sign)) {
         return None;
     }
+    if asks_for_types(text) {
+        return text::parse_statements(TYPES).ok();
+    }
     let statements = text::parse_statements(text).ok()?;
     if statements.is_empty() || !statements.iter().all(reads_catalogs) {
         return None;
@@ -58,6 +61,29 @@ pub(crate) fn rewrite(text: &str) -> Option<Vec<Statement>> {
     });
     Some(rewritten.collect())
 }
+
+/// asyncpg's question for types that it does not know, and those that they are made of: a recursive
+/// query over several catalogs.
+fn asks_for_types(text: &str) -> bool {
+    text.trim_start().starts_with("WITH RECURSIVE typeinfo_tree(")
+        && text.contains("ti.oid = any($1::oid[])")
+}
+
+/// The answer to it: types here are Postgres's own and arrays of such.
+const TYPES: &str = "
+    SELECT t.oid AS oid, 'pg_catalog' AS ns, t.typname AS name, t.typtype AS kind,
+        NULL::int8 AS basetype, t.typelem AS elemtype, e.typdelim AS elemdelim,
+        NULL::int8 AS range_subtype, NULL::text[] AS attrtypoids, NULL::text[] AS attrnames,
+        0 AS depth, NULL::text AS basetype_name, e.typname AS elemtype_name,
+        NULL::text AS range_subtype_name
+    FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem
+    WHERE t.oid = ANY ($1::oid[])
+    UNION ALL
+    SELECT DISTINCT t.oid, 'pg_catalog', t.typname, t.typtype, NULL::int8, t.typelem, NULL::text,
+        NULL::int8, NULL::text[], NULL::text[], 1, NULL::text, NULL::text, NULL::text
+    FROM pg_catalog.pg_type a JOIN pg_catalog.pg_type t ON t.oid = a.typelem
+    WHERE a.oid = ANY ($1::oid[])
+    ORDER BY depth DESC";
 
 /// Whether a statement is a query that names catalogs, or casts to their types, and nothing else.
 fn reads_catalogs(statement: &Statement) -> bool {

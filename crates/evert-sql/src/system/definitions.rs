@@ -19,6 +19,7 @@ use evert_view::{Catalog, Views};
 
 use super::catalog::{OWNER, constraint_definition, index_definition};
 use super::oids::{self, Class};
+use crate::outlets::definition;
 
 /// What is told of one oid; `None` is NULL.
 #[derive(Clone, Copy)]
@@ -60,7 +61,8 @@ pub(crate) fn functions(views: &Views) -> Vec<ScalarUDF> {
             "pg_get_viewdef",
             Text(|catalog, classes, oid| {
                 let class = find(classes, oid)?;
-                catalog.views.get(&class.name).map(|view| view.sql.clone())
+                let outlet = || Some(definition(catalog.outlets.get(&class.name)?));
+                catalog.views.get(&class.name).map(|view| view.sql.clone()).or_else(outlet)
             }),
         ),
         told(

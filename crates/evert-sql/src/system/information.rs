@@ -5,6 +5,7 @@ use evert_view::{Catalog, Name};
 
 use super::SystemTable;
 use super::rows::{Builder, Cell, Kind::Int, Kind::Text};
+use crate::archive;
 use crate::engine::Inner;
 
 /// The one database there is: any name connects to it.
@@ -84,9 +85,12 @@ pub(super) fn relations(catalog: &Catalog) -> Vec<(Name, RowSchema, &'static str
     });
     let views = catalog.views.values();
     let views = views.map(|view| (view.name.clone(), view.schema.clone(), "VIEW", false));
+    let archives = catalog.outlets.keys().filter_map(|name| {
+        archive::schema(catalog, name).map(|schema| (name.clone(), schema, "VIEW", false))
+    });
     let errors = evert_view::errors_schema();
     let errors = [(evert_view::errors_name(), errors, "VIEW", false)];
-    relations.chain(views).chain(errors).collect()
+    relations.chain(views).chain(archives).chain(errors).collect()
 }
 
 fn schemata(engine: &Inner, rows: &mut Builder) {
@@ -161,13 +165,16 @@ fn sizes(ty: ColumnType) -> (Option<i64>, Option<i64>, Option<i64>) {
 
 /// The type's name without its sizes.
 fn base_name(ty: ColumnType) -> String {
+    if let ColumnType::Array(_) = ty {
+        return "ARRAY".into();
+    }
     let name = ty.sql_name();
     name.split('(').next().unwrap_or_default().to_owned()
 }
 
 /// The type's name in pg_type.
-pub(super) fn udt_name(ty: ColumnType) -> &'static str {
-    match ty {
+pub(super) fn udt_name(ty: ColumnType) -> String {
+    let name = match ty {
         ColumnType::Boolean => "bool",
         ColumnType::Int16 => "int2",
         ColumnType::Int32 => "int4",
@@ -182,7 +189,9 @@ pub(super) fn udt_name(ty: ColumnType) -> &'static str {
         ColumnType::TimestampTz => "timestamptz",
         ColumnType::Json => "json",
         ColumnType::Uuid => "uuid",
-    }
+        ColumnType::Array(item) => return format!("_{}", udt_name(item.column_type())),
+    };
+    name.into()
 }
 
 fn keys(engine: &Inner, rows: &mut Builder) {

@@ -1,9 +1,11 @@
 //! What a view may not call.
 
+use datafusion::common::Result as PlanResult;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 
 use crate::SqlError;
+use crate::functions::{check_windows, convert_value, converted_argument};
 use crate::translate;
 
 /// Refuses functions whose results depend on more than their arguments: a view is folded again
@@ -21,6 +23,28 @@ pub(super) fn refuse_volatile(plan: &LogicalPlan) -> Result<(), SqlError> {
     });
     walked.map_err(|error| translate::planning(&error, ""))?;
     refusal.map_or(Ok(()), Err)
+}
+
+/// Refuses constants that no row could be compared with: what cannot be read as its type, windows of
+/// no length.
+///
+/// # Errors
+/// 22007, 22P02, ... as reading the constant gives.
+pub(super) fn refuse_unreadable(plan: &LogicalPlan) -> PlanResult<()> {
+    plan.apply_with_subqueries(|plan| {
+        plan.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::ScalarFunction(call) = expr {
+                    if let Some(Expr::Literal(value, _)) = converted_argument(call) {
+                        convert_value(call, value)?;
+                    }
+                    check_windows(call)?;
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })
+    .map(drop)
 }
 
 /// Whether a walk goes on.

@@ -29,7 +29,6 @@ use arrow::datatypes::SchemaRef;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{LogicalPlan, TableSource};
-use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
@@ -39,12 +38,13 @@ use evert_view::{Catalog, Name, PlanError, PlannedView, Planner};
 use sqlparser::ast::{Query, Statement};
 
 use crate::command::{FoldDefinition, ViewBody};
-use crate::context::{Context, Tables, parser_options, state};
+use crate::context::{Context, Tables, keyed, parser_options, state};
 use crate::depth::with_stack;
 use crate::error::SYNTAX_ERROR;
 use crate::functions::SessionFacts;
 use crate::names::unknown_relation;
 use crate::output_names::name_outputs;
+use crate::query::with_names_apart;
 use crate::rephrase::rephrase;
 use crate::scan::Table;
 use crate::time_windows::replace_windows;
@@ -79,7 +79,7 @@ static OPTIMIZER: LazyLock<Optimizer> = LazyLock::new(|| {
     Optimizer::with_rules(vec![
         Arc::new(SimplifyExpressions::new()),
         Arc::new(rules::join_keys()),
-        Arc::new(EliminateDuplicatedExpr::new()),
+        Arc::new(rules::each_expression_once()),
         Arc::new(EliminateFilter::new()),
         Arc::new(rules::joins_in_order()),
         Arc::new(EliminateOuterJoin::new()),
@@ -149,15 +149,18 @@ fn planned(
 ) -> Result<PlannedView, SqlError> {
     replace_windows(&mut query)?;
     name_outputs(&mut query);
-    rephrase(&mut query, true)?;
     let tables = CatalogTables(catalog);
+    rephrase(&mut query, &tables, true)?;
     let context = Context::new(&STATE, &tables);
-    let plan = SqlToRel::new_with_options(&context, parser_options())
-        .sql_statement_to_plan(Statement::Query(Box::new(query)))
-        .map_err(|error| errors::planning(&error, sql))?;
+    let plan = with_names_apart(&query, |query| {
+        SqlToRel::new_with_options(&context, parser_options())
+            .sql_statement_to_plan(Statement::Query(Box::new(query.clone())))
+    });
+    let plan = plan.map_err(|error| errors::planning(&error, sql))?;
     let plan = time::name_now(plan).map_err(|error| errors::planning(&error, sql))?;
     check::refuse_volatile(&plan)?;
     let plan = rules::settle(plan, &STATE)
+        .and_then(|plan| check::refuse_unreadable(&plan).map(|()| plan))
         .and_then(optimize)
         .map_err(|error| errors::planning(&error, sql))?;
     time::refuse_rest(&plan)?;
@@ -196,6 +199,10 @@ fn keys(catalog: &Catalog) -> BTreeMap<Name, Vec<usize>> {
 struct CatalogTables<'a>(&'a Catalog);
 
 impl Tables for CatalogTables<'_> {
+    fn keyed(&self, name: &Name) -> Option<(Vec<String>, Vec<usize>)> {
+        keyed(self.0, name)
+    }
+
     fn table(&self, name: &Name) -> Result<Arc<dyn TableSource>, SqlError> {
         match self.schema(name) {
             Some(schema) => Ok(Table::source(name.clone(), schema, Vec::new())),

@@ -9,7 +9,7 @@ use arrow::compute::{cast, concat_batches, take_record_batch};
 use arrow::util::display::array_value_to_string;
 use evert_fold::{Arrangement, Dataflow};
 use evert_model::{Column, ColumnType, Delta, LogTime, RowSchema, TopicId};
-use evert_view::{Catalog, Format, Name, Planner, Relation, RelationKind, ViewDef};
+use evert_view::{Catalog, Format, Lengths, Name, Planner, Relation, RelationKind, ViewDef};
 use futures::TryStreamExt;
 
 use super::{STATE, SqlPlanner, plan_text};
@@ -38,6 +38,7 @@ fn relation(name: &str, columns: &str) -> (Name, Arc<Relation>) {
         topic_id: TopicId::new(uuid::Uuid::from_u128(1)),
         format: Format::Json,
         conflict_is_error: false,
+        lengths: Lengths::new(),
         source: None,
         started_from: None,
     };
@@ -479,6 +480,9 @@ fn what_cannot_be_kept_is_named() {
             "RANGE frame",
         ),
         ("SELECT a FROM t WHERE a = $1", "0A000", "parameter"),
+        ("SELECT id FROM t WHERE ts > 'garbage'", "22007", "\"garbage\""),
+        ("SELECT id FROM t WHERE id = 'x'", "22P02", "bigint: \"x\""),
+        ("SELECT tumble(ts, INTERVAL '0') AS w FROM t", "22023", "longer than nothing"),
         ("SELECT id, a AS id FROM t", "42701", "id"),
         ("SELECT nope FROM t", "42703", "nope"),
         ("SELECT a FROM tt", "42P01", "tt"),
@@ -555,7 +559,7 @@ fn types_are_canonical() {
             decimal(0),
             decimal(2),
             ColumnType::Float64,
-            decimal(6),
+            decimal(16),
             ColumnType::Timestamp,
             ColumnType::Decimal { precision: 2, scale: 1 },
         ]

@@ -6,10 +6,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::util::display::array_value_to_string;
 use evert_env::Env;
 use evert_log::{Log, LogConfig};
+use evert_model::array_element;
 use evert_sql::{Engine, EngineConfig, NoSources, Response, Session, SqlPlanner};
 use evert_view::Views;
 use futures::TryStreamExt;
@@ -48,6 +49,18 @@ struct Script {
     tables: Vec<String>,
     inserts: Vec<String>,
     queries: Vec<Query>,
+}
+
+impl Script {
+    /// The table that a statement inserts into, and its first column, which is its key.
+    fn table_of<'a>(&'a self, insert: &'a str) -> (&'a str, &'a str) {
+        let table = insert.split_whitespace().nth(2).expect("INSERT INTO table");
+        let columns = self.tables.iter().find_map(|create| {
+            create.strip_prefix("CREATE TABLE ")?.strip_prefix(table)?.strip_prefix(" (")
+        });
+        let key = columns.and_then(|columns| columns.split_whitespace().next());
+        (table, key.expect("CREATE TABLE table (key ...)"))
+    }
 }
 
 struct Query {
@@ -110,18 +123,32 @@ fn shown(batch: &RecordBatch, row: usize) -> String {
         if column.is_null(row) {
             return "NULL".to_owned();
         }
-        let text = array_value_to_string(column, row).expect("a printable value");
-        let ty = column.data_type();
-        if ty.is_temporal() {
-            return text.replace('T', " ");
-        }
-        if ty.is_floating() || ty.is_decimal() {
-            let digits = text.trim_end_matches('0');
-            return if text.contains('.') { digits.trim_end_matches('.').to_owned() } else { text };
-        }
+        let text = value(column, row);
         if text.is_empty() { "(empty)".to_owned() } else { text }
     };
     batch.columns().iter().map(cell).collect::<Vec<_>>().join(" ")
+}
+
+/// A value that is not NULL.
+fn value(column: &Arc<dyn Array>, row: usize) -> String {
+    let ty = column.data_type();
+    if let Some(lists) = column.as_list_opt::<i32>() {
+        let items = lists.value(row);
+        let items = (0..items.len()).map(|place| match items.is_null(place) {
+            true => "NULL".to_owned(),
+            false => array_element(&value(&items, place)).into_owned(),
+        });
+        return format!("{{{}}}", items.collect::<Vec<_>>().join(","));
+    }
+    let text = array_value_to_string(column, row).expect("a printable value");
+    if ty.is_temporal() {
+        return text.replace('T', " ");
+    }
+    if ty.is_floating() || ty.is_decimal() {
+        let digits = text.trim_end_matches('0');
+        return if text.contains('.') { digits.trim_end_matches('.').to_owned() } else { text };
+    }
+    text
 }
 
 async fn ok(session: &mut Session, sql: &str) {
@@ -148,18 +175,15 @@ impl Differences {
 }
 
 /// Rows come in random batches, go again, and come back; in the end each is there once.
-async fn load_at_random(session: &mut Session, inserts: &[String], rng: &mut fastrand::Rng) {
-    let tables: Vec<&str> = inserts
-        .iter()
-        .map(|sql| sql.split_whitespace().nth(2).expect("INSERT INTO table"))
-        .collect();
+async fn load_at_random(session: &mut Session, script: &Script, rng: &mut fastrand::Rng) {
+    let inserts = &script.inserts;
     for _ in 0..8 {
         let one = rng.usize(0..inserts.len());
         match rng.u8(0..3) {
             0 => {
                 let (of, which) = (rng.u8(2..4), rng.u8(0..2));
-                ok(session, &format!("DELETE FROM {} WHERE id % {of} = {which}", tables[one]))
-                    .await;
+                let (table, key) = script.table_of(&inserts[one]);
+                ok(session, &format!("DELETE FROM {table} WHERE {key} % {of} = {which}")).await;
             }
             _ => ok(session, &inserts[one]).await,
         }
@@ -194,7 +218,7 @@ async fn check(path: &Path, seed: u64) -> Vec<String> {
             Err(error) => differences.compare("as a view", query, Err(error)),
         }
     }
-    load_at_random(&mut session, &script.inserts, &mut fastrand::Rng::with_seed(seed)).await;
+    load_at_random(&mut session, &script, &mut fastrand::Rng::with_seed(seed)).await;
     for query in &script.queries {
         let found = run(&mut session, &query.sql).await;
         differences.compare("ad hoc", query, found);

@@ -15,8 +15,8 @@ use evert_log::{Log, LogConfig, NewCommit, NewPart};
 use evert_model::{BatchBuilder, Compression, PartitionId, Position, TimestampMs};
 use evert_sql::{Engine, EngineConfig, NoSources, Response, Session, SqlError, SqlPlanner};
 use evert_view::{
-    CheckpointConfig, Cut, Format, IsolationConfig, Name, NewRelation, PlantedCheckpointFaults,
-    RelationKind, RowWriter, ViewState, Views, ViewsConfig,
+    CheckpointConfig, Cut, Format, IsolationConfig, Lengths, Name, NewRelation,
+    PlantedCheckpointFaults, RelationKind, RowWriter, ViewState, Views, ViewsConfig,
 };
 use futures::TryStreamExt;
 
@@ -396,6 +396,7 @@ fn definition(table: &Table) -> NewRelation {
         topic_config: BTreeMap::new(),
         format,
         conflict_is_error: false,
+        lengths: Lengths::new(),
         source: None,
     }
 }

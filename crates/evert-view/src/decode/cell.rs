@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use evert_model::ColumnType;
+use evert_model::{ColumnType, ItemType};
 
 use super::text;
 
@@ -30,6 +30,7 @@ pub(crate) enum Cell<'a> {
     Decimal(i128),
     Text(Cow<'a, str>),
     Bytes(Vec<u8>),
+    List(Vec<Cell<'a>>),
 }
 
 impl Cell<'_> {
@@ -38,6 +39,15 @@ impl Cell<'_> {
         match (self, other) {
             (Self::Float(a), Cell::Float(b)) => a == b || (a.is_nan() && b.is_nan()),
             (a, b) => a == b,
+        }
+    }
+
+    /// Whether it is or holds a text with U+0000 in it.
+    pub(super) fn has_nul(&self) -> bool {
+        match self {
+            Self::Text(text) => text.as_bytes().contains(&0),
+            Self::List(items) => items.iter().any(Self::has_nul),
+            _ => false,
         }
     }
 }
@@ -95,6 +105,9 @@ impl<'a> Json<'a> {
                 Ok(Cell::Text(raw.into()))
             }
             (ColumnType::Boolean, Self::Bool(value)) => Ok(Cell::Bool(value)),
+            (ColumnType::Array(item), Self::Nested(raw)) if raw.starts_with('[') => {
+                items(raw, item, columns).map_err(|why| format!("{}: {why}", wrong()))
+            }
             (ColumnType::Text, Self::String(raw)) => Ok(Cell::Text(unquote(raw)?)),
             (ColumnType::Timestamp | ColumnType::TimestampTz, Self::Number(raw)) => {
                 let millis: i64 = raw.parse().map_err(|_| wrong())?;
@@ -133,5 +146,42 @@ pub(crate) fn unquote(raw: &str) -> Result<Cow<'_, str>, String> {
         _ => sonic_rs::from_str::<String>(raw)
             .map(Cow::Owned)
             .map_err(|_| format!("{} is not a JSON string", text::shorten(raw))),
+    }
+}
+
+/// A JSON array's elements as items of one type, or why they are not.
+pub(super) fn items(
+    raw: &str,
+    item: ItemType,
+    columns: JsonColumns,
+) -> Result<Cell<'static>, String> {
+    let malformed = || format!("{} is not a JSON array", text::shorten(raw));
+    let Some(mut rest) = raw.strip_prefix('[') else { return Err(malformed()) };
+    let ty = item.column_type();
+    let mut items = Vec::new();
+    for element in sonic_rs::to_array_iter(raw) {
+        let element = element.map_err(|_| malformed())?;
+        let Cow::Borrowed(text) = element.as_raw_cow() else { return Err(malformed()) };
+        rest = &raw[text.as_ptr() as usize - raw.as_ptr() as usize + text.len()..];
+        items.push(Json::of(text).to_cell(ty, columns)?.into_owned());
+    }
+    if rest.trim_ascii() != "]" {
+        return Err(malformed());
+    }
+    Ok(Cell::List(items))
+}
+
+impl Cell<'_> {
+    fn into_owned(self) -> Cell<'static> {
+        match self {
+            Self::Null => Cell::Null,
+            Self::Bool(value) => Cell::Bool(value),
+            Self::Int(value) => Cell::Int(value),
+            Self::Float(value) => Cell::Float(value),
+            Self::Decimal(value) => Cell::Decimal(value),
+            Self::Text(text) => Cell::Text(text.into_owned().into()),
+            Self::Bytes(bytes) => Cell::Bytes(bytes),
+            Self::List(items) => Cell::List(items.into_iter().map(Cell::into_owned).collect()),
+        }
     }
 }

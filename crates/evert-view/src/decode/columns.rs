@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
-    Float64Builder, Int16Builder, Int32Builder, Int64Builder, RecordBatch, StringViewBuilder,
-    TimestampMicrosecondBuilder,
+    Float64Builder, Int16Builder, Int32Builder, Int64Builder, ListArray, NullBufferBuilder,
+    RecordBatch, StringViewBuilder, TimestampMicrosecondBuilder,
 };
-use arrow::datatypes::SchemaRef;
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{Field, SchemaRef};
 use evert_model::{ColumnType, RowSchema};
 
 use super::cell::Cell;
@@ -24,6 +25,12 @@ enum ColumnBuilder {
     Bytes(BinaryBuilder),
     Date(Date32Builder),
     Timestamp(TimestampMicrosecondBuilder),
+    List {
+        items: Box<ColumnBuilder>,
+        ty: ColumnType,
+        lengths: Vec<usize>,
+        nulls: NullBufferBuilder,
+    },
 }
 
 /// Rows of one schema, column by column.
@@ -82,6 +89,12 @@ impl ColumnBuilder {
             ColumnType::Timestamp | ColumnType::TimestampTz => {
                 Self::Timestamp(TimestampMicrosecondBuilder::new().with_data_type(ty.arrow_type()))
             }
+            ColumnType::Array(item) => Self::List {
+                items: Box::new(Self::new(item.column_type())),
+                ty: item.column_type(),
+                lengths: Vec::new(),
+                nulls: NullBufferBuilder::new(0),
+            },
         }
     }
 
@@ -109,6 +122,15 @@ impl ColumnBuilder {
             (Self::Date(b), _) => b.append_null(),
             (Self::Timestamp(b), Cell::Int(v)) => b.append_value(*v),
             (Self::Timestamp(b), _) => b.append_null(),
+            (Self::List { items, lengths, nulls, .. }, Cell::List(cells)) => {
+                cells.iter().for_each(|cell| items.push(cell));
+                lengths.push(cells.len());
+                nulls.append_non_null();
+            }
+            (Self::List { lengths, nulls, .. }, _) => {
+                lengths.push(0);
+                nulls.append_null();
+            }
         }
     }
 
@@ -125,6 +147,11 @@ impl ColumnBuilder {
             Self::Bytes(b) => Arc::new(b.finish()),
             Self::Date(b) => Arc::new(b.finish()),
             Self::Timestamp(b) => Arc::new(b.finish()),
+            Self::List { items, ty, lengths, nulls } => {
+                let item = Field::new_list_field(ty.arrow_type(), true);
+                let offsets = OffsetBuffer::from_lengths(lengths.drain(..));
+                Arc::new(ListArray::new(item.into(), offsets, items.finish(), nulls.finish()))
+            }
         }
     }
 }

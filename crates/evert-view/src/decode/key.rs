@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 use evert_model::{ColumnType, RowSchema};
 
 use super::cell::Cell;
-use super::row::RowReader;
+use super::row::{NO_NUL, RowReader};
 use super::text;
 use crate::encode::{RowWriter, write_text};
 
@@ -18,6 +18,9 @@ pub(super) fn read<'a>(reader: &RowReader, key: &'a str) -> Result<Vec<Cell<'a>>
         let ty = column.ty.sql_name();
         format!("the record's key {} is not {ty}", text::shorten(key))
     })?;
+    if cells[index].has_nul() {
+        return Err(format!("the record's key: {NO_NUL}"));
+    }
     Ok(cells)
 }
 

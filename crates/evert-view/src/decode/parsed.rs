@@ -20,7 +20,8 @@ impl RowParser {
         for column in &mut nullable.columns {
             column.nullable = true;
         }
-        Self { reader: RowReader::new(nullable, JsonColumns::Inline), rows: Columns::new(schema) }
+        let reader = RowReader::new(nullable, JsonColumns::Inline).of_any_text();
+        Self { reader, rows: Columns::new(schema) }
     }
 
     /// Adds a row.

@@ -9,15 +9,25 @@ use super::cell::{Cell, Json, JsonColumns};
 /// How deep a fact's JSON may nest: what reads rows after this takes 128 levels, of which a row is one.
 const DEPTH_MAX: usize = 100;
 
+/// Why a record is bad whose text has U+0000 in it: what is read out through Postgres's protocol, or
+/// kept in a Postgres, would be cut there or refused.
+pub(super) const NO_NUL: &str = "a text cannot hold U+0000";
+
 /// Reads rows of one schema.
 pub(crate) struct RowReader {
     schema: RowSchema,
     columns: JsonColumns,
+    any_text: bool,
 }
 
 impl RowReader {
     pub(crate) fn new(schema: RowSchema, columns: JsonColumns) -> Self {
-        Self { schema, columns }
+        Self { schema, columns, any_text: false }
+    }
+
+    /// Reads any text that JSON can hold: for what comes from rows, not from a record.
+    pub(crate) fn of_any_text(self) -> Self {
+        Self { any_text: true, ..self }
     }
 
     pub(crate) fn schema(&self) -> &RowSchema {
@@ -62,10 +72,13 @@ impl RowReader {
             };
             expected = index + 1;
             let column = &self.schema.columns[index];
-            cells[index] = Json::of(raw)
-                .to_cell(column.ty, self.columns)
-                .map_err(|why| format!("column \"{}\": {why}", column.name))?;
-            Ok(())
+            let bad = |why: &str| format!("column \"{}\": {why}", column.name);
+            cells[index] =
+                Json::of(raw).to_cell(column.ty, self.columns).map_err(|why| bad(&why))?;
+            match self.any_text || !cells[index].has_nul() {
+                true => Ok(()),
+                false => Err(bad(NO_NUL)),
+            }
         })?;
         Ok(cells)
     }
@@ -106,7 +119,7 @@ pub(crate) fn for_each_member<'a>(
 }
 
 /// Whether objects and arrays nest so deep that the parser, which recurses, might run out of stack.
-fn is_too_deep(json: &str) -> bool {
+pub(super) fn is_too_deep(json: &str) -> bool {
     let opens = |byte: &u8| matches!(byte, b'[' | b'{');
     if json.len() <= DEPTH_MAX
         || json.as_bytes().iter().filter(|byte| opens(byte)).count() <= DEPTH_MAX

@@ -1,9 +1,12 @@
 //! Records in, rows out: what each format takes and refuses.
 
 use arrow::util::pretty::pretty_format_batches;
-use evert_model::{BatchBuilder, Column, ColumnType, Compression, RowSchema, TimestampMs, TopicId};
+use evert_model::{
+    BatchBuilder, Column, ColumnType, Compression, ItemType, RowSchema, TimestampMs, TopicId,
+};
 
 use super::*;
+use crate::Lengths;
 use crate::Name;
 use crate::encode::{RowChange, encode};
 
@@ -24,6 +27,7 @@ fn relation(kind: RelationKind, format: Format, schema: RowSchema) -> Relation {
         topic_id: TopicId::new(uuid::Uuid::nil()),
         format,
         conflict_is_error: false,
+        lengths: Lengths::new(),
         source: None,
         started_from: None,
     }
@@ -165,6 +169,62 @@ fn a_table_follows_its_keys() {
 }
 
 #[test]
+fn a_text_with_nul_is_no_text() {
+    let columns = [("s", ColumnType::Text), ("a", ColumnType::Array(ItemType::Text))];
+    let columns = [&columns[..], &[("j", ColumnType::Json)]].concat();
+    let table = relation(RelationKind::Table, Format::Json, schema(&columns, &[0]));
+    let (events, reasons) = decode(
+        &table,
+        &[
+            (Some("x"), Some(r#"{"s":"x","a":["a\u0000"]}"#)),
+            (Some("a\0b"), Some(r#"{"s":"a\u0000b"}"#)),
+            (Some("y"), Some("{\"s\":\"y\",\"j\":\"\0\"}")),
+            // The escape is text of JSON, as it is to Postgres's type json.
+            (Some("z"), Some(r#"{"s":"z","j":{"k":"\u0000"}}"#)),
+        ],
+    );
+    let [Event::Upsert(batch)] = &events[..] else { panic!("{}", show(&events)) };
+    assert_eq!(bits(&batch.live), [false, false, true], "{}", show(&events));
+    assert_eq!(reasons[0], "column \"a\": a text cannot hold U+0000");
+    assert_eq!(reasons[1], "the record's key: a text cannot hold U+0000");
+    assert_eq!(reasons.len(), 3, "{reasons:#?}");
+}
+
+#[test]
+fn elements_of_an_array_are_of_its_type() {
+    let columns = [("a", ColumnType::Array(ItemType::Int16))];
+    let stream = relation(RelationKind::Stream, Format::Json, schema(&columns, &[]));
+    let values =
+        [r#"{"a":[1,40000]}"#, r#"{"a":"{1}"}"#, r#"{"a":[[1]]}"#, r#"{"a":[1,]}"#, r#"{"a":{}}"#];
+    let records: Vec<Fact<'_>> = values.iter().map(|value| (None, Some(*value))).collect();
+    let (events, reasons) = decode(&stream, &records);
+    assert!(events.is_empty(), "{}", show(&events));
+    let expected = "column \"a\": array [1,40000] is not smallint[]: number 40000 is not smallint";
+    assert_eq!(reasons[0], expected);
+    assert_eq!(reasons[1], "column \"a\": string \"{1}\" is not smallint[]");
+    assert_eq!(reasons.len(), 5, "{reasons:#?}");
+}
+
+#[test]
+fn a_key_may_be_an_array() {
+    let columns = [("a", ColumnType::Array(ItemType::Text)), ("n", ColumnType::Int64)];
+    let table = relation(RelationKind::Table, Format::Json, schema(&columns, &[0]));
+    let (events, reasons) = decode(
+        &table,
+        &[
+            (Some(r#"["x","y"]"#), Some(r#"{"a":["x","y"],"n":1}"#)),
+            (Some(r#"["x"]"#), None),
+            (Some(r#"["x"] y"#), None),
+            (Some("x"), None),
+            (Some(&"[".repeat(1 << 16)), None),
+        ],
+    );
+    let [Event::Upsert(batch)] = &events[..] else { panic!("{}", show(&events)) };
+    assert_eq!(bits(&batch.live), [true, false], "{}", show(&events));
+    assert_eq!(reasons.len(), 3, "{reasons:#?}");
+}
+
+#[test]
 fn debezium_images() {
     let columns = [("id", ColumnType::Int64), ("v", ColumnType::Json)];
     let values = [
@@ -209,12 +269,19 @@ fn what_is_encoded_is_decoded_to_the_same_rows() {
         ("tz", TimestampTz),
         ("j", Json),
         ("u", Uuid),
+        ("at", Array(ItemType::Text)),
+        ("an", Array(ItemType::Decimal { precision: 5, scale: 1 })),
+        ("af", Array(ItemType::Float64)),
+        ("ad", Array(ItemType::TimestampTz)),
+        ("ay", Array(ItemType::Bytes)),
     ];
     let values = [
         r#"{"id":-1,"k":"a \"b\"\n","b":false,"f4":0.1,"f8":"NaN","n":"-0.005","y":"","d":"infinity",
             "ts":"-infinity","tz":"1969-12-31T23:59:59.999999Z","j":{"x":"\""},
-            "u":"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"}"#,
-        r#"{"id":2,"k":""}"#,
+            "u":"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "at": [ "", null, "[\"",",}"],
+            "an":[1.25,"-3"],"af":["NaN",-0.0,1e300],"ad":["infinity","2026-11-21T00:00:00Z"],
+            "ay":["AQI="]}"#,
+        r#"{"id":2,"k":"","at":[],"an":[null]}"#,
     ];
     for key in [vec![0], vec![0, 1]] {
         let keyed = relation(RelationKind::Table, Format::Json, schema(&columns, &key));

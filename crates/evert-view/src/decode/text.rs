@@ -8,7 +8,9 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use evert_model::ColumnType;
 
-use super::cell::Cell;
+use super::cell::{self, Cell, JsonColumns};
+use super::row;
+use crate::calendar::day_of_date;
 
 const SHOWN_CHARS: usize = 60;
 const MICROS_PER_DAY: i64 = 86_400_000_000;
@@ -43,6 +45,8 @@ pub(crate) fn parse<'a>(raw: Cow<'a, str>, ty: ColumnType) -> Option<Cell<'a>> {
         ColumnType::Bytes => base64(&raw).map(Cell::Bytes),
         ColumnType::Date => date(&raw).map(|days| Cell::Int(days.into())),
         ColumnType::Timestamp | ColumnType::TimestampTz => timestamp(&raw).map(Cell::Int),
+        ColumnType::Array(_) if row::is_too_deep(&raw) => None,
+        ColumnType::Array(item) => cell::items(&raw, item, JsonColumns::Inline).ok(),
     }
 }
 
@@ -137,26 +141,20 @@ pub(crate) fn timestamp(raw: &str) -> Option<i64> {
     midnight.checked_add(time_of_day(time.trim_end())?)?.checked_sub(zone_offset(zone)?)
 }
 
-/// `YYYY-MM-DD` at the start of `raw` (years of more digits too, and ISO 8601's years before 1:
-/// `-0043` is 44 BC), and what follows it.
+/// `YYYY-MM-DD` at the start of `raw` (years of more digits too, and ISO 8601's with a sign: `-0043`
+/// is 44 BC, `+10000` what it says), and what follows it.
 fn split_date(raw: &str) -> Option<(i64, &str)> {
     let (sign, raw) = match raw.strip_prefix('-') {
         Some(raw) => (-1, raw),
-        None => (1, raw),
+        None => (1, raw.strip_prefix('+').unwrap_or(raw)),
     };
-    let year_end = raw.find('-').filter(|&at| (4..=6).contains(&at))?;
+    let year_end = raw.find('-').filter(|&at| (4..=7).contains(&at))?;
     let year = sign * number(&raw[..year_end])?;
     let rest = raw.get(year_end..)?;
     let month = number(rest.get(1..3)?)?;
     (rest.as_bytes().get(3) == Some(&b'-')).then_some(())?;
     let day = number(rest.get(4..6)?)?;
-    let date = chrono::NaiveDate::from_ymd_opt(
-        i32::try_from(year).ok()?,
-        u32::try_from(month).ok()?,
-        u32::try_from(day).ok()?,
-    )?;
-    let days = date.signed_duration_since(chrono::NaiveDate::default()).num_days();
-    Some((days, rest.get(6..)?))
+    Some((day_of_date(year, month, day)?, rest.get(6..)?))
 }
 
 fn time_of_day(raw: &str) -> Option<i64> {
@@ -265,6 +263,12 @@ mod tests {
         assert_eq!(date("-0043-03-15"), Some(-735_160));
         assert_eq!(date("0000-12-31"), date("0001-01-01").map(|day| day - 1));
         assert_eq!(date("--043-03-15"), None);
+        // As Evert itself writes them.
+        assert_eq!(date("+99999-12-31"), Some(35_804_721));
+        assert_eq!(date("99999-12-31"), Some(35_804_721));
+        assert_eq!(date("+-9999-12-31"), None);
+        assert_eq!(date("9999999-12-31"), None, "no 32 bits hold it");
+        assert_eq!(timestamp("9999999-12-31"), None, "nor 64");
     }
 
     #[test]

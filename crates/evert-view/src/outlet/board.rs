@@ -9,6 +9,7 @@ use std::time::Instant;
 use evert_model::Position;
 use tokio::sync::watch;
 
+use super::Standing;
 use crate::status::ViewState;
 
 /// What an outlet is doing.
@@ -58,10 +59,34 @@ impl Board {
         state.since = Instant::now();
     }
 
-    /// It begins to follow from `from`; live is at `to`.
-    pub(crate) fn begin(&self, from: Position, to: Position) {
+    /// It begins to follow from `from`, where `rows` are stored; live is at `to`.
+    pub(crate) fn begin(&self, from: Position, rows: u64, to: Position) {
         self.set(Doing::CatchingUp { from, to });
+        self.lock().rows = rows;
         self.reached.send_replace(from);
+    }
+
+    /// Until it begins it shows what the one before has shown last.
+    pub(crate) fn take_over(&self, before: &Self) {
+        let (reached, rows) = (before.reached(), before.rows());
+        let took = self.reached.send_if_modified(|own| {
+            let is_new = *own == Position::ZERO;
+            *own = reached.max(*own);
+            is_new
+        });
+        if took {
+            self.lock().rows = rows;
+        }
+    }
+
+    /// Until it begins it shows where it stood.
+    pub(crate) fn stands(&self, at: Standing) {
+        self.lock().rows = at.rows;
+        self.reached.send_replace(Position::new(at.position));
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        Standing { position: self.reached().get(), rows: self.rows() }
     }
 
     pub(crate) fn report(&self, position: Position, rows: u64) {
@@ -130,7 +155,8 @@ mod tests {
     #[test]
     fn it_is_live_once_it_has_reached_where_the_others_were() {
         let board = Board::new();
-        board.begin(Position::new(100), Position::new(200));
+        board.begin(Position::new(100), 5, Position::new(200));
+        assert_eq!(board.rows(), 5, "what is stored is known before anything comes");
         board.report(Position::new(150), 7);
         assert!(matches!(board.view_state(), ViewState::Rebuilding { percent: 50, .. }));
         board.report(Position::new(200), 9);

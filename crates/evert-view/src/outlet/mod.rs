@@ -53,6 +53,12 @@ impl OutletKind {
         }
     }
 
+    /// With its article: `an archive`.
+    pub fn a_noun(self) -> String {
+        let article = if matches!(self, Self::Archive) { "an" } else { "a" };
+        format!("{article} {}", self.noun())
+    }
+
     /// As SHOW VIEWS calls it: `search`, `archive`, `sink`.
     pub fn word(self) -> &'static str {
         match self {
@@ -84,17 +90,29 @@ pub struct OutletDef {
     /// It stands still on request.
     #[serde(default)]
     pub paused: bool,
+    /// Where it stood when it was paused. What is stored says so too, once it can be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stood: Option<Standing>,
+}
+
+/// How far an outlet was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Everything up to here was stored.
+    pub position: u64,
+    /// The rows that were stored there.
+    pub rows: u64,
 }
 
 impl OutletDef {
     /// A definition with a new id.
     pub fn new(name: Name, kind: OutletKind, on: Name, options: serde_json::Value) -> Self {
-        Self { name, kind, on, options, id: Uuid::new_v4(), paused: false }
+        Self { name, kind, on, options, id: Uuid::new_v4(), paused: false, stood: None }
     }
 
     /// The same with another id.
     pub(crate) fn anew(&self) -> Self {
-        Self { id: Uuid::new_v4(), ..self.clone() }
+        Self { id: Uuid::new_v4(), stood: None, ..self.clone() }
     }
 
     /// As errors call it: `sink "k"`.
@@ -112,6 +130,25 @@ pub trait OutletFactory: Send + Sync {
     /// # Errors
     /// What is wrong with the statement, in Postgres's words.
     fn check(&self, def: &OutletDef, schema: &RowSchema) -> Result<serde_json::Value, PlanError>;
+
+    /// At ALTER TABLE: looks at the columns that the relation is to have.
+    ///
+    /// # Errors
+    /// When the outlet could not hold them.
+    fn check_columns(&self, def: &OutletDef, schema: &RowSchema) -> Result<(), PlanError> {
+        let _ = (def, schema);
+        Ok(())
+    }
+
+    /// At CREATE, after [`OutletFactory::check`]: looks at what is stored where the rows are to be.
+    ///
+    /// # Errors
+    /// [`OutletError::Failed`] when it makes the outlet impossible. A place that cannot be reached
+    /// is none that refuses.
+    async fn look(&self, def: &OutletDef, schema: &RowSchema) -> Result<(), OutletError> {
+        let _ = (def, schema);
+        Ok(())
+    }
 
     /// The URL that an outlet of these options, as [`OutletFactory::check`] returned them, has for
     /// itself: no other may be there, above or below.
@@ -150,6 +187,9 @@ pub trait OutletFactory: Send + Sync {
 pub trait Outlet: Send {
     /// Up to here everything is stored durably; `None`: nothing is.
     fn position(&self) -> Option<Position>;
+
+    /// The rows that are stored there.
+    fn rows(&self) -> u64;
 
     /// Follows the log until [`OutletContext::stopping`]; returns once all it took is durable. May
     /// be called again after it has returned.

@@ -87,7 +87,10 @@ impl Runner {
                 _ if self.schema().as_ref().is_some_and(|now| *now != schema) => {}
                 OutletError::Retry(why) => {
                     tracing::warn!(outlet = %self.name, error = %why, "tried again in {pause:?}");
-                    self.board.set(Doing::Retrying(why));
+                    // One that stands still misses nothing.
+                    if !self.def.paused {
+                        self.board.set(Doing::Retrying(why));
+                    }
                 }
                 OutletError::Failed(why) => {
                     tracing::error!(outlet = %self.name, error = %why, "an outlet failed");
@@ -118,7 +121,7 @@ impl Runner {
         let Some(opened) = self.unless_stopped(open).await else { return Ok(End::Stopped) };
         let mut outlet = opened??;
         let from = outlet.position().unwrap_or(Position::ZERO);
-        self.board.begin(from, self.views.position());
+        self.board.begin(from, outlet.rows(), self.views.position());
         if self.def.paused {
             self.board.set(Doing::Paused);
         }

@@ -11,10 +11,14 @@ use tokio::sync::{oneshot, watch};
 use super::board::Doing;
 use super::runner::Order;
 use super::{OutletDef, OutletError, OutletFactory, OutletKind, OutletVerdict};
-use crate::catalog::{Catalog, CatalogError, Entry};
+use crate::catalog::{Catalog, CatalogError, Entry, PlanError, Relation};
+use crate::lifecycle::not_paused;
+use crate::status::ViewState;
 use crate::views::check_new;
 use crate::{Name, Views};
 
+/// How long CREATE waits for what may be there already.
+const LOOK_WITHIN: Duration = Duration::from_secs(10);
 /// How often a statement looks whether it was given up, or is done.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -46,6 +50,7 @@ impl Views {
     /// When the name is taken or reserved, there is nothing to read, or the kind's crate refuses
     /// the columns or options.
     pub fn create_outlet(&self, mut def: OutletDef) -> Result<Position, CatalogError> {
+        self.look_at_place(&def)?;
         let _ddl = self.lock_ddl();
         let mut catalog = Catalog::clone(&self.catalog());
         check_new(&catalog, &def.name)?;
@@ -53,6 +58,7 @@ impl Views {
         let Some(schema) = catalog.schema_of(&def.on) else {
             return Err(CatalogError::Unknown(def.on));
         };
+        not_paused(&catalog, [&def.on])?;
         def.options = factory.check(&def, schema)?;
         if let Some(place) = factory.place(&def.options) {
             check_place(&catalog, &def, (factory.as_ref(), place))?;
@@ -67,10 +73,59 @@ impl Views {
         Ok(position)
     }
 
+    /// Looks at what is where an outlet is to be, while other statements go on.
+    fn look_at_place(&self, def: &OutletDef) -> Result<(), CatalogError> {
+        let catalog = self.catalog();
+        let factory = self.factory(def.kind)?;
+        let Some(schema) = catalog.schema_of(&def.on).cloned() else {
+            return Err(CatalogError::Unknown(def.on.clone()));
+        };
+        check_new(&catalog, &def.name)?;
+        let options = factory.check(def, &schema)?;
+        let def = OutletDef { options, ..def.clone() };
+        if let Some(place) = factory.place(&def.options) {
+            check_place(&catalog, &def, (factory.as_ref(), place))?;
+        }
+        let look = async move {
+            let look = tokio::time::timeout(LOOK_WITHIN, factory.look(&def, &schema));
+            look.await.unwrap_or(Ok(()))
+        };
+        match apart(look) {
+            Ok(()) | Err(OutletError::Retry(_)) => Ok(()),
+            Err(OutletError::Failed(message)) => {
+                let (sqlstate, hint) = ("55000", None);
+                Err(PlanError { sqlstate, message, hint }.into())
+            }
+        }
+    }
+
+    /// Refuses columns that an outlet over a relation could not hold.
+    pub(crate) fn check_outlets(
+        &self,
+        catalog: &Catalog,
+        relation: &Relation,
+    ) -> Result<(), CatalogError> {
+        let over = catalog.outlets.values().filter(|def| def.on == relation.name);
+        for def in over {
+            if let Some(factory) = self.outlets().factory(def.kind) {
+                factory.check_columns(def, &relation.schema).map_err(|error| {
+                    let message = format!("{} reads \"{}\": {error}", def.describe(), def.on);
+                    PlanError { message, ..error }
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     /// Where an outlet's readers are; nothing if there is no such outlet. The sender is gone when
     /// the outlet was dropped or started anew: look again then.
     pub fn outlet_reached(&self, name: &Name) -> Option<watch::Receiver<Position>> {
         self.outlets().board(name).map(|board| board.watch())
+    }
+
+    /// How an outlet is doing; nothing if there is no such outlet.
+    pub fn outlet_state(&self, name: &Name) -> Option<ViewState> {
+        self.outlets().board(name).map(|board| board.view_state())
     }
 
     /// Compares what an outlet has stored with what it ought to have. Blocks. The outlet does not
@@ -116,6 +171,7 @@ impl Views {
                 let why = format!("{} is paused: resume it first", old.describe());
                 return Err(CatalogError::NotReady(why));
             }
+            not_paused(&self.catalog(), [&old.on])?;
             let factory = self.factory(old.kind)?;
             self.outlets().stop(name);
             let anew = Arc::clone(&old);
@@ -169,7 +225,11 @@ impl Views {
         }
         let before = self.outlets().board(name);
         self.outlets().stop(name);
-        let position = self.put_outlet(OutletDef { paused, ..OutletDef::clone(&old) })?;
+        let stood = before.as_ref().filter(|_| paused).map(|board| board.standing());
+        let position = self.put_outlet(OutletDef { paused, stood, ..OutletDef::clone(&old) })?;
+        if let (Some(before), Some(board)) = (&before, self.outlets().board(name)) {
+            board.take_over(before);
+        }
         Ok(before.filter(|_| paused).map_or(position, |board| board.reached()))
     }
 

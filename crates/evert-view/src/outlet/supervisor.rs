@@ -58,6 +58,9 @@ impl Outlets {
         let board = Arc::new(Board::new());
         if def.paused {
             board.set(Doing::Paused);
+            if let Some(stood) = def.stood {
+                board.stands(stood);
+            }
         }
         let name = def.name.clone();
         let runner = Runner {

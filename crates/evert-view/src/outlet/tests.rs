@@ -13,6 +13,7 @@ use evert_log::{Log, LogConfig, NewCommit};
 use evert_model::{Column, ColumnType, Position, RowSchema};
 
 use super::*;
+use crate::Lengths;
 use crate::catalog::{Catalog, CatalogError, Format, NewRelation, RelationKind};
 use crate::encode::RowChange;
 use crate::planner::{PlannedView, Planner};
@@ -112,6 +113,10 @@ impl Outlet for Memory {
         self.stores.with(&self.name, |store| store.position)
     }
 
+    fn rows(&self) -> u64 {
+        self.stores.with(&self.name, |store| store.rows.len() as u64)
+    }
+
     async fn follow(&mut self, context: &OutletContext) -> Result<(), OutletError> {
         let mut changes = context.changes(self.position()).await?;
         loop {
@@ -195,6 +200,7 @@ impl World {
             topic_config: BTreeMap::new(),
             format: Format::Json,
             conflict_is_error: false,
+            lengths: Lengths::new(),
             source: None,
         };
         views.create_relation(new).expect("a table");

@@ -8,6 +8,7 @@ use evert_log::{LogConfig, NewCommit};
 use evert_model::{Column, ColumnType, RowSchema};
 
 use super::*;
+use crate::Lengths;
 use crate::Views;
 use crate::catalog::{Catalog, Format, NewRelation, PlanError};
 use crate::encode::RowChange;
@@ -34,6 +35,7 @@ fn stream() -> NewRelation {
         topic_config: BTreeMap::new(),
         format: Format::Json,
         conflict_is_error: false,
+        lengths: Lengths::new(),
         source: None,
     }
 }

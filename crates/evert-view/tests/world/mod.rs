@@ -17,7 +17,7 @@ use evert_model::{
     TimestampMs,
 };
 use evert_view::{
-    CheckpointConfig, Cut, Difference, Format, IsolationConfig, Name, NewRelation,
+    CheckpointConfig, Cut, Difference, Format, IsolationConfig, Lengths, Name, NewRelation,
     PlantedCheckpointFaults, RelationKind, Views, ViewsConfig, errors_name,
 };
 use followers::Followers;
@@ -87,6 +87,7 @@ impl Relation {
             topic_config: BTreeMap::new(),
             format: Format::Json,
             conflict_is_error: false,
+            lengths: Lengths::new(),
             source: None,
         }
     }
@@ -264,7 +265,9 @@ impl World {
         }
         let (view, inputs) = VIEWS[self.random.usize(..VIEWS.len())];
         let there = |name: &&str| self.relations.contains(name) || self.live.contains(name);
-        if !self.live.contains(view) && inputs.iter().all(there) {
+        let is_paused = |name: &&str| self.is_paused(name);
+        // Nothing is built over a paused view.
+        if !self.live.contains(view) && inputs.iter().all(there) && !inputs.iter().any(is_paused) {
             self.create_view(view);
         }
     }

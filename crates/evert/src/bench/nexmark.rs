@@ -14,7 +14,7 @@ use arrow::array::{
 use evert_fold::{Arrangement, Dataflow};
 use evert_model::{Column, ColumnType, Delta, LogTime, RowSchema, TopicId};
 use evert_sql::SqlPlanner;
-use evert_view::{Catalog, Format, Name, Planner, Relation, RelationKind};
+use evert_view::{Catalog, Format, Lengths, Name, Planner, Relation, RelationKind};
 use nexmark::EventGenerator;
 use nexmark::config::NexmarkConfig;
 use nexmark::event::Event;
@@ -153,6 +153,7 @@ fn catalog() -> Catalog {
             topic_id: TopicId::new(uuid::Uuid::nil()),
             format: Format::Json,
             conflict_is_error: false,
+            lengths: Lengths::new(),
             source: None,
             started_from: None,
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringViewArray};
 use evert_model::{Column, ColumnType, RowSchema, TopicId};
-use evert_view::{Catalog, Format, Name, NewRelation, Relation, RelationKind, Views};
+use evert_view::{Catalog, Format, Lengths, Name, NewRelation, Relation, RelationKind, Views};
 
 /// Rows of a batch, as the follower decodes them.
 pub(super) const BATCH_ROWS: usize = 8192;
@@ -44,6 +44,7 @@ pub(super) fn new_relation(relation: &Relation) -> NewRelation {
         topic_config: BTreeMap::new(),
         format: relation.format,
         conflict_is_error: false,
+        lengths: Lengths::new(),
         source: None,
     }
 }
@@ -59,6 +60,7 @@ fn relation(name: &str, columns: &[(&str, ColumnType)]) -> Relation {
         topic_id: TopicId::new(uuid::Uuid::nil()),
         format: Format::Json,
         conflict_is_error: false,
+        lengths: Lengths::new(),
         source: None,
         started_from: None,
     }

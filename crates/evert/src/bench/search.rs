@@ -181,6 +181,7 @@ impl World {
             params: Vec::new(),
             body: body.to_string().into(),
             after: None,
+            timeout: REACH_WITHIN,
         };
         let answer = self.searching.answer(call).await;
         ensure!(answer.status == 200, "status {}: {:?}", answer.status, answer.body);

@@ -216,7 +216,7 @@ impl Session for TestSession {
             "ECHO" => Some(Self::echo_schema(&params)),
             _ => None,
         };
-        Ok(Description { params, columns })
+        Ok(Description { params, oids: Vec::new(), columns })
     }
 
     async fn execute(

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::{Result, exec_err};
 
+use super::super::rows::is_null;
 use super::is_json;
 
 /// `json_build_object`: names and values in turn. `spaced`: as `json` writes it, not `jsonb`.
@@ -21,7 +22,7 @@ pub(super) fn object(
     for row in 0..rows {
         let mut text = String::from("{");
         for (place, (pair, fields)) in args.chunks(2).zip(fields.chunks(2)).enumerate() {
-            if pair[0].is_null(row) {
+            if is_null(&pair[0], row) {
                 return exec_err!("invalid argument: a name in an object is NULL");
             }
             if place > 0 {
@@ -85,7 +86,7 @@ pub(super) fn list(lists: &ArrayRef) -> Result<ArrayRef> {
 pub(super) fn value(values: &ArrayRef, field: &Field) -> Result<ArrayRef> {
     let mut texts = StringViewBuilder::with_capacity(values.len());
     for row in 0..values.len() {
-        if values.is_null(row) {
+        if is_null(values, row) {
             texts.append_null();
             continue;
         }
@@ -98,7 +99,7 @@ pub(super) fn value(values: &ArrayRef, field: &Field) -> Result<ArrayRef> {
 
 /// Writes one value.
 fn push(text: &mut String, values: &ArrayRef, field: &Field, row: usize) -> Result<()> {
-    if values.is_null(row) || *values.data_type() == DataType::Null {
+    if is_null(values, row) {
         text.push_str("null");
         return Ok(());
     }

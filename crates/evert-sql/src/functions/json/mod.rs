@@ -29,6 +29,9 @@ use evert_model::{Column, ColumnType, RowSchema};
 use sqlparser::ast::BinaryOperator;
 
 use self::text::{Invalid, Json, Kind};
+use super::rows::external;
+use crate::SqlError;
+use crate::error::UNTRANSLATABLE_CHARACTER;
 
 /// What a function does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -385,7 +388,13 @@ impl JsonFunction {
             Task::Get | Task::Path | Task::ExtractPath | Task::Elements => {
                 Ok(Some(Cow::Borrowed(value.text())))
             }
-            _ => value.as_text().map_err(invalid),
+            _ => match value.as_text().map_err(invalid)? {
+                Some(text) if text.contains('\0') => Err(external(SqlError::new(
+                    UNTRANSLATABLE_CHARACTER,
+                    "unsupported Unicode escape sequence: \\u0000 cannot be converted to text",
+                ))),
+                text => Ok(text),
+            },
         }
     }
 

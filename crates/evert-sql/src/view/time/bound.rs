@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::{DataType, Date32Type, Int64Type};
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::path::{Step, first_moment};
+use super::path::{ALWAYS, NEVER, Step, first_moment};
 
 /// A moment that a row determines: the first at which a path from log time has led to the row's
 /// value, or past it.
@@ -60,8 +60,12 @@ impl Bound {
             if values.is_null(row) {
                 return Ok(None);
             }
-            let goal = values.value(row).checked_add(i64::from(*beyond));
-            let Some(moment) = goal.and_then(|goal| first_moment(path, goal)) else {
+            let goal = match values.value(row) {
+                infinite @ (NEVER | ALWAYS) => infinite,
+                // What lies past the last number there is lies beyond all time.
+                value => value.saturating_add(i64::from(*beyond)),
+            };
+            let Some(moment) = first_moment(path, goal) else {
                 return exec_err!("timestamp out of range");
             };
             bound = Some(match (bound, self.pick) {
@@ -100,10 +104,17 @@ impl ScalarUDFImpl for Bound {
     }
 }
 
-/// Dates as days, timestamps in their own unit.
+/// Dates as days, timestamps in their own unit, infinities as [`NEVER`] and [`ALWAYS`].
 fn numbers(values: &ArrayRef) -> Result<Int64Array> {
     let values = match values.data_type() {
-        DataType::Date32 => cast(&cast(values, &DataType::Int32)?, &DataType::Int64)?,
+        DataType::Date32 => {
+            let number = |days| match days {
+                i32::MAX => NEVER,
+                i32::MIN => ALWAYS,
+                days => i64::from(days),
+            };
+            return Ok(values.as_primitive::<Date32Type>().unary(number));
+        }
         DataType::Timestamp(_, _) | DataType::Int64 => cast(values, &DataType::Int64)?,
         other => return exec_err!("a bound in time of {other}"),
     };

@@ -47,8 +47,10 @@ pub(super) enum Piece {
 
 /// A month has up to three days that another lacks.
 pub(super) const PIECES: u8 = 4;
-/// A moment that never comes.
-const NEVER: i64 = i64::MAX;
+/// A moment that never comes, and infinity.
+pub(super) const NEVER: i64 = i64::MAX;
+/// A moment that has always been there, and -infinity.
+pub(super) const ALWAYS: i64 = i64::MIN;
 
 /// What `date_trunc` cuts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -111,6 +113,14 @@ impl Step {
         if goal == NEVER {
             return Some(NEVER);
         }
+        if goal == ALWAYS {
+            return Some(match self {
+                // Time has been in the first piece all along.
+                Self::Months(_, Piece::Ends(_)) => NEVER,
+                Self::Months(_, Piece::Begins(piece)) if piece > 0 => NEVER,
+                _ => ALWAYS,
+            });
+        }
         match self {
             Self::Add(constant) => goal.checked_sub(constant),
             Self::AddMonths(months) => least_day(goal, months),
@@ -125,6 +135,8 @@ impl Step {
 }
 
 /// The first moment at which the path has led to `goal` or beyond. `None`: out of range.
+///
+/// Infinity ([`NEVER`]) is never reached, -infinity ([`ALWAYS`]) was from the beginning on.
 pub(super) fn first_moment(path: &[Step], goal: i64) -> Option<i64> {
     path.iter().rev().try_fold(goal, |goal, step| step.least(goal))
 }

@@ -9,7 +9,7 @@ use arrow::util::display::array_value_to_string;
 use chrono::DateTime;
 use evert_fold::{Arrangement, Dataflow};
 use evert_model::{Delta, LogTime, TopicId};
-use evert_view::{Catalog, Format, Name, Planner, Relation, RelationKind};
+use evert_view::{Catalog, Format, Lengths, Name, Planner, Relation, RelationKind};
 use futures::TryStreamExt;
 
 use crate::command::Command;
@@ -34,6 +34,7 @@ fn catalog() -> Catalog {
             topic_id: TopicId::new(uuid::Uuid::from_u128(1)),
             format: Format::Json,
             conflict_is_error: false,
+            lengths: Lengths::new(),
             source: None,
             started_from: None,
         };
