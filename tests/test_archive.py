@@ -15,6 +15,9 @@ import urllib.error
 import urllib.request
 
 import duckdb
+import duckdb_extension_avro
+import duckdb_extension_httpfs
+import duckdb_extension_iceberg
 import psycopg
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -93,10 +96,20 @@ def iceberg_rows(table) -> list[tuple]:
 
 
 def duckdb_rows(table) -> list[tuple]:
-    """DuckDB over the files that the snapshot lists. Its own Iceberg reader is an extension that it
-    fetches from the network; EVERT_DUCKDB_ICEBERG=1 uses that too."""
+    """DuckDB over the files that the snapshot lists."""
     files = [task.file.file_path.removeprefix("file://") for task in table.scan().plan_files()]
     return shown(duckdb.sql(f"SELECT {COLUMNS} FROM read_parquet({files!r})").fetchall())
+
+
+def duckdb_lake(server) -> duckdb.DuckDBPyConnection:
+    """DuckDB with the server's catalog attached as `lake`."""
+    connection = duckdb.connect()
+    for module in (duckdb_extension_httpfs, duckdb_extension_avro, duckdb_extension_iceberg):
+        [extension] = pathlib.Path(module.__path__[0]).rglob("*.duckdb_extension")
+        connection.execute(f"LOAD '{extension}'")
+    endpoint = f"http://{server.http}/iceberg"
+    connection.execute(f"ATTACH '' AS lake (TYPE iceberg, ENDPOINT '{endpoint}', AUTHORIZATION_TYPE 'none')")
+    return connection
 
 
 def write_payments(server, count: int, seed: int = 1) -> None:
@@ -140,9 +153,11 @@ def test_readers_see_what_was_said(server):
     location = pathlib.Path(table.location().removeprefix("file://"))
     assert location == (server.data / "archives" / "payments").resolve()
     assert iceberg_rows(StaticTable.from_metadata(str(location))) == expected
-    if os.environ.get("EVERT_DUCKDB_ICEBERG"):
-        duckdb.sql("INSTALL iceberg; LOAD iceberg")
-        assert shown(duckdb.sql(f"SELECT {COLUMNS} FROM iceberg_scan('{location}')").fetchall()) == expected
+    duck = duckdb_lake(server)
+    assert shown(duck.sql(f"SELECT {COLUMNS} FROM lake.public.payments_archive").fetchall()) == expected
+    assert shown(duck.sql(f"SELECT {COLUMNS} FROM iceberg_scan('{location}')").fetchall()) == expected
+    with pytest.raises(duckdb.Error):
+        duck.execute("INSERT INTO lake.public.payments_archive SELECT * FROM lake.public.payments_archive")
 
     assert shown(server.query(f"SELECT {COLUMNS} FROM payments_archive")) == expected
     summary = table.current_snapshot().summary.additional_properties
