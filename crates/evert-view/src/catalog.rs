@@ -298,6 +298,24 @@ impl Catalog {
         self.relations.contains_key(name) || self.views.contains_key(name)
     }
 
+    /// A relation that statements can name: no part of a stream.
+    pub fn relation(&self, name: &Name) -> Option<&Arc<Relation>> {
+        self.relations.get(name).filter(|relation| relation.started_from.is_none())
+    }
+
+    /// The relations that statements can name.
+    pub fn named_relations(&self) -> impl Iterator<Item = &Arc<Relation>> {
+        self.relations.values().filter(|relation| relation.started_from.is_none())
+    }
+
+    /// The parts of a stream that views which START AT a position read.
+    pub(crate) fn parts_of(&self, stream: &Name) -> impl Iterator<Item = &Arc<Relation>> {
+        let is_part = |from: &StartedFrom| from.stream == *stream;
+        self.relations
+            .values()
+            .filter(move |relation| relation.started_from.as_ref().is_some_and(is_part))
+    }
+
     /// The columns of a relation or view.
     pub fn schema_of(&self, name: &Name) -> Option<&RowSchema> {
         let view = self.views.get(name).map(|view| &view.schema);
@@ -449,6 +467,15 @@ impl Catalog {
             }
         }
         found
+    }
+
+    /// Only `names` and everything they read.
+    pub(crate) fn part(&self, names: &[Name]) -> Self {
+        let closure = self.closure(names);
+        let mut part = self.clone();
+        part.relations.retain(|name, _| closure.contains(name));
+        part.views.retain(|name, _| closure.contains(name));
+        part
     }
 
     pub(crate) fn put(&mut self, entry: Entry) {

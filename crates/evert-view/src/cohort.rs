@@ -141,11 +141,7 @@ impl Cohort {
         planner: &dyn Planner,
         sources: SourceStates,
     ) -> Self {
-        let closure: BTreeSet<Name> = catalog.closure(names);
-        let mut part = catalog.clone();
-        part.relations.retain(|name, _| closure.contains(name));
-        part.views.retain(|name, _| closure.contains(name));
-        Self::of_catalog(&part, planner, sources)
+        Self::of_catalog(&catalog.part(names), planner, sources)
     }
 
     pub(crate) fn position(&self) -> Position {
@@ -279,6 +275,10 @@ impl Cohort {
             }
             let errors = &mut self.errors;
             input.push(part, |bad| {
+                // The stream itself tells of its records.
+                if relation.started_from.is_some() {
+                    return;
+                }
                 errors.record(&relation.name, &relation.topic, part, (position, log_time), &bad);
             });
             self.pending_bytes += part.batch.bytes().len();

@@ -78,7 +78,7 @@ pub use outlet::{
     Outlet, OutletContext, OutletDef, OutletError, OutletFactory, OutletKind, OutletVerdict,
     Standing, is_secret, without_secrets,
 };
-pub use past::PastError;
+pub use past::{PastError, PastFolds};
 pub use pin::PinError;
 pub use planner::{PlannedView, Planner};
 pub use postgres_text::{

@@ -15,6 +15,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::catalog::Catalog;
+use crate::checkpoint::{Restored, restore};
 use crate::cohort::{Cohort, Cut, TickDeltas};
 use crate::hydrate::STEP_BYTES;
 use crate::planner::Planner;
@@ -64,6 +65,15 @@ pub enum PastError {
     Read(#[from] ReadError),
 }
 
+/// How often the past was folded so far, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PastFolds {
+    /// On from a checkpoint.
+    pub from_checkpoint: u64,
+    /// From the log's beginning.
+    pub from_beginning: u64,
+}
+
 /// What is folded at a time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
@@ -73,26 +83,44 @@ pub(crate) enum Step {
     Commit,
 }
 
-/// Relations and views being folded from the log's beginning.
+/// Relations and views being folded from a checkpoint, or from the log's beginning.
 pub(crate) struct PrivateFold {
     cohort: Cohort,
     reader: Reader,
 }
 
 impl PrivateFold {
-    /// `names` and all that they read, before the first commit.
-    pub(crate) fn new(
+    /// `names` and all that they read, somewhere at or before `position`: at the nearest
+    /// checkpoint that has them all, or before the first commit.
+    pub(crate) fn towards(
+        position: Position,
         shared: &Shared,
         planner: &dyn Planner,
         catalog: &Catalog,
         names: &[Name],
     ) -> Result<Self, PastError> {
-        check_reach(shared, catalog, names)?;
-        let sources = SourceStates::new(shared.sources_topic);
-        let mut cohort = Cohort::of_names(catalog, names, planner, sources);
-        // Aggregates without groups have a row before the first commit already.
-        cohort.fold();
-        Ok(Self { cohort, reader: Reader::new(&shared.log, Position::ZERO)? })
+        let part = catalog.part(names);
+        let sources = || SourceStates::new(shared.sources_topic);
+        let moment = shared.moments.upto(position);
+        let restored = moment.and_then(|moment| restore(&moment, &part, planner, sources()));
+        let cohort = match restored {
+            Some(Restored { cohort, relations, views, .. })
+                if relations.is_empty() && views.is_empty() =>
+            {
+                shared.count_past_fold(|folds| folds.from_checkpoint += 1);
+                cohort
+            }
+            _ => {
+                shared.count_past_fold(|folds| folds.from_beginning += 1);
+                let mut cohort = Cohort::of_catalog(&part, planner, sources());
+                // Aggregates without groups have a row before the first commit already.
+                cohort.fold();
+                cohort
+            }
+        };
+        check_reach(&shared.log, &part, &cohort)?;
+        let reader = Reader::new(&shared.log, cohort.position())?;
+        Ok(Self { cohort, reader })
     }
 
     /// Folds all commits up to `end`, a step at a time. `each` gets the changes of every step and
@@ -138,19 +166,18 @@ impl PrivateFold {
     }
 }
 
-/// Refuses when a partition of a relation that `names` read has lost its beginning.
-fn check_reach(shared: &Shared, catalog: &Catalog, names: &[Name]) -> Result<(), PastError> {
-    for name in catalog.closure(names) {
-        let Some(relation) = catalog.relations.get(&name) else { continue };
-        let Some(topic) = shared.log.topic_by_id(relation.topic_id) else { continue };
-        for partition in (0..topic.partitions).map(PartitionId::new) {
-            let log_start = shared.log.partition_ends(topic.id, partition)?.log_start;
-            if log_start > Offset::default() {
-                return Err(PastError::Forgotten {
-                    topic: topic.name.clone(),
-                    partition,
-                    log_start,
-                });
+/// Refuses when a topic of `catalog` has lost records that `cohort` has yet to fold.
+fn check_reach(log: &Log, catalog: &Catalog, cohort: &Cohort) -> Result<(), PastError> {
+    for relation in catalog.relations.values() {
+        let Some(topic) = log.topic_by_id(relation.topic_id) else { continue };
+        let folded = cohort.next_offsets().get(&topic.id);
+        for partition in 0..topic.partitions {
+            let next = folded.and_then(|ends| ends.get(partition as usize)).copied();
+            let partition = PartitionId::new(partition);
+            let log_start = log.partition_ends(topic.id, partition)?.log_start;
+            if log_start > next.unwrap_or_default() {
+                let topic = topic.name.clone();
+                return Err(PastError::Forgotten { topic, partition, log_start });
             }
         }
     }
@@ -205,7 +232,8 @@ impl Views {
         let planner = Arc::clone(self.planner());
         let (sender, receiver) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
-            let fold = PrivateFold::new(&shared, planner.as_ref(), &catalog, &folded);
+            let planner = planner.as_ref();
+            let fold = PrivateFold::towards(position, &shared, planner, &catalog, &folded);
             let cut = fold.and_then(|mut fold| {
                 fold.advance(position, Step::Large, |_, _, _| !sender.is_closed())?;
                 Ok(fold.cut())
@@ -225,6 +253,11 @@ impl Views {
             }
         }
         Ok(Arc::new(cut))
+    }
+
+    /// How often a read of the past had to fold it.
+    pub fn past_folds(&self) -> PastFolds {
+        self.shared().past_folds()
     }
 
     /// The last position whose log time is at or before `time`. Blocks.

@@ -11,10 +11,12 @@ use tokio::sync::watch;
 
 use crate::Name;
 use crate::catalog::{Catalog, Relation, ViewDef};
+use crate::checkpoint::Moments;
 use crate::cohort::{Cohort, Cut, Memory};
 use crate::face::Face;
 use crate::history::History;
 use crate::pass::Passes;
+use crate::past::PastFolds;
 use crate::progress::Progress;
 
 pub(crate) struct Shared {
@@ -26,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) passes: Arc<Passes>,
     /// What changed lately.
     pub(crate) history: History,
+    /// Checkpoints that the past is folded on from.
+    pub(crate) moments: Arc<Moments>,
     cut: watch::Sender<Arc<Cut>>,
     replacing_count: AtomicUsize,
     has_stopped: AtomicBool,
@@ -44,6 +48,7 @@ struct State {
     building: BTreeMap<Name, Arc<Face>>,
     memory: Memory,
     restored: Option<(Position, Vec<Name>)>,
+    past_folds: PastFolds,
     /// Set when the follower has ended.
     stopped: Option<Option<String>>,
 }
@@ -61,6 +66,7 @@ impl Shared {
             floor,
             passes,
             history,
+            moments: Arc::default(),
             cut,
             replacing_count: AtomicUsize::new(0),
             has_stopped: AtomicBool::new(false),
@@ -70,6 +76,14 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn count_past_fold(&self, count: impl FnOnce(&mut PastFolds)) {
+        count(&mut self.lock().past_folds);
+    }
+
+    pub(crate) fn past_folds(&self) -> PastFolds {
+        self.lock().past_folds
     }
 
     pub(crate) fn catalog(&self) -> Arc<Catalog> {

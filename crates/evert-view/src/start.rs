@@ -29,8 +29,8 @@ impl Follower {
         let paused = catalog.paused_closure();
         catalog.views.retain(|name, _| !paused.contains(name));
         let planner = self.start.planner.as_ref();
-        let restored =
-            store.as_ref().and_then(|store| restore(store, &catalog, planner, sources()));
+        let moment = store.as_ref().and_then(Store::moment);
+        let restored = moment.and_then(|moment| restore(&moment, &catalog, planner, sources()));
         let rest = match restored {
             Some(Restored { cohort, names, relations, views }) => {
                 self.reader = Reader::new(&shared.log, cohort.position())
@@ -50,7 +50,8 @@ impl Follower {
             }
         };
         if let (Some(store), Some(config)) = (store, &self.start.config.checkpoints) {
-            let checkpoints = Checkpoints::new(store, shared.log.id(), config.every);
+            let moments = Arc::clone(&shared.moments);
+            let checkpoints = Checkpoints::new(store, moments, shared.log.id(), config.every);
             self.checkpoints = Some(checkpoints.map_err(|error| error.to_string())?);
         }
         shared.history.begin(self.cohort.position());

@@ -312,7 +312,7 @@ impl Subscription {
             let _spills = evert_env::spill::spills_here();
             let names = std::slice::from_ref(&name);
             let planner = views.planner().as_ref();
-            let mut fold = PrivateFold::new(views.shared(), planner, &catalog, names)?;
+            let mut fold = PrivateFold::towards(at, views.shared(), planner, &catalog, names)?;
             fold.advance(at, Step::Large, |_, _, _| true)?;
             let held = fold.cut().snapshots.remove(&name);
             held.ok_or_else(|| PastError::from(PinError::Unknown(name)))
@@ -429,7 +429,8 @@ impl Replay {
     fn fold(&self) -> Result<(), PastError> {
         let (shared, catalog) = (self.views.shared(), &*self.catalog);
         let names = std::slice::from_ref(&self.name);
-        let mut fold = PrivateFold::new(shared, self.views.planner().as_ref(), catalog, names)?;
+        let planner = self.views.planner().as_ref();
+        let mut fold = PrivateFold::towards(self.from, shared, planner, catalog, names)?;
         fold.advance(self.from, Step::Large, |_, _, _| !self.sender.is_closed())?;
         loop {
             let reached = shared.history.reached();

@@ -32,6 +32,8 @@ use crate::{Lengths, Name, Views, errors, past};
 /// A relation that was read again, on its way into the live cohort.
 pub(crate) struct Widening {
     relation: Arc<Relation>,
+    /// If it is a stream: its parts, with more columns too. They have no rows to be read again.
+    parts: Vec<Arc<Relation>>,
     hydration: RelationHydration,
     progress: Arc<Progress>,
 }
@@ -58,14 +60,17 @@ impl Views {
             let old = relation_of(&before, name)?;
             let wider = Arc::new(widened(old, columns, lengths)?);
             self.check_outlets(&before, &wider)?;
-            let widening = self.read_again(&wider, given_up)?;
+            let mut widening = self.read_again(&wider, given_up)?;
             let _ddl = self.lock_ddl();
             let now = self.catalog();
             if now.relations.get(name).is_none_or(|now| !Arc::ptr_eq(now, old)) {
                 continue;
             }
             self.check_outlets(&now, &wider)?;
-            let names = BTreeSet::from([name.clone()]);
+            for part in now.parts_of(name) {
+                widening.parts.push(Arc::new(widened(part, columns, lengths)?));
+            }
+            let names: BTreeSet<Name> = widening.names().collect();
             self.shared().begin_replacing(&names);
             let put = self.put_wider(&now, wider, widening);
             self.shared().end_replacing(&names);
@@ -82,13 +87,17 @@ impl Views {
         widening: Widening,
     ) -> Result<Position, CatalogError> {
         let (reply, swapped) = channel();
+        let wider: Vec<_> = std::iter::once(wider).chain(widening.parts.iter().cloned()).collect();
         self.tell(Control::Widen(Box::new(widening), reply));
         let stopping = || CatalogError::NotReady("the server is stopping".into());
         swapped.recv().map_err(|_| stopping())??;
-        let entry = Entry::Relation(Relation::clone(&wider));
-        let position = self.record(&[(entry.key(), Some(&entry))])?;
+        let entry = |relation: &Arc<Relation>| Entry::Relation(Relation::clone(relation));
+        let entries: Vec<_> = wider.iter().map(entry).collect();
+        let keyed: Vec<_> = entries.iter().map(|entry| (entry.key(), Some(entry))).collect();
+        let position = self.record(&keyed)?;
         let mut catalog = Catalog::clone(now);
-        catalog.relations.insert(wider.name.clone(), wider);
+        let named = wider.into_iter().map(|relation| (relation.name.clone(), relation));
+        catalog.relations.extend(named);
         self.shared().set_catalog(catalog);
         Ok(position)
     }
@@ -112,6 +121,7 @@ impl Views {
         let hydration = RelationHydration::new(log, topic.created_at, input, empty)?;
         let mut widening = Widening {
             relation: Arc::clone(relation),
+            parts: Vec::new(),
             hydration,
             progress: Arc::new(Progress::default()),
         };
@@ -141,7 +151,7 @@ fn relation_of<'a>(catalog: &'a Catalog, name: &Name) -> Result<&'a Arc<Relation
     };
     match (&relation.source, &relation.started_from, relation.format) {
         (Some(source), ..) => refuse(&format!("has the columns that source \"{source}\" gives it")),
-        (None, Some(_), _) => refuse("is a part of a stream"),
+        (None, Some(_), _) => Err(CatalogError::Unknown(name.clone())),
         (None, None, Format::Json) => Ok(relation),
         (None, None, _) => refuse("has records whose columns are not by name"),
     }
@@ -170,6 +180,11 @@ fn widened(
 }
 
 impl Widening {
+    /// What gets the columns.
+    fn names(&self) -> impl Iterator<Item = Name> {
+        std::iter::once(&self.relation).chain(&self.parts).map(|relation| relation.name.clone())
+    }
+
     /// Refuses if a record is bad now that was not.
     fn check(&self, live: &HashMap<Name, Snapshot>) -> Result<(), CatalogError> {
         let known: HashSet<(i32, i64)> = live
@@ -221,9 +236,17 @@ impl Follower {
         widening.hydration.advance(self.cohort.position(), &widening.progress)?;
         let checked = widening.check(&self.cohort.cut().snapshots);
         if checked.is_ok() {
-            let names = BTreeSet::from([widening.relation.name.clone()]);
+            let names = widening.names().collect();
+            let is_kept = self.checkpoints.is_some();
+            let parts = widening.parts.into_iter().map(|part| {
+                let mut input = RelationInput::new(part);
+                if is_kept {
+                    input.track();
+                }
+                input
+            });
             // Bad records were met before, and are told already.
-            for input in widening.hydration.into_relations() {
+            for input in widening.hydration.into_relations().into_iter().chain(parts) {
                 self.cohort.replace_relation(input);
             }
             // Until now it had other columns.

@@ -24,7 +24,7 @@ fn seeds() -> Vec<u64> {
 
 #[test]
 fn views_equal_the_fold_of_the_log_at_every_look() {
-    let (mut restored, mut restored_views, mut runs) = (0, 0, 0);
+    let (mut restored, mut restored_views, mut from_checkpoint, mut runs) = (0, 0, 0, 0);
     for seed in seeds() {
         println!("seed {seed}");
         let mut world = World::new(seed);
@@ -35,10 +35,12 @@ fn views_equal_the_fold_of_the_log_at_every_look() {
         world.look();
         (restored, restored_views) =
             (restored + world.restored, restored_views + world.restored_views);
+        from_checkpoint += world.from_checkpoint;
         runs += 1;
     }
     assert!(runs < 10 || restored >= runs, "{restored} starts of {runs} runs from a checkpoint");
     assert!(runs < 10 || restored_views > 0, "{restored_views} views from a checkpoint");
+    assert!(runs < 10 || from_checkpoint > 0, "{from_checkpoint} looks back from a checkpoint");
 }
 
 /// Facts, definitions and starts in random order.

@@ -14,8 +14,8 @@ use evert_door::{http, pg};
 use evert_model::{Position, PositionToken};
 use evert_sql::{ForceQuote, NewSource, SourceControl, SourceRow};
 use evert_view::{
-    CatalogError, Cut, Name, PastError, PinError, SubscribeFrom, Subscription, ViewState,
-    ViewStatus,
+    CatalogError, Cut, Name, PastError, PastFolds, PinError, SubscribeFrom, Subscription,
+    ViewState, ViewStatus,
 };
 use futures::StreamExt;
 
@@ -207,6 +207,10 @@ impl http::Observed for Shown {
 
     fn queries_coalesced(&self) -> u64 {
         self.engine.queries_coalesced()
+    }
+
+    fn past_folds(&self) -> PastFolds {
+        self.views.past_folds()
     }
 
     async fn subscribe(&self, name: Name, from: SubscribeFrom) -> Result<Subscription, PastError> {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use evert_view::ViewState;
+use evert_view::{PastFolds, ViewState};
 
 use super::door::Server;
 use super::observed::Observed;
@@ -63,6 +63,7 @@ fn render(server: &dyn Observed) -> String {
     let help = "Queries that got the rows of another that was the same, at the same position.";
     let coalesced = server.queries_coalesced();
     page.single("evert_queries_coalesced_total", "counter", help, coalesced);
+    past_folds(&mut page, server.past_folds());
     if let Some(bytes) = process::resident_bytes() {
         let help = "Resident memory.";
         page.single("process_resident_memory_bytes", "gauge", help, bytes);
@@ -91,6 +92,13 @@ fn topics(page: &mut Page, server: &dyn Observed) {
             }
         }
     }
+}
+
+fn past_folds(page: &mut Page, folds: PastFolds) {
+    let name = "evert_past_folds_total";
+    page.family(name, "counter", "Reads of the past that had to fold it, by where that began.");
+    page.sample(name, &[("from", "checkpoint")], folds.from_checkpoint);
+    page.sample(name, &[("from", "beginning")], folds.from_beginning);
 }
 
 fn views(page: &mut Page, server: &dyn Observed) {

@@ -8,8 +8,8 @@ use axum::http::StatusCode;
 use evert_log::{Log, Topic};
 use evert_model::{Offset, PartitionId, Position, PositionToken};
 use evert_view::{
-    CatalogError, Cut, Name, PastError, PinError, SubscribeFrom, Subscription, ViewState,
-    ViewStatus, Views,
+    CatalogError, Cut, Name, PastError, PastFolds, PinError, SubscribeFrom, Subscription,
+    ViewState, ViewStatus, Views,
 };
 use thiserror::Error;
 
@@ -30,6 +30,8 @@ pub trait Observed: Send + Sync {
     fn topics(&self) -> Vec<TopicFacts>;
     /// Queries so far that got the rows of another that was the same.
     fn queries_coalesced(&self) -> u64;
+    /// How often a read of the past had to fold it.
+    fn past_folds(&self) -> PastFolds;
     /// The tables of the archives, if there can be any.
     fn lake(&self) -> Option<&dyn Lake> {
         None

@@ -10,8 +10,8 @@ use arrow::datatypes::DataType;
 use async_trait::async_trait;
 use evert_model::{Offset, PartitionId, Position, PositionToken};
 use evert_view::{
-    CatalogError, Cut, Name, PastError, PinError, SubscribeFrom, Subscription, ViewState,
-    ViewStatus,
+    CatalogError, Cut, Name, PastError, PastFolds, PinError, SubscribeFrom, Subscription,
+    ViewState, ViewStatus,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,6 +29,10 @@ struct MadeUp {
 impl Observed for MadeUp {
     fn queries_coalesced(&self) -> u64 {
         3
+    }
+
+    fn past_folds(&self) -> PastFolds {
+        PastFolds { from_checkpoint: 2, from_beginning: 1 }
     }
 
     async fn subscribe(&self, name: Name, _: SubscribeFrom) -> Result<Subscription, PastError> {
@@ -283,6 +287,7 @@ async fn metrics_in_prometheus_words() {
         "evert_log_end_position 42",
         "evert_ready 1",
         "evert_queries_coalesced_total 3",
+        "evert_past_folds_total{from=\"checkpoint\"} 2",
         "evert_partition_high_watermark{topic=\"payments\",partition=\"0\"} 9",
         "evert_view_lag_ms{view=\"to\\\"tals\"} 250",
         "evert_view_state{view=\"to\\\"tals\",state=\"live\"} 1",

@@ -32,6 +32,10 @@ impl Entries {
         self.ends.len()
     }
 
+    pub(crate) fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }

@@ -12,6 +12,7 @@
 mod config;
 mod entries;
 mod manifest;
+mod moments;
 mod policy;
 mod restore;
 mod store;
@@ -24,6 +25,7 @@ pub use config::CheckpointConfig;
 pub use config::PlantedCheckpointFaults;
 pub(crate) use entries::Entries;
 use manifest::Manifest;
+pub(crate) use moments::Moments;
 pub(crate) use policy::Checkpoints;
 pub(crate) use restore::{Restored, restore};
 pub(crate) use store::{Store, StoreError};
@@ -71,6 +73,11 @@ impl Frozen {
     /// Changes of entries.
     fn changes(&self) -> usize {
         self.members.iter().map(|member| member.entries.len()).sum()
+    }
+
+    /// Bytes of their keys and values.
+    fn bytes(&self) -> usize {
+        self.members.iter().map(|member| member.entries.bytes()).sum()
     }
 }
 

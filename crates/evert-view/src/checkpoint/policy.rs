@@ -1,12 +1,14 @@
 //! When a checkpoint is taken, and what goes into it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use evert_log::LogId;
 use evert_model::Position;
 
 use super::manifest::{Manifest, Member};
+use super::moments::Moments;
 use super::store::Store;
 use super::writer::Writer;
 use super::{Entries, Frozen, FrozenMember, Kept};
@@ -34,8 +36,13 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Goes on after what the store holds.
-    pub(crate) fn new(store: Store, log: LogId, every: Duration) -> std::io::Result<Self> {
+    /// Goes on after what the store holds. `moments` hears of every checkpoint that is there.
+    pub(crate) fn new(
+        store: Store,
+        moments: Arc<Moments>,
+        log: LogId,
+        every: Duration,
+    ) -> std::io::Result<Self> {
         let (mut serial, mut next_number) = (0, 1);
         if let Some(manifest) = store.manifest() {
             let numbers = manifest.members.iter().map(|member| member.number);
@@ -43,7 +50,7 @@ impl Checkpoints {
             serial = manifest.serial;
             next_number = numbers.max().map_or(1, |last| last.saturating_add(1));
         }
-        let writer = Writer::start(store)?;
+        let writer = Writer::start(store, moments)?;
         let (taken, cost) = (Instant::now(), Duration::ZERO);
         let (numbers, away) = (BTreeMap::new(), BTreeMap::new());
         let position = None;

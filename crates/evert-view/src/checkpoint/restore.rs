@@ -1,15 +1,13 @@
 //! A cohort made of a checkpoint, and what has to be replayed beside it.
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use evert_fold::{Plan, StateError};
+use evert_fold::Plan;
 
-use super::manifest::Manifest;
-use super::store::{Store, StoreError};
-use super::{Kept, Mark};
+use super::Kept;
+use super::moments::Moment;
 use crate::Name;
 use crate::catalog::{Catalog, Relation, ViewDef};
 use crate::cohort::{Cohort, planned};
@@ -30,20 +28,20 @@ pub(crate) struct Restored {
     pub(crate) views: Vec<(Arc<ViewDef>, Plan)>,
 }
 
-/// Makes the cohort of `store`'s checkpoint. `None` if there is none that is of use: then the
-/// log is replayed from its beginning.
+/// Makes the cohort of a checkpoint. `None` if nothing of it is of use: then the log is replayed
+/// from its beginning.
 pub(crate) fn restore(
-    store: &Store,
+    moment: &Moment,
     catalog: &Catalog,
     planner: &dyn Planner,
     sources: SourceStates,
 ) -> Option<Restored> {
     let started = Instant::now();
-    let manifest = store.manifest()?;
+    let manifest = moment.manifest();
     let mut cohort = Cohort::at(manifest.position(), manifest.log_time(), sources);
     cohort.set_sources(&manifest.sources);
     cohort.set_next_offsets(manifest.offsets().collect());
-    let mut from = From { store, manifest, entries: 0 };
+    let mut from = From { moment, entries: 0 };
     if !cohort.members().into_iter().all(|errors| from.load(errors)) {
         return None;
     }
@@ -70,13 +68,12 @@ pub(crate) fn restore(
         return None;
     }
     let (position, elapsed) = (manifest.position(), started.elapsed());
-    tracing::info!(%position, members, entries, ?elapsed, "views restored from the checkpoint");
+    tracing::info!(%position, members, entries, ?elapsed, "restored from a checkpoint");
     Some(restored)
 }
 
 struct From<'a> {
-    store: &'a Store,
-    manifest: &'a Manifest,
+    moment: &'a Moment,
     entries: usize,
 }
 
@@ -111,33 +108,8 @@ impl From<'_> {
 
     /// Whether the member is as the checkpoint has it.
     fn load(&mut self, member: &mut dyn Kept) -> bool {
-        let label = member.label();
-        let Some(saved) = self.manifest.member(&label) else { return false };
-        let definition = member.definition();
-        if member.mark().is_none() {
-            return false;
-        }
-        // Nothing read from a disk may take the process down.
-        let loaded = catch_unwind(AssertUnwindSafe(|| -> Result<usize, StoreError> {
-            let take = |key: &[u8], value: &[u8]| member.load(key, value);
-            let count = self.store.load(saved, &definition, take)?;
-            member.loaded()?;
-            Ok(count)
-        }));
-        let panicked = || StateError("loading panicked".to_owned()).into();
-        match loaded.unwrap_or_else(|_| Err(panicked())) {
-            Ok(count) => {
-                self.entries += count;
-                if let Some(mark) = member.mark() {
-                    let (number, changed_at) = (saved.number, saved.changed_at);
-                    *mark = Mark { number, changed_at, too_long: false };
-                }
-                true
-            }
-            Err(error) => {
-                tracing::warn!(%label, %error, "not taken from the checkpoint: replayed");
-                false
-            }
-        }
+        let count = self.moment.load(member);
+        self.entries += count.unwrap_or_default();
+        count.is_some()
     }
 }

@@ -15,13 +15,14 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use thiserror::Error;
 
-use super::manifest::{Manifest, Member};
+use super::manifest::Manifest;
+use super::moments::Moment;
 use super::{CheckpointConfig, Frozen, FrozenMember};
 
 const MANIFEST: [u8; 4] = [0; 4];
-const STAMP: u8 = 0;
-const DEFINITION: u8 = 1;
-const ENTRY: u8 = 2;
+pub(super) const STAMP: u8 = 0;
+pub(super) const DEFINITION: u8 = 1;
+pub(super) const ENTRY: u8 = 2;
 /// Deletions in one batch.
 const BATCH_DELETIONS: usize = 20_000;
 const CACHE_BYTES: u64 = 4 << 20;
@@ -119,32 +120,10 @@ impl Store {
         self.manifest.as_ref()
     }
 
-    /// Gives a member's entries in the order of their keys.
-    pub(crate) fn load(
-        &self,
-        member: &Member,
-        definition: &str,
-        mut take: impl FnMut(&[u8], &[u8]) -> Result<(), StateError>,
-    ) -> Result<usize, StoreError> {
-        guarded(|| {
-            let number = member.number;
-            let stamp = self.entries.get(key(number, STAMP, &[]))?;
-            if stamp.as_deref() != Some(&member.changed_at.to_be_bytes()[..]) {
-                return Err(StoreError::Entry("its state is not of its checkpoint".to_owned()));
-            }
-            let saved = self.entries.get(key(number, DEFINITION, &[]))?;
-            if saved.as_deref() != Some(definition.as_bytes()) {
-                return Err(StoreError::Entry("it was defined otherwise".to_owned()));
-            }
-            let prefix = key(number, ENTRY, &[]);
-            let mut count = 0;
-            for entry in self.entries.prefix(&prefix) {
-                let (key, value) = entry.into_inner()?;
-                take(&key[prefix.len()..], &value)?;
-                count += 1;
-            }
-            Ok(count)
-        })
+    /// The newest checkpoint, as it stays to be read.
+    pub(crate) fn moment(&self) -> Option<Moment> {
+        let manifest = self.manifest.clone()?;
+        Some(Moment::new(manifest, self.entries.clone(), self.db.snapshot()))
     }
 
     /// Writes a checkpoint. It is there whole, or not at all.
@@ -290,7 +269,7 @@ fn headings_of(member: &FrozenMember, serial: u64) -> impl Iterator<Item = Chang
     std::iter::once(stamp).chain(definition)
 }
 
-fn key(number: u32, part: u8, key: &[u8]) -> Vec<u8> {
+pub(super) fn key(number: u32, part: u8, key: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(5 + key.len());
     bytes.extend_from_slice(&number.to_be_bytes());
     bytes.push(part);
@@ -308,6 +287,6 @@ fn held_numbers(manifest: &Manifest) -> impl Iterator<Item = u32> {
 }
 
 /// Damaged files must not take the process down, whatever the store makes of them.
-fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(StoreError::Panic))
 }

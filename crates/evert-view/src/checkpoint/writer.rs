@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::Frozen;
+use super::moments::Moments;
 use super::store::{Store, StoreError};
 
 const WAIT_STEP: Duration = Duration::from_millis(2);
@@ -21,7 +22,8 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn start(store: Store) -> std::io::Result<Self> {
+    /// `moments` hears of every checkpoint that is there.
+    pub(crate) fn start(store: Store, moments: Arc<Moments>) -> std::io::Result<Self> {
         let (to, from) = channel();
         let is_busy = Arc::new(AtomicBool::new(false));
         let busy = Arc::clone(&is_busy);
@@ -29,7 +31,8 @@ impl Writer {
         let work = move || {
             // A checkpoint of a large state is itself large.
             let _spills = evert_env::spill::spills_here();
-            run(store, &from, &busy);
+            run(store, &from, &busy, &moments);
+            moments.clear();
         };
         let thread = thread.spawn(work)?;
         Ok(Self { to: Some(to), is_busy, thread: Some(thread) })
@@ -75,17 +78,26 @@ impl Drop for Writer {
     }
 }
 
-fn run(mut store: Store, from: &Receiver<Frozen>, is_busy: &AtomicBool) {
+fn run(mut store: Store, from: &Receiver<Frozen>, is_busy: &AtomicBool, moments: &Moments) {
+    let keep = |store: &Store, bytes| {
+        if let Some(moment) = store.moment() {
+            moments.keep(moment, bytes);
+        }
+    };
+    keep(&store, 0);
     while let Ok(frozen) = from.recv() {
         let started = Instant::now();
         if let Err(error) = store.write(&frozen) {
             tracing::warn!(%error, "a checkpoint cannot be written: it will be tried again");
+            // Whoever reads one keeps the store from being opened again, until they are done.
+            moments.clear();
             match write_later(store, &frozen, from) {
                 Some(again) => store = again,
                 None => return,
             }
         }
-        let entries: usize = frozen.members.iter().map(|member| member.entries.len()).sum();
+        keep(&store, frozen.bytes());
+        let entries = frozen.changes();
         tracing::debug!(entries, took = ?started.elapsed(), "a checkpoint was written");
         is_busy.store(false, Ordering::Release);
     }

@@ -134,6 +134,8 @@ pub(crate) struct World {
     pub(crate) lives_on: bool,
     /// Starts that began at a checkpoint.
     pub(crate) restored: usize,
+    /// Looks back that were folded on from a checkpoint.
+    pub(crate) from_checkpoint: u64,
     /// Views that came back from one.
     pub(crate) restored_views: usize,
     followers: Followers,
@@ -161,6 +163,7 @@ impl World {
             lives_on: false,
             restored: 0,
             restored_views: 0,
+            from_checkpoint: 0,
             followers: Followers::default(),
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_time()
@@ -220,6 +223,7 @@ impl World {
 
     pub(crate) fn reopen(&mut self) {
         self.note_restored();
+        self.from_checkpoint += self.views().past_folds().from_checkpoint;
         self.followers.let_go();
         self.views.take().expect("open").close();
         self.log.take().expect("open").close();
