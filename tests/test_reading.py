@@ -538,6 +538,27 @@ def test_views_start_in_the_past(new_server):
     server.start()
     with server.connect(autocommit=True) as connection:
         check(1110, 1111)
+        # What such a view reads of the stream is no stream that anyone can name.
+        for listed in ("evert.relations WHERE name", "information_schema.tables WHERE table_name"):
+            assert connection.execute(f"SELECT count(*) FROM {listed} LIKE '%@%'").fetchone() == (0,)
+        with pytest.raises(psycopg.Error) as refused:
+            connection.execute(f'SELECT * FROM "clicks@{middle}"')
+        assert refused.value.sqlstate == "42P01"
+        # It has the columns that the stream gets.
+        connection.execute("ALTER TABLE clicks ADD COLUMN city text")
+        connection.execute("INSERT INTO clicks VALUES ('a', 10000, 'Pune')")
+        connection.execute(
+            f"CREATE MATERIALIZED VIEW by_city START AT POSITION {middle} AS SELECT city, sum(n) AS n FROM clicks GROUP BY city"
+        )
+        by_city = "SELECT city, n FROM by_city ORDER BY city"
+        assert connection.execute(by_city).fetchall() == [("Pune", 10000), (None, 1110)]
+        check(11110, 11111)
+    server.kill9()
+    server.start()
+    with server.connect(autocommit=True) as connection:
+        assert connection.execute(by_city).fetchall() == [("Pune", 10000), (None, 1110)]
+        connection.execute("INSERT INTO clicks VALUES ('a', 5, 'Pune')")
+        assert connection.execute(by_city).fetchall() == [("Pune", 10005), (None, 1110)]
         connection.execute("DROP STREAM clicks CASCADE")
         assert connection.execute("SELECT count(*) FROM evert.relations WHERE name LIKE '%@%'").fetchone() == (0,)
     server.terminate()

@@ -176,7 +176,7 @@ pub(crate) trait Tables {
 
 /// What [`Tables::keyed`] answers over a catalog.
 pub(crate) fn keyed(catalog: &Catalog, name: &Name) -> Option<(Vec<String>, Vec<usize>)> {
-    let schema = match catalog.relations.get(name) {
+    let schema = match catalog.relation(name) {
         Some(relation) => &relation.schema,
         None => &catalog.views.get(name)?.schema,
     };

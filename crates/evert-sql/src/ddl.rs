@@ -45,8 +45,16 @@ pub(crate) async fn create_relation(
         lengths: create.lengths.clone(),
         source: None,
     };
+    let own_topic = new.topic.is_none().then(|| engine.log.topic(&create.name.to_string()));
+    let found = own_topic.flatten().map(|topic| (engine.records_in(&topic), topic));
     let position = blocking(engine, move |engine| engine.views.create_relation(new)).await?;
     changed.position = Some(position);
+    if let Some((count @ 1.., topic)) = found {
+        let name = &create.name;
+        let topic = &topic.name;
+        let message = format!("topic \"{topic}\" was there: \"{name}\" reads its {count} records");
+        changed.notices.push(message);
+    }
     Ok(changed)
 }
 
@@ -295,6 +303,13 @@ pub(crate) async fn drop(engine: &Arc<Inner>, drop: &Drop) -> Result<Changed, Sq
         let (name, cascade) = (name.clone(), drop.cascade);
         let position = blocking(engine, move |engine| engine.views.drop(&name, cascade)).await?;
         changed.position = Some(position);
+        let left = topic.as_ref().filter(|_| !drop.with_topic);
+        let left = left.and_then(|topic| engine.log.topic(topic));
+        if let Some(left) = left.filter(|topic| engine.records_in(topic) > 0) {
+            let topic = &left.name;
+            let message = format!("topic \"{topic}\" keeps its records: WITH TOPIC deletes it too");
+            changed.notices.push(message);
+        }
         if let Some(topic) = topic.filter(|_| drop.with_topic) {
             let delete = move |engine: &Inner| Ok(engine.log.delete_topic(&topic)?);
             changed.position = Some(blocking(engine, delete).await?);
@@ -313,7 +328,7 @@ fn check_kind(engine: &Inner, kind: DropKind, name: &Name, verb: &str) -> Result
         return Err(SqlError::new(WRONG_OBJECT_TYPE, format!("\"{name}\" is not a {words}"))
             .hint(format!("Use DROP {right}.")));
     }
-    let found = match catalog.relations.get(name) {
+    let found = match catalog.relation(name) {
         Some(relation) if relation.kind == RelationKind::Stream => DropKind::Stream,
         Some(_) => DropKind::Table,
         None if catalog.views.contains_key(name) => DropKind::View,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionState;
-use evert_log::Log;
-use evert_model::Position;
+use evert_log::{Log, Topic};
+use evert_model::{PartitionId, Position};
 use evert_view::{Cut, Name, Views};
 
 use crate::context::state;
@@ -126,6 +126,13 @@ impl Inner {
         let mut state = self.state.clone();
         crate::context::register_facts(&mut state, facts);
         state
+    }
+
+    /// Records that a topic holds.
+    pub(crate) fn records_in(&self, topic: &Topic) -> i64 {
+        let partitions = (0..topic.partitions).map(PartitionId::new);
+        let ends = partitions.filter_map(|at| self.log.partition_ends(topic.id, at).ok());
+        ends.map(|ends| ends.high_watermark.get() - ends.log_start.get()).sum()
     }
 
     /// One cut of all of `names`, at or after a position.

@@ -61,7 +61,8 @@ pub(crate) fn unknown_relation(name: &Name, catalog: &Catalog) -> SqlError {
         return SqlError::new(WRONG_OBJECT_TYPE, format!("\"{name}\" is {what}")).hint(hint);
     }
     let error = SqlError::new(UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"));
-    let known = catalog.relations.keys().chain(catalog.views.keys()).map(Name::to_string);
+    let known = catalog.named_relations().map(|relation| &relation.name);
+    let known = known.chain(catalog.views.keys()).map(Name::to_string);
     match nearest(&name.to_string(), known) {
         Some(near) => error.hint(format!("Perhaps you meant \"{near}\".")),
         None => error,

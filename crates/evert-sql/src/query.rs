@@ -97,7 +97,7 @@ impl Tables for Scope {
         if let Some(schema) = self.extra.get(name) {
             return Ok(Table::source(own, Arc::clone(schema), Vec::new()));
         }
-        if let Some(relation) = self.catalog.relations.get(name) {
+        if let Some(relation) = self.catalog.relation(name) {
             let schema = &relation.schema;
             let indexes = self.indexes_on(name);
             return Ok(Table::indexed(own, schema.to_arrow(), schema.key.clone(), indexes));

@@ -7,6 +7,7 @@
 //! - Its writes become one commit. At that moment every key that it touched holds what the
 //!   transaction saw there, or nothing is written (40001).
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,19 +127,47 @@ impl Transaction {
 
     /// Reads from now on are of a newer cut, unless the transaction has written already.
     pub(crate) fn renew(&mut self) {
-        if self.writes.is_empty() {
+        if !self.has_written() {
             self.cut = None;
+        }
+    }
+
+    /// Counts rows of a table as touched, by their keys. The transaction has pinned the table.
+    pub(crate) fn hold(
+        &mut self,
+        relation: &Arc<Relation>,
+        keys: &RecordBatch,
+    ) -> Result<(), SqlError> {
+        let Some(snapshot) = self.cut.as_ref().and_then(|cut| cut.snapshots.get(&relation.name))
+        else {
+            return Ok(());
+        };
+        let before = |key: &RecordBatch, row| snapshot.get(key, row);
+        let writes = match self.writes.entry(relation.name.clone()) {
+            Entry::Occupied(writes) => writes.into_mut(),
+            Entry::Vacant(place) => place.insert(Writes::new(relation)?),
+        };
+        match &mut writes.table {
+            Some(table) => {
+                table.remember(keys, &before).map_err(|error| translate::planning(&error, ""))
+            }
+            None => Ok(()),
         }
     }
 
     /// Whether there is anything to commit.
     pub(crate) fn has_written(&self) -> bool {
-        !self.writes.is_empty()
+        self.writes.values().any(|writes| !writes.changes.is_empty())
     }
 
     /// The cut that it reads, if it has read.
     pub(crate) fn cut(&self) -> Option<&Cut> {
         self.cut.as_deref()
+    }
+
+    /// The same, to be held on to.
+    pub(crate) fn shared_cut(&self) -> Option<Arc<Cut>> {
+        self.cut.clone()
     }
 
     /// The rows of a relation as this transaction sees them.
@@ -172,11 +201,10 @@ impl Transaction {
         if rows.num_rows() == 0 {
             return Ok(());
         }
-        if !self.writes.contains_key(&relation.name) {
-            let writes = Writes::new(relation)?;
-            self.writes.insert(relation.name.clone(), writes);
-        }
-        let writes = self.writes.get_mut(&relation.name).expect("it was put there");
+        let writes = match self.writes.entry(relation.name.clone()) {
+            Entry::Occupied(writes) => writes.into_mut(),
+            Entry::Vacant(place) => place.insert(Writes::new(relation)?),
+        };
         if let Some(table) = &mut writes.table {
             let snapshot = match check {
                 Check::AtCommit => {
@@ -187,7 +215,8 @@ impl Transaction {
             let internal = |error| translate::planning(&error, "");
             if let Some(snapshot) = snapshot {
                 let before = |key: &RecordBatch, row| snapshot.get(key, row);
-                table.remember(rows, &before).map_err(internal)?;
+                let keys = table.keys.project(rows).map_err(internal)?;
+                table.remember(&keys, &before).map_err(internal)?;
             }
             if check == Check::AtCommit {
                 Arc::make_mut(&mut table.overlay).apply(&change).map_err(internal)?;
@@ -204,7 +233,7 @@ impl Transaction {
         engine: &Inner,
         timeout: Duration,
     ) -> Result<Option<Position>, SqlError> {
-        if self.writes.is_empty() {
+        if !self.has_written() {
             return Ok(None);
         }
         let must_check = self.writes.values().any(Writes::must_check);
@@ -333,18 +362,17 @@ impl Writes {
 }
 
 impl TableWrites {
-    /// Notes what the cut holds under the keys of `rows`, where that is not known yet.
+    /// Notes what the cut holds under `projected` keys, where that is not known yet.
     fn remember(
         &mut self,
-        rows: &RecordBatch,
+        projected: &RecordBatch,
         before: &dyn Fn(&RecordBatch, usize) -> Option<RecordBatch>,
     ) -> datafusion::common::Result<()> {
-        let projected = self.keys.project(rows)?;
-        let keys = self.keys.of_keys(&projected)?;
-        for row in 0..rows.num_rows() {
+        let keys = self.keys.of_keys(projected)?;
+        for row in 0..projected.num_rows() {
             self.seen.entry(keys.row(row).owned()).or_insert_with(|| Seen {
                 key: projected.slice(row, 1),
-                row: before(&projected, row),
+                row: before(projected, row),
             });
         }
         Ok(())

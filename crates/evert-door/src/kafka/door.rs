@@ -82,7 +82,7 @@ pub trait TopicUse: Send + Sync {
 impl TopicUse for Views {
     fn relation_on(&self, topic: &str) -> Option<String> {
         let catalog = self.catalog();
-        let relation = catalog.relations.values().find(|relation| relation.topic == topic);
+        let relation = catalog.named_relations().find(|relation| relation.topic == topic);
         relation.map(|relation| relation.name.to_string())
     }
 }

@@ -4,8 +4,11 @@
 //! Not here: locks, commits (`session`, `transaction`).
 
 pub(crate) mod insert;
+mod lock;
 mod update;
 pub(crate) mod values;
+
+pub(crate) use lock::hold;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -78,7 +81,7 @@ pub(crate) fn target(command: &Command, scope: &Scope) -> Result<Arc<Relation>, 
 
 /// A relation that clients may add rows to.
 pub(crate) fn writable(name: &Name, catalog: &Catalog) -> Result<Arc<Relation>, SqlError> {
-    let Some(relation) = catalog.relations.get(name) else {
+    let Some(relation) = catalog.relation(name) else {
         if catalog.views.contains_key(name) {
             let message = format!("cannot change materialized view \"{name}\"");
             return Err(SqlError::new(WRONG_OBJECT_TYPE, message)

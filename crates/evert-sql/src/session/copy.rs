@@ -382,7 +382,7 @@ impl Session {
             Into::Log(large) => {
                 let _shared = guard.run(async { Ok(engine.dml.read().await) }).await?;
                 let (name, catalog) = (&target.relation.name, engine.views.catalog());
-                let now = catalog.relations.get(name);
+                let now = catalog.relation(name);
                 if now.is_none_or(|now| now.topic_id != target.relation.topic_id) {
                     let message = format!("\"{name}\" was dropped or replaced");
                     return Err(SqlError::new(SERIALIZATION_FAILURE, message));

@@ -45,7 +45,7 @@ impl Session {
 }
 
 fn not_a_view(name: &Name, catalog: &Catalog) -> SqlError {
-    if !catalog.relations.contains_key(name) {
+    if catalog.relation(name).is_none() {
         return unknown_relation(name, catalog);
     }
     SqlError::new(WRONG_OBJECT_TYPE, format!("\"{name}\" is not a materialized view"))
@@ -84,7 +84,7 @@ fn inputs(planned: &PlannedView, catalog: &Catalog) -> Result<Vec<(String, bool)
 
 /// Whether rows are only ever added to a relation or view.
 pub(crate) fn only_grows(name: &Name, catalog: &Catalog) -> Result<bool, SqlError> {
-    if let Some(relation) = catalog.relations.get(name) {
+    if let Some(relation) = catalog.relation(name) {
         return Ok(relation.kind == RelationKind::Stream);
     }
     let Some(view) = catalog.views.get(name) else { return Ok(false) };

@@ -82,7 +82,11 @@ impl Session {
         query: &Query,
         params: &[ArrayRef],
     ) -> Result<Response, SqlError> {
-        self.select(parsed, query, params, Reading::default()).await
+        let response = self.select(parsed, query, params, Reading::default()).await?;
+        if !query.locks.is_empty() && self.open.is_some() {
+            self.hold(parsed, query, params).await?;
+        }
+        Ok(response)
     }
 
     /// A SELECT whose rows are taken by a cursor, whenever it likes.

@@ -88,7 +88,7 @@ impl Session {
     pub(super) fn subscribe_schema(&self, subscribe: &Subscribe) -> Result<SchemaRef, SqlError> {
         let catalog = self.engine.views.catalog();
         let view = catalog.views.get(&subscribe.name).map(|view| &view.schema);
-        let relation = || catalog.relations.get(&subscribe.name).map(|relation| &relation.schema);
+        let relation = || catalog.relation(&subscribe.name).map(|relation| &relation.schema);
         let columns = view.or_else(relation);
         let columns = columns.ok_or_else(|| unknown_relation(&subscribe.name, &catalog))?;
         Ok(schema(columns, subscribe.progress))

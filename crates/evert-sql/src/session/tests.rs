@@ -623,10 +623,73 @@ async fn rows_are_changed_from_what_is_named_before() {
         ],
     )
     .await;
-    let refused = run(
-        &mut session,
-        "WITH w AS (DELETE FROM t RETURNING id) INSERT INTO u SELECT id, 1 FROM w",
-    )
-    .await;
-    assert!(refused.contains("0A000"), "{refused}");
+    let refused = "WITH w AS (DELETE FROM t RETURNING id) INSERT INTO u SELECT id, 1 FROM w";
+    assert_eq!(refusal(&mut session, refused).await, "0A000");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_table_leaves_behind_is_told() {
+    let server = Server::start();
+    let mut session = server.session();
+    run(&mut session, "CREATE TABLE t (id int PRIMARY KEY)").await;
+    run(&mut session, "DROP TABLE t").await;
+    assert_eq!(session.take_notices(), Vec::<String>::new(), "there were no records");
+    run(&mut session, "CREATE TABLE t (id int PRIMARY KEY)").await;
+    run(&mut session, "INSERT INTO t VALUES (1), (2)").await;
+    run(&mut session, "DROP TABLE t").await;
+    assert_eq!(
+        session.take_notices(),
+        ["topic \"t\" keeps its records: WITH TOPIC deletes it too"]
+    );
+    run(&mut session, "CREATE TABLE t (id int PRIMARY KEY)").await;
+    assert_eq!(session.take_notices(), ["topic \"t\" was there: \"t\" reads its 2 records"]);
+    run(&mut session, "DROP TABLE t WITH TOPIC").await;
+    run(&mut session, "CREATE TABLE t (id int PRIMARY KEY)").await;
+    assert_eq!(session.take_notices(), Vec::<String>::new());
+    script(&mut session, &[("SELECT id FROM t", "SELECT 0: ")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_read_for_update_are_checked() {
+    let server = Server::start();
+    let (mut one, mut other) = (server.session(), server.session());
+    run(&mut one, "CREATE TABLE stock (item text PRIMARY KEY, n int)").await;
+    run(&mut one, "CREATE TABLE orders (id int PRIMARY KEY, item text)").await;
+    run(&mut one, "CREATE MATERIALIZED VIEW total AS SELECT sum(n) AS n FROM stock").await;
+    run(&mut one, "INSERT INTO stock VALUES ('pen', 1), ('ink', 5)").await;
+    let read = "SELECT n AS left_over FROM stock s JOIN (SELECT 1 AS x) o ON true WHERE item = 'pen' ORDER BY left_over LIMIT 1";
+    for (clause, changed, outcome) in [
+        ("FOR UPDATE", "pen", "40001"),
+        ("FOR UPDATE OF s SKIP LOCKED", "pen", "40001"),
+        ("FOR SHARE", "pen", "40001"),
+        ("FOR UPDATE", "ink", "COMMIT"),
+        ("", "pen", "COMMIT"),
+    ] {
+        run(&mut one, "BEGIN").await;
+        run(&mut one, &format!("{read} {clause}")).await;
+        let sold = format!("UPDATE stock SET n = n - 1 WHERE item = '{changed}'");
+        run(&mut other, &sold).await;
+        run(&mut one, "INSERT INTO orders VALUES (1, 'pen')").await;
+        let ended = match try_run(&mut one, "COMMIT").await {
+            Ok(tag) => tag,
+            Err(error) => error.sqlstate.to_string(),
+        };
+        assert_eq!(ended, outcome, "{clause} {changed}");
+    }
+    // What has written nothing has nothing to check.
+    run(&mut one, "BEGIN").await;
+    run(&mut one, "SELECT * FROM stock FOR UPDATE").await;
+    run(&mut other, "UPDATE stock SET n = 0").await;
+    assert_eq!(run(&mut one, "COMMIT").await, "COMMIT");
+    for (refused, why) in [
+        ("SELECT item FROM stock GROUP BY item FOR UPDATE", "0A000"),
+        ("SELECT DISTINCT item FROM stock FOR UPDATE", "0A000"),
+        ("SELECT item FROM stock UNION SELECT item FROM orders FOR UPDATE", "0A000"),
+        ("SELECT * FROM total FOR UPDATE", "42809"),
+        ("SELECT * FROM stock FOR UPDATE OF orders", "42P01"),
+    ] {
+        run(&mut one, "BEGIN").await;
+        assert_eq!(refusal(&mut one, refused).await, why, "{refused}");
+        run(&mut one, "ROLLBACK").await;
+    }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
+use sqlparser::ast::Query;
 
 use super::Session;
 use crate::command::Command;
@@ -125,6 +126,33 @@ impl Session {
         }
         drop((alone, shared));
         Ok(outcome)
+    }
+}
+
+impl Session {
+    /// Counts the rows of SELECT ... FOR UPDATE as touched by the open transaction, which has
+    /// pinned what the SELECT reads.
+    pub(super) async fn hold(
+        &mut self,
+        parsed: &Parsed,
+        query: &Query,
+        params: &[ArrayRef],
+    ) -> Result<(), SqlError> {
+        let (scope, guard) = (self.scope(), self.guard());
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let cut = open.transaction.shared_cut();
+        let mut evaluation = Evaluation {
+            engine: &self.engine,
+            state: &self.state,
+            parsed,
+            params,
+            transaction: &mut open.transaction,
+            cut,
+            check: Check::AtCommit,
+            scope,
+            own_rows: Default::default(),
+        };
+        guard.run(dml::hold(&mut evaluation, query)).await
     }
 }
 

@@ -156,7 +156,8 @@ fn spilled(engine: &Inner, rows: &mut Builder) {
 }
 
 fn relations(engine: &Inner, rows: &mut Builder) {
-    for relation in engine.views.catalog().relations.values() {
+    let catalog = engine.views.catalog();
+    for relation in catalog.named_relations() {
         let kind = match relation.kind {
             RelationKind::Stream => "stream",
             RelationKind::Table => "table",
@@ -179,13 +180,8 @@ fn relations(engine: &Inner, rows: &mut Builder) {
 fn topics(engine: &Inner, rows: &mut Builder) {
     let catalog = engine.views.catalog();
     for topic in engine.log.topics() {
-        let records: i64 = (0..topic.partitions)
-            .filter_map(|partition| {
-                engine.log.partition_ends(topic.id, PartitionId::new(partition)).ok()
-            })
-            .map(|ends| ends.high_watermark.get() - ends.log_start.get())
-            .sum();
-        let relation = catalog.relations.values().find(|relation| relation.topic_id == topic.id);
+        let records = engine.records_in(&topic);
+        let relation = catalog.named_relations().find(|relation| relation.topic_id == topic.id);
         let config: Vec<_> =
             topic.config.iter().map(|(key, value)| format!("{key}={value}")).collect();
         rows.push(vec![

@@ -79,7 +79,7 @@ pub(super) const TABLES: &[SystemTable] = &[
 
 /// Everything that can be selected from: name, columns, kind and whether INSERT may change it.
 pub(super) fn relations(catalog: &Catalog) -> Vec<(Name, RowSchema, &'static str, bool)> {
-    let relations = catalog.relations.values().map(|relation| {
+    let relations = catalog.named_relations().map(|relation| {
         let schema = relation.schema.clone();
         (relation.name.clone(), schema, "BASE TABLE", relation.source.is_none())
     });
