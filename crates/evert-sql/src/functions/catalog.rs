@@ -306,5 +306,6 @@ pub(crate) fn catalog_functions(facts: &SessionFacts) -> Vec<Arc<ScalarUDF>> {
         fixed("obj_description", ScalarValue::Utf8View(None)),
         fixed("col_description", ScalarValue::Utf8View(None)),
         fixed("pg_get_expr", ScalarValue::Utf8View(None)),
+        fixed("pg_stat_get_numscans", ScalarValue::Int64(Some(0))),
     ]
 }

@@ -50,7 +50,7 @@ pub(super) fn is_list(ty: &DataType) -> bool {
     matches!(ty, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..))
 }
 
-fn item_field(ty: &DataType) -> Option<&FieldRef> {
+pub(super) fn item_field(ty: &DataType) -> Option<&FieldRef> {
     match ty {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             Some(item)
@@ -60,7 +60,7 @@ fn item_field(ty: &DataType) -> Option<&FieldRef> {
 }
 
 /// A column of lists in their one physical type.
-fn lists(values: &ArrayRef) -> Result<ListArray, SqlError> {
+pub(super) fn lists(values: &ArrayRef) -> Result<ListArray, SqlError> {
     let list = match item_field(values.data_type()) {
         Some(item) => DataType::List(Arc::clone(item)),
         None => DataType::List(Arc::new(Field::new_list_field(DataType::Null, true))),

@@ -38,6 +38,8 @@ static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
         RowFunction::new("sign", sign_type, sign),
         RowFunction::new("div", div_type, div),
         RowFunction::new("scale", scale_type, scale),
+        RowFunction::new("min_scale", scale_type, min_scale),
+        RowFunction::new("factorial", factorial_type, factorial),
         RowFunction::new("width_bucket", bucket_type, width_bucket),
     ]);
     functions.into_iter().map(RowFunction::shared).collect()
@@ -263,6 +265,46 @@ fn scale(call: &Call<'_>) -> Result<ArrayRef, SqlError> {
         _ => 0,
     };
     call.each::<Int32Array, i32>(|_| Ok(Some(scale)))
+}
+
+/// The digits after the point that a number needs.
+fn min_scale(call: &Call<'_>) -> Result<ArrayRef, SqlError> {
+    let DataType::Decimal128(_, scale) = *call.values[0].data_type() else {
+        return call.each::<Int32Array, i32>(|_| Ok(Some(0)));
+    };
+    let units = call.values[0].as_primitive::<Decimal128Type>().clone();
+    call.each::<Int32Array, i32>(|row| {
+        let (mut units, mut needed) = (units.value(row), i32::from(scale).max(0));
+        while needed > 0 && units % 10 == 0 {
+            units /= 10;
+            needed -= 1;
+        }
+        Ok(Some(needed))
+    })
+}
+
+fn factorial_type(args: &ReturnFieldArgs<'_>) -> Returned {
+    match types(args).as_slice() {
+        [ty] if is_integer(ty) => of(DataType::Decimal128(38, 0)),
+        _ => Ok(None),
+    }
+}
+
+fn factorial(call: &Call<'_>) -> Result<ArrayRef, SqlError> {
+    let numbers = call.integers(0)?;
+    decimals(call, |row| {
+        let out = |message: &str| SqlError::new(NUMERIC_OUT_OF_RANGE, message);
+        let number = numbers.value(row);
+        if number < 0 {
+            return Err(out("factorial of a negative number is undefined"));
+        }
+        let too_great = || out("value overflows numeric format");
+        // 33! has 37 digits, 34! 39.
+        if number > 33 {
+            return Err(too_great());
+        }
+        Ok((1..=i128::from(number)).product())
+    })
 }
 
 fn bucket_type(args: &ReturnFieldArgs<'_>) -> Returned {

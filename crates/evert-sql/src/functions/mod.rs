@@ -3,6 +3,7 @@
 mod arithmetic;
 mod array_text;
 mod beside;
+mod bytes;
 mod catalog;
 mod clock;
 mod conversions;
@@ -13,9 +14,12 @@ mod extremes;
 mod floats;
 mod in_order;
 mod json;
+mod list_shapes;
 mod lists;
 mod mathematics;
 mod moments;
+mod ordered_sets;
+mod regexps;
 mod rows;
 mod script;
 mod sessions;
@@ -43,6 +47,7 @@ pub(crate) use in_order::in_order;
 pub(crate) use json::{JsonOperators, json_functions};
 pub(crate) use lists::{ArrayOperators, in_list_order};
 pub(crate) use moments::{TimeOperators, interval_of, is_read, times_of_texts};
+pub(crate) use ordered_sets::{check_percentile, is_ordered_set};
 pub(crate) use script::{fold_column, fold_function};
 pub(crate) use sessions::{SESSION_END, SESSION_START, session_functions};
 pub(crate) use shifted::shifted_functions;
@@ -63,6 +68,7 @@ pub(crate) fn aggregate_functions() -> impl Iterator<Item = &'static Arc<Aggrega
         .chain(extremes::functions())
         .chain(spread::functions())
         .chain(sorted::functions())
+        .chain(ordered_sets::functions())
 }
 
 /// Functions as Postgres has them, most in the place of DataFusion's of the same name.
@@ -73,6 +79,9 @@ pub(crate) fn postgres_functions() -> impl Iterator<Item = &'static Arc<ScalarUD
         .chain(mathematics::mathematical_functions())
         .chain(strings::string_functions())
         .chain(values::value_functions())
+        .chain(regexps::regexp_functions())
+        .chain(bytes::byte_functions())
+        .chain(list_shapes::shape_functions())
         .chain(lists::list_functions())
         .chain(beside::functions_beside())
 }

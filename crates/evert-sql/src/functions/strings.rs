@@ -11,7 +11,7 @@ use datafusion::logical_expr::{ReturnFieldArgs, ScalarUDF};
 use super::rows::{Call, RowFunction, is_integer, is_text, of, types};
 use super::texts::sent_texts;
 use crate::SqlError;
-use crate::error::{INVALID_PARAMETER_VALUE, PROGRAM_LIMIT};
+use crate::error::{INVALID_PARAMETER_VALUE, PROGRAM_LIMIT, SYNTAX_ERROR};
 use crate::translate;
 
 type Returned = Result<Option<arrow::datatypes::FieldRef>>;
@@ -34,6 +34,7 @@ static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
         RowFunction::new("quote_literal", any_one, quote_literal),
         RowFunction::new("quote_nullable", any_one, quote_nullable),
         RowFunction::new("similar_to", similar_type, similar_to),
+        RowFunction::new("unistr", one_text, unistr),
     ];
     functions.into_iter().map(RowFunction::shared).collect()
 });
@@ -308,6 +309,60 @@ fn quote_nullable(call: &Call<'_>) -> Result<ArrayRef, SqlError> {
             false => "NULL".to_owned(),
         }))
     })
+}
+
+/// `unistr('d\\0061ta')`: escaped characters by their codes.
+fn unistr(call: &Call<'_>) -> Result<ArrayRef, SqlError> {
+    let texts = call.texts(0)?;
+    call.each_text(|row| unescaped(texts.value(row)).map(Some))
+}
+
+fn unescaped(text: &str) -> Result<String, SqlError> {
+    let invalid = || {
+        SqlError::new(SYNTAX_ERROR, "invalid Unicode escape")
+            .hint("Unicode escapes must be \\XXXX, \\+XXXXXX, \\uXXXX, or \\UXXXXXXXX.")
+    };
+    // Both halves of what is two in UTF-16.
+    let (mut out, mut high) = (String::with_capacity(text.len()), None::<u32>);
+    let mut rest = text;
+    let pair = || SqlError::new(SYNTAX_ERROR, "invalid Unicode surrogate pair");
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        if c != '\\' || rest.starts_with('\\') {
+            rest = if c == '\\' { &rest[1..] } else { rest };
+            if high.is_some() {
+                return Err(pair());
+            }
+            out.push(c);
+            continue;
+        }
+        let (marker, digits) = match rest.chars().next() {
+            Some('u') => (1, 4),
+            Some('+') => (1, 6),
+            Some('U') => (1, 8),
+            _ => (0, 4),
+        };
+        let digits = rest.get(marker..marker + digits).ok_or_else(invalid)?;
+        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(invalid());
+        }
+        rest = &rest[marker + digits.len()..];
+        let code = u32::from_str_radix(digits, 16).map_err(|_| invalid())?;
+        let code = match (high.take(), code) {
+            (None, 0xd800..0xdc00) => {
+                high = Some(code);
+                continue;
+            }
+            (Some(high), 0xdc00..0xe000) => 0x10000 + ((high - 0xd800) << 10) + (code - 0xdc00),
+            (Some(_), _) | (None, 0xdc00..0xe000) => return Err(pair()),
+            (None, code) => code,
+        };
+        match char::from_u32(code).filter(|c| *c != '\0') {
+            Some(c) => out.push(c),
+            None => return Err(SqlError::new(SYNTAX_ERROR, "invalid Unicode code point")),
+        }
+    }
+    if high.is_some() { Err(pair()) } else { Ok(out) }
 }
 
 /// `similar_to(text, pattern, escape)`.

@@ -13,10 +13,9 @@ use sqlparser::ast::{
     VisitMut, Visitor, VisitorMut, WildcardAdditionalOptions,
 };
 
+use super::from_functions::list_function;
 use super::joined_row::{Merged, Piece, Row, column_name, quoted};
-use super::{
-    call, derived, function_name, keyed_groups, list_function, query_of, select_all, unnamed,
-};
+use super::{call, derived, function_name, keyed_groups, query_of, select_all, unnamed};
 use crate::SqlError;
 use crate::context::Tables;
 use crate::names::{fold, relation_name};

@@ -8,10 +8,12 @@
 //! Not here: what the words mean.
 
 mod alike;
+mod from_functions;
 mod joined_row;
 mod keyed_groups;
 mod literals;
 mod merged;
+mod ordered_sets;
 mod outer_names;
 mod output_order;
 mod rows;
@@ -24,11 +26,10 @@ pub(crate) use outer_names::with_outer_names;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DataType as SqlType, Expr, Fetch, Function, FunctionArg,
-    FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, GroupByExpr,
-    Ident, LimitClause, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr,
-    SetOperator, TableAlias, TableAliasColumnDef, TableFactor, Value, VisitMut, VisitorMut, With,
-    visit_expressions,
+    BinaryOperator, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
+    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, LimitClause, ObjectName,
+    ObjectNamePart, Query, Select, SelectItem, SetExpr, SetOperator, TableAlias, TableFactor,
+    Value, VisitMut, VisitorMut, With, visit_expressions,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -95,10 +96,12 @@ impl VisitorMut for Rephraser {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<SqlError> {
-        if let Some(derived) = rows_of_function(factor, self.in_view) {
-            *factor = derived;
+        match from_functions::as_subquery(factor, self.in_view) {
+            Ok(Some(derived)) => *factor = derived,
+            Ok(None) => {}
+            Err(error) => return ControlFlow::Break(error),
         }
-        name_series(factor);
+        from_functions::name_series(factor);
         ControlFlow::Continue(())
     }
 
@@ -118,6 +121,12 @@ impl VisitorMut for Rephraser {
             Expr::CompoundFieldAccess { .. } => subscripts::taken(expr),
             Expr::Value(value) => literals::number(&value.value),
             Expr::IsDistinctFrom(..) | Expr::IsNotDistinctFrom(..) => regrouped(expr),
+            Expr::Function(function) if ordered_sets::concerns(function) => {
+                match ordered_sets::called(function) {
+                    Ok(call) => Some(call),
+                    Err(error) => return ControlFlow::Break(error),
+                }
+            }
             Expr::Function(function) => {
                 constants_in_order(function);
                 gathered(function)
@@ -352,22 +361,6 @@ fn derived(query: Query, alias: Option<TableAlias>, lateral: bool) -> TableFacto
     TableFactor::Derived { lateral, subquery: Box::new(query), alias, sample: None }
 }
 
-/// How a function that returns rows is had from one that returns a list: the list's function and
-/// the name of the column, `None` for that of the table.
-fn list_function(name: &str) -> Option<(&'static str, Option<&'static str>)> {
-    Some(match name {
-        "unnest" => ("unnest", None),
-        "generate_series" => ("generate_series", None),
-        "string_to_table" => ("string_to_array", None),
-        "json_array_elements" | "jsonb_array_elements" => ("json_elements", Some("value")),
-        "json_array_elements_text" | "jsonb_array_elements_text" => {
-            ("json_elements_text", Some("value"))
-        }
-        "json_object_keys" | "jsonb_object_keys" => ("json_keys", None),
-        _ => return None,
-    })
-}
-
 /// Unnests what functions return as rows, outside subqueries.
 #[derive(Default)]
 struct Sets {
@@ -422,7 +415,7 @@ fn unnested(expr: &Expr) -> Option<Expr> {
     if name == "unnest" {
         return None;
     }
-    let (list, _) = list_function(&name)?;
+    let (list, _) = from_functions::list_function(&name)?;
     let FunctionArguments::List(arguments) = &function.args else { return None };
     Some(unnest_of(list, arguments.args.clone()))
 }
@@ -467,6 +460,9 @@ fn constants_in_order(function: &mut Function) {
 /// `json_agg(x ORDER BY y)` as a list of JSON values, written as one.
 fn gathered(function: &Function) -> Option<Expr> {
     let name = function_name(&function.name)?;
+    if let Some(members) = gathered_members(&name, function) {
+        return Some(members);
+    }
     if !matches!(name.as_str(), "json_agg" | "jsonb_agg") || function.over.is_some() {
         return None;
     }
@@ -478,6 +474,24 @@ fn gathered(function: &Function) -> Option<Expr> {
         *expr = call("to_json", vec![unnamed(expr.clone())]);
     }
     Some(call("json_list", vec![unnamed(Expr::Function(aggregate))]))
+}
+
+/// `json_object_agg(name, value)` as a list of an object's members, written as one.
+fn gathered_members(name: &str, function: &Function) -> Option<Expr> {
+    let members = match name {
+        "json_object_agg" => "json_members",
+        "jsonb_object_agg" => "jsonb_members",
+        _ => return None,
+    };
+    let mut aggregate = function.clone();
+    aggregate.name = ObjectName(vec![ObjectNamePart::Identifier(Ident::new("array_agg"))]);
+    let FunctionArguments::List(arguments) = &mut aggregate.args else { return None };
+    if arguments.args.len() != 2 || function.over.is_some() {
+        return None;
+    }
+    let pair = std::mem::take(&mut arguments.args);
+    arguments.args = vec![unnamed(call("json_member", pair))];
+    Some(call(members, vec![unnamed(Expr::Function(aggregate))]))
 }
 
 /// An argument without a name.
@@ -520,122 +534,6 @@ fn function_name(name: &ObjectName) -> Option<String> {
         ObjectNamePart::Identifier(ident) => Some(fold(ident)),
         ObjectNamePart::Function(_) => None,
     }
-}
-
-/// `FROM ..., unnest(t.list) AS x` as a lateral subquery.
-fn rows_of_function(factor: &TableFactor, in_view: bool) -> Option<TableFactor> {
-    let (name, args, alias) = match factor {
-        TableFactor::Table { name, args: Some(args), alias, with_ordinality: false, .. } => {
-            (function_name(name)?, args.args.clone(), alias)
-        }
-        TableFactor::Function { name, args, alias, with_ordinality: false, .. } => {
-            (function_name(name)?, args.clone(), alias)
-        }
-        TableFactor::UNNEST {
-            array_exprs,
-            alias,
-            with_offset: false,
-            with_ordinality: false,
-            ..
-        } => ("unnest".to_owned(), array_exprs.iter().cloned().map(unnamed).collect(), alias),
-        _ => return None,
-    };
-    let (list, column) = list_function(&name)?;
-    let lateral = names_columns(&args);
-    if list == "generate_series" && !lateral && !in_view && are_integers(&args) {
-        return None;
-    }
-    let table = alias.as_ref().map_or_else(|| Ident::new(&name), |alias| alias.name.clone());
-    let columns = alias.as_ref().map(|alias| alias.columns.clone()).unwrap_or_default();
-    let arguments: Vec<Vec<FunctionArg>> = match list {
-        // Lists side by side.
-        "unnest" => args.into_iter().map(|arg| vec![arg]).collect(),
-        _ => vec![args],
-    };
-    let arguments: Vec<_> = match list {
-        "generate_series" => arguments.into_iter().map(series_arguments).collect(),
-        _ => arguments,
-    };
-    let mut select = select_all();
-    select.from.clear();
-    select.group_by = GroupByExpr::Expressions(Vec::new(), Vec::new());
-    select.projection = arguments
-        .into_iter()
-        .enumerate()
-        .map(|(place, args)| {
-            let named = columns.get(place).map(|TableAliasColumnDef { name, .. }| name.clone());
-            let alias = named.unwrap_or_else(|| match (column, place) {
-                (Some(column), _) => Ident::new(column),
-                (None, 0) => table.clone(),
-                (None, place) => Ident::new(format!("{}_{place}", table.value)),
-            });
-            SelectItem::ExprWithAlias { expr: unnest_of(list, args), alias }
-        })
-        .collect();
-    let alias = TableAlias { explicit: true, name: table, columns: Vec::new(), at: None };
-    Some(derived(query_of(SetExpr::Select(select)), Some(alias), lateral))
-}
-
-/// A text that is a bound of a series has the type of the other bound, and a step is an interval.
-fn series_arguments(mut args: Vec<FunctionArg>) -> Vec<FunctionArg> {
-    let plain = |arg: &FunctionArg| match arg {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
-        _ => None,
-    };
-    let is_text = |expr: &Expr| matches!(expr, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_)));
-    let cast = |expr: Expr, data_type: SqlType| {
-        let (kind, expr) = (CastKind::Cast, Box::new(expr));
-        unnamed(Expr::Cast { kind, expr, data_type, array: false, format: None })
-    };
-    let bounds: Vec<_> = args.iter().take(2).map(plain).collect();
-    for (place, other) in [(0, 1), (1, 0)] {
-        let other = match bounds.get(other) {
-            Some(Some(Expr::Cast { data_type, .. })) => Some(data_type.clone()),
-            Some(Some(Expr::TypedString(typed))) => Some(typed.data_type.clone()),
-            _ => None,
-        };
-        if let (Some(Some(text)), Some(ty)) = (bounds.get(place), other)
-            && is_text(text)
-        {
-            args[place] = cast(text.clone(), ty);
-        }
-    }
-    if let Some(step) = args.get(2).and_then(plain).filter(is_text) {
-        args[2] = cast(step, SqlType::Interval { fields: None, precision: None });
-    }
-    args
-}
-
-/// The one column of a series is named after its table.
-fn name_series(factor: &mut TableFactor) {
-    let TableFactor::Table { name, args: Some(_), alias, .. } = factor else { return };
-    if function_name(name).as_deref() != Some("generate_series") {
-        return;
-    }
-    let table = Ident::new("generate_series");
-    let alias = alias.get_or_insert_with(|| TableAlias {
-        explicit: true,
-        name: table,
-        columns: Vec::new(),
-        at: None,
-    });
-    if alias.columns.is_empty() {
-        alias.columns = vec![TableAliasColumnDef { name: alias.name.clone(), data_type: None }];
-    }
-}
-
-/// Whether arguments are made of whole numbers alone.
-fn are_integers(args: &Vec<FunctionArg>) -> bool {
-    let other = visit_expressions(args, |expr| {
-        let is_whole = match expr {
-            Expr::Value(value) => matches!(&value.value, Value::Number(digits, _)
-                if digits.bytes().all(|byte| byte.is_ascii_digit())),
-            Expr::UnaryOp { .. } | Expr::BinaryOp { .. } | Expr::Nested(_) => true,
-            _ => false,
-        };
-        if is_whole { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    });
-    other.is_continue()
 }
 
 fn names_columns(args: &Vec<FunctionArg>) -> bool {

@@ -58,6 +58,9 @@ pub(super) fn respelled(expr: &Expr) -> Result<Option<Expr>, SqlError> {
         {
             called("json_concat", [(**left).clone(), (**right).clone()])
         }
+        Expr::BinaryOp { left, op: BinaryOperator::Minus, right } if is_json_cast(left) => {
+            called("jsonb_delete", [(**left).clone(), (**right).clone()])
+        }
         Expr::BinaryOp { op: BinaryOperator::Overlaps, .. } => {
             return Err(SqlError::unsupported("OVERLAPS")
                 .hint("Compare the ends: a_from < b_until AND b_from < a_until."));
@@ -74,7 +77,7 @@ pub(super) fn respelled(expr: &Expr) -> Result<Option<Expr>, SqlError> {
     }))
 }
 
-fn called(name: &str, args: impl IntoIterator<Item = Expr>) -> Expr {
+pub(super) fn called(name: &str, args: impl IntoIterator<Item = Expr>) -> Expr {
     call(name, args.into_iter().map(unnamed).collect())
 }
 

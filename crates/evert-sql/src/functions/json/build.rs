@@ -7,8 +7,11 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::{Result, exec_err};
 
-use super::super::rows::is_null;
+use super::super::rows::{external, is_null};
 use super::is_json;
+use super::tree::Tree;
+use crate::SqlError;
+use crate::error::INVALID_PARAMETER_VALUE;
 
 /// `json_build_object`: names and values in turn. `spaced`: as `json` writes it, not `jsonb`.
 pub(super) fn object(
@@ -80,6 +83,45 @@ pub(super) fn list(lists: &ArrayRef) -> Result<ArrayRef> {
         arrays.append_value(text);
     }
     Ok(Arc::new(arrays.finish()))
+}
+
+/// A name and a value as they stand in an object.
+pub(super) fn member(args: &[ArrayRef], fields: &[FieldRef], rows: usize) -> Result<ArrayRef> {
+    let mut members = StringViewBuilder::with_capacity(rows);
+    for row in 0..rows {
+        if is_null(&args[0], row) {
+            let message = "field name must not be null";
+            return Err(external(SqlError::new(INVALID_PARAMETER_VALUE, message)));
+        }
+        let mut text = String::new();
+        push_quoted(&mut text, &plain(&args[0], row)?);
+        text.push_str(" : ");
+        push(&mut text, &args[1], &fields[1], row)?;
+        members.append_value(text);
+    }
+    Ok(Arc::new(members.finish()))
+}
+
+/// Lists of members as objects. `binary`: as `jsonb` writes them.
+pub(super) fn members(lists: &ArrayRef, binary: bool) -> Result<ArrayRef> {
+    let Some(lists) = lists.as_list_opt::<i32>() else {
+        return exec_err!("invalid argument: not a list of members");
+    };
+    let mut objects = StringViewBuilder::with_capacity(lists.len());
+    for list in lists.iter() {
+        let Some(list) = list else {
+            objects.append_null();
+            continue;
+        };
+        let members: Result<Vec<String>> =
+            (0..list.len()).map(|place| plain(&list, place)).collect();
+        let text = format!("{{ {} }}", members?.join(", "));
+        objects.append_value(match binary {
+            true => Tree::read(super::parse(&text)?).map_err(super::invalid)?.written(),
+            false => text,
+        });
+    }
+    Ok(Arc::new(objects.finish()))
 }
 
 /// `to_json`.

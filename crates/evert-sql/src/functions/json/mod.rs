@@ -5,8 +5,10 @@
 //! Not here: functions that return rows, which are lists unnested (`rephrase`).
 
 mod build;
+mod change;
 mod concat;
 mod text;
+mod tree;
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
@@ -50,6 +52,8 @@ enum Task {
     Elements,
     ElementsText,
     Keys,
+    Values,
+    ValuesText,
     Length,
     TypeOf,
     /// The text itself, as JSON.
@@ -60,6 +64,12 @@ enum Task {
     BuildArray,
     /// A list of JSON values as an array.
     List,
+    /// A name and a value as a member of an object.
+    Member,
+    /// A list of members as an object. `binary`: as `jsonb` writes it.
+    Members {
+        binary: bool,
+    },
     ToJson,
 }
 
@@ -84,6 +94,8 @@ const NAMES: &[(&str, Task)] = &[
     ("json_elements", Task::Elements),
     ("json_elements_text", Task::ElementsText),
     ("json_keys", Task::Keys),
+    ("json_values", Task::Values),
+    ("json_values_text", Task::ValuesText),
     ("json_value", Task::Mark),
     ("json_extract_path", Task::ExtractPath),
     ("jsonb_extract_path", Task::ExtractPath),
@@ -98,6 +110,9 @@ const NAMES: &[(&str, Task)] = &[
     ("json_build_array", Task::BuildArray),
     ("jsonb_build_array", Task::BuildArray),
     ("json_list", Task::List),
+    ("json_member", Task::Member),
+    ("json_members", Task::Members { binary: false }),
+    ("jsonb_members", Task::Members { binary: true }),
     ("to_json", Task::ToJson),
     ("to_jsonb", Task::ToJson),
 ];
@@ -111,7 +126,7 @@ static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
         let function = JsonFunction { name, task: *task, signature: signature.clone() };
         Arc::new(ScalarUDF::from(function))
     };
-    NAMES.iter().map(make).collect()
+    NAMES.iter().map(make).chain(change::functions().iter().cloned()).collect()
 });
 
 /// The functions on JSON.
@@ -147,6 +162,10 @@ impl ExprPlanner for JsonOperators {
             BinaryOperator::QuestionPipe => Task::HasAny,
             BinaryOperator::QuestionAnd => Task::HasAll,
             BinaryOperator::AtArrow | BinaryOperator::ArrowAt => Task::Contains,
+            BinaryOperator::HashMinus => return Ok(changed("jsonb_delete_path", expr)),
+            BinaryOperator::Minus if is_json(&expr.left) => {
+                return Ok(changed("jsonb_delete", expr));
+            }
             _ => return Ok(PlannerResult::Original(expr)),
         };
         let args = match expr.op {
@@ -155,6 +174,17 @@ impl ExprPlanner for JsonOperators {
         };
         let call = ScalarFunction::new_udf(function(task), args);
         Ok(PlannerResult::Planned(Expr::ScalarFunction(call)))
+    }
+}
+
+/// What is left of JSON, by a function of its operands.
+fn changed(name: &str, expr: RawBinaryExpr) -> PlannerResult<RawBinaryExpr> {
+    match change::function(name) {
+        Some(function) => {
+            let call = ScalarFunction::new_udf(function, vec![expr.left, expr.right]);
+            PlannerResult::Planned(Expr::ScalarFunction(call))
+        }
+        None => PlannerResult::Original(expr),
     }
 }
 
@@ -182,7 +212,7 @@ impl ScalarUDFImpl for JsonFunction {
         Ok(match self.task {
             Task::Contains | Task::Has | Task::HasAny | Task::HasAll => DataType::Boolean,
             Task::Length => DataType::Int32,
-            Task::Elements | Task::ElementsText | Task::Keys => {
+            Task::Elements | Task::ElementsText | Task::Keys | Task::Values | Task::ValuesText => {
                 DataType::List(Arc::new(Field::new_list_field(DataType::Utf8View, true)))
             }
             _ => DataType::Utf8View,
@@ -203,7 +233,8 @@ impl ScalarUDFImpl for JsonFunction {
             | Task::Concat
             | Task::Has
             | Task::HasAny
-            | Task::HasAll => given == 2,
+            | Task::HasAll
+            | Task::Member => given == 2,
             _ => given == 1,
         };
         if !fits {
@@ -218,6 +249,7 @@ impl ScalarUDFImpl for JsonFunction {
             | Task::BuildObject { .. }
             | Task::BuildArray
             | Task::List
+            | Task::Members { .. }
             | Task::ToJson => json_field(self.name),
             _ => Field::new(self.name, self.return_type(&[])?, true),
         }))
@@ -243,6 +275,8 @@ impl JsonFunction {
             Task::BuildArray => return build::array(args, fields, rows),
             Task::ToJson => return build::value(&args[0], &fields[0]),
             Task::List => return build::list(&args[0]),
+            Task::Member => return build::member(args, fields, rows),
+            Task::Members { binary } => return build::members(&args[0], binary),
             _ => {}
         }
         let json = texts(&args[0])?;
@@ -307,7 +341,9 @@ impl JsonFunction {
                     Ok(Some(every))
                 })
             }
-            Task::Elements | Task::ElementsText | Task::Keys => self.parts(&json),
+            Task::Elements | Task::ElementsText | Task::Keys | Task::Values | Task::ValuesText => {
+                self.parts(&json)
+            }
             Task::Length => {
                 let mut lengths = Int32Builder::with_capacity(json.len());
                 for text in json.iter() {
@@ -327,7 +363,12 @@ impl JsonFunction {
                 }
                 Ok(Arc::new(names.finish()))
             }
-            Task::BuildObject { .. } | Task::BuildArray | Task::List | Task::ToJson => {
+            Task::BuildObject { .. }
+            | Task::BuildArray
+            | Task::List
+            | Task::Member
+            | Task::Members { .. }
+            | Task::ToJson => {
                 exec_err!("{} is evaluated elsewhere", self.name)
             }
         }
@@ -385,7 +426,7 @@ impl JsonFunction {
     fn shown<'a>(&self, value: Option<Json<'a>>) -> Result<Option<Cow<'a, str>>> {
         let Some(value) = value else { return Ok(None) };
         match self.task {
-            Task::Get | Task::Path | Task::ExtractPath | Task::Elements => {
+            Task::Get | Task::Path | Task::ExtractPath | Task::Elements | Task::Values => {
                 Ok(Some(Cow::Borrowed(value.text())))
             }
             _ => match value.as_text().map_err(invalid)? {
@@ -422,14 +463,19 @@ impl JsonFunction {
                 continue;
             };
             let value = parse(text)?;
-            if self.task == Task::Keys {
+            if let Task::Keys | Task::Values | Task::ValuesText = self.task {
                 let Some(members) = value.members().map_err(invalid)? else {
                     return exec_err!(
                         "invalid argument: cannot get the keys of {}",
                         kind_name(value)
                     );
                 };
-                members.iter().for_each(|(name, _)| lists.values().append_value(name));
+                for (name, value) in members {
+                    match self.task {
+                        Task::Keys => lists.values().append_value(name),
+                        _ => lists.values().append_option(self.shown(Some(value))?),
+                    }
+                }
             } else {
                 for element in elements(value, "extract elements from")? {
                     lists.values().append_option(self.shown(Some(element))?);
