@@ -8,6 +8,7 @@ use sqlparser::ast::{Delete, Expr, Insert, Query, Update};
 
 use crate::NewSource;
 use crate::copy::Options;
+use crate::schemas::{CreateSchema, DropSchema};
 
 /// A statement, understood.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     CreateIndex(CreateIndex),
     CreateOutlet(CreateOutlet),
     Drop(Drop),
+    CreateSchema(CreateSchema),
+    DropSchema(DropSchema),
     Begin {
         read_only: bool,
     },

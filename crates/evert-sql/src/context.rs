@@ -141,7 +141,8 @@ pub(crate) fn register_facts(state: &mut SessionState, facts: &SessionFacts) {
 /// Puts in the functions that clients' catalog queries call.
 pub(crate) fn register_catalog(state: &mut SessionState, views: &Views) {
     let functions = system::library_functions().into_iter();
-    for function in functions.chain(system::definition_functions(views)) {
+    let functions = functions.chain(system::definition_functions(views));
+    for function in functions.chain(system::named_oid_functions(views)) {
         register(state.register_udf(Arc::new(function)));
     }
 }

@@ -15,6 +15,7 @@ use evert_view::{Cut, Name, Views};
 use crate::context::state;
 use crate::flights::Flights;
 use crate::functions::SessionFacts;
+use crate::schemas::Schemas;
 use crate::search::{SearchFunction, SearchSlot, SearchSource};
 use crate::statement::Statements;
 use crate::{ArchiveSource, Session, SourceControl, SqlError, translate};
@@ -57,6 +58,7 @@ pub(crate) struct Inner {
     /// The last position that a session was told of as committed.
     pub(crate) committed: AtomicU64,
     pub(crate) archives: OnceLock<Arc<dyn ArchiveSource>>,
+    pub(crate) schemas: Schemas,
     search: SearchSlot,
     /// What sessions start with.
     state: SessionState,
@@ -90,6 +92,7 @@ impl Engine {
             flights: Arc::default(),
             committed: AtomicU64::default(),
             archives: OnceLock::new(),
+            schemas: Schemas::default(),
             search,
             state,
         }))

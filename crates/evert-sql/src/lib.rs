@@ -35,6 +35,7 @@ mod rephrase;
 mod response;
 mod rules;
 mod scan;
+mod schemas;
 mod search;
 mod session;
 mod settings;

@@ -133,7 +133,9 @@ impl Settings {
                 return Err(SqlError::new("55P02", message));
             }
             "client_encoding" => refuse_unless(name, value, is_utf8)?,
-            "timezone" => refuse_unless(name, value, is_utc)?,
+            "timezone" => refuse_unless("TimeZone", value, is_utc).map_err(|error| {
+                error.hint("Sessions live in UTC. AT TIME ZONE gives another zone's time.")
+            })?,
             "search_path" => check_search_path(value)?,
             "standard_conforming_strings" => {
                 refuse_unless(name, value, |value| matches!(value, "on" | "true" | "1"))?;
@@ -239,7 +241,9 @@ fn is_utf8(value: &str) -> bool {
 }
 
 fn is_utc(value: &str) -> bool {
-    matches!(value, "utc" | "gmt" | "etc/utc" | "+00:00" | "+00" | "0" | "zulu" | "local")
+    let name = value.strip_prefix("etc/").unwrap_or(value);
+    let names = ["utc", "uct", "gmt", "zulu", "universal", "greenwich"];
+    names.contains(&name) || matches!(value, "+00:00" | "+00" | "0" | "local")
 }
 
 fn unknown(name: &str) -> SqlError {

@@ -60,6 +60,8 @@ fn command(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
     let second = second.as_str();
     match first.as_str() {
         "CREATE" if matches!(second, "TABLE" | "STREAM") => create::relation(parser, text),
+        "CREATE" if second == "SCHEMA" => own::create_schema(parser, text),
+        "DROP" if second == "SCHEMA" => own::drop_schema(parser, text),
         "CREATE" if second == "SOURCE" => create::source(parser, text),
         "CREATE" if matches!(second, "MATERIALIZED" | "OR" | "VIEW") => create::view(parser, text),
         "CREATE" if matches!(second, "SEARCH" | "ARCHIVE" | "SINK") => outlet::outlet(parser, text),

@@ -10,7 +10,8 @@ use super::{consume_word, expect_word, place, word};
 use crate::SqlError;
 use crate::command::{Command, Drop, DropKind};
 use crate::error::INVALID_PARAMETER_VALUE;
-use crate::names::relation_name;
+use crate::names::{fold, relation_name};
+use crate::schemas::{CreateSchema, DropSchema};
 use crate::settings::duration_ms;
 use crate::text::at_text;
 
@@ -35,6 +36,36 @@ pub(super) fn drop(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlEr
         expect_word(parser, "TOPIC", text)?;
     }
     Ok(Command::Drop(Drop { kind, names, if_exists, cascade, with_topic }))
+}
+
+/// `CREATE SCHEMA [IF NOT EXISTS] name [AUTHORIZATION role]`.
+pub(super) fn create_schema(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
+    parser.next_token();
+    parser.next_token();
+    let if_not_exists = super::if_not_exists(parser);
+    // Without a name it is called after its owner.
+    let authorization = consume_word(parser, "AUTHORIZATION");
+    let name = fold(&at_text(parser.parse_identifier(), text)?);
+    if !authorization && consume_word(parser, "AUTHORIZATION") {
+        at_text(parser.parse_identifier(), text)?;
+    }
+    Ok(Command::CreateSchema(CreateSchema { name, if_not_exists }))
+}
+
+/// `DROP SCHEMA [IF EXISTS] name, ... [CASCADE | RESTRICT]`.
+pub(super) fn drop_schema(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
+    parser.next_token();
+    parser.next_token();
+    let if_exists = parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
+    let mut names = vec![fold(&at_text(parser.parse_identifier(), text)?)];
+    while parser.consume_token(&Token::Comma) {
+        names.push(fold(&at_text(parser.parse_identifier(), text)?));
+    }
+    let cascade = consume_word(parser, "CASCADE");
+    if !cascade {
+        consume_word(parser, "RESTRICT");
+    }
+    Ok(Command::DropSchema(DropSchema { names, if_exists, cascade }))
 }
 
 fn drop_kind(parser: &mut Parser<'_>, text: &str) -> Result<DropKind, SqlError> {

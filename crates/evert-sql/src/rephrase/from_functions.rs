@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use datafusion::functions_aggregate::all_default_aggregate_functions;
 use sqlparser::ast::{
     CastKind, DataType as SqlType, Expr, FunctionArg, FunctionArgExpr, GroupByExpr, Ident,
-    SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor, Value,
+    ObjectName, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor, Value,
     visit_expressions,
 };
 
@@ -170,6 +170,9 @@ pub(super) fn as_subquery(
     if TABLES.contains(&source.name.as_str()) {
         return Ok(None);
     }
+    if source.args.is_empty() && crate::system::is_function(&source.name) {
+        return Ok(Some(relation(source)));
+    }
     let lateral = names_columns(&source.args);
     let is_series = source.name == "generate_series";
     if is_series && !lateral && !in_view && !source.with_ordinality && are_integers(&source.args) {
@@ -201,6 +204,20 @@ pub(super) fn as_subquery(
     select.projection = columns.into_iter().enumerate().map(item).collect();
     let alias = TableAlias { explicit: true, name: table, columns: Vec::new(), at: None };
     Ok(Some(derived(query_of(SetExpr::Select(select)), Some(alias), lateral)))
+}
+
+/// The relation that a function without arguments is.
+fn relation(source: Source) -> TableFactor {
+    let mut select = select_all();
+    let table = source.table();
+    if let Some(from) = select.from.first_mut()
+        && let TableFactor::Table { name, .. } = &mut from.relation
+    {
+        *name = ObjectName::from(vec![Ident::new("pg_catalog"), Ident::new(&source.name)]);
+    }
+    let columns = source.alias.map(|alias| alias.columns).unwrap_or_default();
+    let alias = TableAlias { explicit: true, name: table, columns, at: None };
+    derived(query_of(SetExpr::Select(select)), Some(alias), false)
 }
 
 fn call(name: &str, args: Vec<FunctionArg>) -> Expr {

@@ -43,7 +43,9 @@ use crate::transaction::{Savepoint, Transaction};
 pub(crate) use difference::verify_response;
 pub(crate) use explain::only_grows;
 
-use crate::{Description, NewSource, Response, SqlError, Statement, ddl, outlets, translate};
+use crate::{
+    Description, NewSource, Response, SqlError, Statement, ddl, outlets, schemas, translate,
+};
 
 /// Where a session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -386,6 +388,14 @@ impl Session {
             Command::Drop(drop) => {
                 let changed = ddl::drop(&self.engine, drop).await?;
                 Ok(self.changed(changed, &format!("DROP {}", drop.kind.words())))
+            }
+            Command::CreateSchema(create) => {
+                let changed = schemas::create(&self.engine, create)?;
+                Ok(self.changed(changed, "CREATE SCHEMA"))
+            }
+            Command::DropSchema(drop) => {
+                let changed = schemas::drop(&self.engine, drop)?;
+                Ok(self.changed(changed, "DROP SCHEMA"))
             }
             Command::Set { name, value, local } => self.set(name, value.as_deref(), *local),
             Command::SetTransaction { read_only } => Ok(self.set_transaction(*read_only)),

@@ -693,3 +693,86 @@ async fn rows_that_are_read_for_update_are_checked() {
         run(&mut one, "ROLLBACK").await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn oids_are_written_as_names() {
+    let server = Server::start();
+    let mut session = server.session();
+    run(&mut session, "CREATE TABLE t (id bigint PRIMARY KEY, \"N\" int)").await;
+    run(&mut session, "CREATE TABLE shop.\"Orders\" (id bigint PRIMARY KEY)").await;
+    script(
+        &mut session,
+        &[
+            ("SELECT 't'::regclass", "SELECT 1: t"),
+            ("SELECT 'public.t'::regclass AS r, '\"t\"'::regclass::text", "SELECT 1: t|t"),
+            ("SELECT 'shop.\"Orders\"'::regclass", "SELECT 1: shop.\"Orders\""),
+            ("SELECT 'pg_class'::regclass::oid, CAST('pg_namespace' AS regclass)", "SELECT 1: 1259|pg_namespace"),
+            ("SELECT attrelid::regclass, attname FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0 ORDER BY attnum", "SELECT 2: t|id t|N"),
+            ("SELECT relname FROM pg_class WHERE oid = '\"t\"'::regclass", "SELECT 1: t"),
+            ("SELECT to_regclass('t'), to_regclass('nosuch') IS NULL", "SELECT 1: t|true"),
+            ("SELECT 'public'::regnamespace, 'public'::regnamespace::oid", "SELECT 1: public|2200"),
+        ],
+    )
+    .await;
+    assert_eq!(refusal(&mut session, "SELECT 'nosuch'::regclass").await, "42P01");
+    assert_eq!(refusal(&mut session, "SELECT 'nosuch'::regnamespace").await, "3F000");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schemas_come_and_go() {
+    let server = Server::start();
+    let mut session = server.session();
+    script(
+        &mut session,
+        &[
+            ("CREATE SCHEMA IF NOT EXISTS a", "CREATE SCHEMA"),
+            ("CREATE SCHEMA IF NOT EXISTS a", "CREATE SCHEMA"),
+            (
+                "SELECT schema_name FROM information_schema.schemata WHERE schema_name = 'a'",
+                "SELECT 1: a",
+            ),
+            ("SELECT nspname FROM pg_namespace WHERE nspname = 'a'", "SELECT 1: a"),
+            ("CREATE TABLE a.t (id int PRIMARY KEY)", "CREATE TABLE"),
+        ],
+    )
+    .await;
+    assert_eq!(refusal(&mut session, "CREATE SCHEMA a").await, "42P06");
+    assert_eq!(refusal(&mut session, "CREATE SCHEMA public").await, "42P06");
+    assert_eq!(refusal(&mut session, "CREATE SCHEMA pg_a").await, "42939");
+    assert_eq!(refusal(&mut session, "DROP SCHEMA a").await, "2BP01");
+    assert_eq!(refusal(&mut session, "DROP SCHEMA a CASCADE").await, "2BP01");
+    assert_eq!(refusal(&mut session, "DROP SCHEMA b").await, "3F000");
+    script(
+        &mut session,
+        &[
+            ("DROP TABLE a.t", "DROP TABLE"),
+            ("DROP SCHEMA a, a", "DROP SCHEMA"),
+            ("DROP SCHEMA IF EXISTS a", "DROP SCHEMA"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_standard_s_catalogs_are_there() {
+    let server = Server::start();
+    let mut session = server.session();
+    run(&mut session, "CREATE TABLE t (id bigint PRIMARY KEY, s text)").await;
+    run(&mut session, "CREATE MATERIALIZED VIEW v AS SELECT id FROM t").await;
+    script(
+        &mut session,
+        &[
+            ("SELECT table_name, is_updatable FROM information_schema.views WHERE table_schema = 'public'", "SELECT 1: v|NO"),
+            ("SELECT table_name, privilege_type FROM information_schema.table_privileges WHERE table_schema = 'public' ORDER BY 1, 2", "SELECT 5: t|DELETE t|INSERT t|SELECT t|UPDATE v|SELECT"),
+            ("SELECT column_name, numeric_precision_radix, is_identity, dtd_identifier FROM information_schema.columns WHERE table_name = 't'", "SELECT 2: id|2|NO|1 s||NO|2"),
+            ("SELECT column_name FROM information_schema.constraint_column_usage WHERE constraint_name = 't_pkey'", "SELECT 1: id"),
+            ("SELECT count(*) FROM information_schema.routines", "SELECT 1: 0"),
+            ("SELECT count(*) FROM information_schema.sequences", "SELECT 1: 0"),
+            ("SELECT word, catcode FROM pg_catalog.pg_get_keywords() WHERE word IN ('between', 'select') ORDER BY 1", "SELECT 2: between|C select|R"),
+            ("SELECT is_dst FROM pg_timezone_names WHERE name = 'UTC'", "SELECT 1: false"),
+            ("SELECT count(*) FROM pg_locks", "SELECT 1: 0"),
+            ("SELECT pg_get_indexdef('t_pkey'::regclass, 1, false), pg_get_indexdef('t_pkey'::regclass, 2, false) = ''", "SELECT 1: id|true"),
+        ],
+    )
+    .await;
+}

@@ -294,7 +294,7 @@ pub(super) const TABLES: &[SystemTable] = &[
 ];
 
 fn namespaces(engine: &Inner, rows: &mut Builder) {
-    for (name, oid) in oids::schemas(&engine.views.catalog()) {
+    for (name, oid) in oids::schemas(&engine.views.catalog(), engine.schemas.names()) {
         rows.push(vec![oid.into(), name.into(), OWNER.into(), Cell::Null]);
     }
 }
@@ -307,7 +307,7 @@ fn row_count(engine: &Inner, class: &Class) -> i64 {
 }
 
 fn classes(engine: &Inner, rows: &mut Builder) {
-    let schemas = oids::schemas(&engine.views.catalog());
+    let schemas = oids::schemas(&engine.views.catalog(), engine.schemas.names());
     for class in oids::classes(&engine.views.catalog()) {
         let (relkind, columns, has_index) = match &class.kind {
             ClassKind::Relation { relkind, schema } => {
@@ -434,7 +434,7 @@ fn indexes(engine: &Inner, rows: &mut Builder) {
 }
 
 fn constraints(engine: &Inner, rows: &mut Builder) {
-    let schemas = oids::schemas(&engine.views.catalog());
+    let schemas = oids::schemas(&engine.views.catalog(), engine.schemas.names());
     for class in oids::classes(&engine.views.catalog()) {
         let ClassKind::Index { of, columns, primary: true, .. } = class.kind else { continue };
         let numbers: Vec<i64> = columns.iter().map(|column| *column as i64 + 1).collect();
@@ -620,6 +620,13 @@ pub(super) fn index_definition(classes: &[Class], index: &Class) -> Option<Strin
         quote(&table.name.name),
         columns.join(", ")
     ))
+}
+
+/// The name of an index's column, by its place from one.
+pub(super) fn index_column(classes: &[Class], index: &Class, place: i64) -> Option<String> {
+    let ClassKind::Index { of, columns, .. } = &index.kind else { return None };
+    let column = columns.get(usize::try_from(place).ok()?.checked_sub(1)?)?;
+    Some(quote(&relation(classes, *of)?.columns[*column].name))
 }
 
 /// A primary key as a table's constraint.

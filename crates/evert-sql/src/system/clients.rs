@@ -21,6 +21,7 @@ use sqlparser::ast::{
     TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut, visit_expressions, visit_relations,
 };
 
+use super::named_oids;
 use crate::text;
 
 static RULES: LazyLock<Vec<Arc<dyn SqlStatementRewriteRule>>> = LazyLock::new(|| {
@@ -40,7 +41,7 @@ static RULES: LazyLock<Vec<Arc<dyn SqlStatementRewriteRule>>> = LazyLock::new(||
 });
 
 /// Signs of a catalog query, to look at the others no further.
-const SIGNS: [&str; 3] = ["pg_", "information_schema", "::reg"];
+const SIGNS: [&str; 5] = ["pg_", "information_schema", "::reg", "regclass", "regnamespace"];
 
 /// The statements of a text that reads catalogs only, rewritten. `None`: it is another text.
 pub(crate) fn rewrite(text: &str) -> Option<Vec<Statement>> {
@@ -56,6 +57,7 @@ pub(crate) fn rewrite(text: &str) -> Option<Vec<Statement>> {
     }
     let rewritten = statements.into_iter().map(|mut statement| {
         // A breaking visit is one that never happens here.
+        named_oids::replace_casts(&mut statement);
         let _: ControlFlow<()> = VisitMut::visit(&mut statement, &mut Subqueries);
         RULES.iter().fold(statement, |statement, rule| rule.rewrite(statement))
     });
@@ -257,7 +259,7 @@ fn empty_selects(body: &mut SetExpr) -> bool {
 }
 
 /// The name that Postgres gives to a column.
-fn output_name(expr: &Expr) -> String {
+pub(super) fn output_name(expr: &Expr) -> String {
     match expr {
         Expr::Identifier(ident) => ident.value.clone(),
         Expr::CompoundIdentifier(parts) => {
@@ -373,7 +375,7 @@ fn aggregates(expr: &Expr) -> bool {
     expr.visit(&mut Calls { depth: 0 }).is_break()
 }
 
-fn call(name: &str, argument: Expr) -> Expr {
+pub(super) fn call(name: &str, argument: Expr) -> Expr {
     Expr::Function(Function {
         name: ObjectName::from(vec![Ident::new(name)]),
         uses_odbc_syntax: false,

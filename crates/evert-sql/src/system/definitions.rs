@@ -17,7 +17,7 @@ use datafusion::logical_expr::{
 };
 use evert_view::{Catalog, Views};
 
-use super::catalog::{OWNER, constraint_definition, index_definition};
+use super::catalog::{OWNER, constraint_definition, index_column, index_definition};
 use super::oids::{self, Class};
 use crate::outlets::definition;
 
@@ -26,6 +26,8 @@ use crate::outlets::definition;
 enum Tell {
     Text(fn(&Catalog, &[Class], i64) -> Option<String>),
     Truth(fn(&Catalog, &[Class], i64) -> Option<bool>),
+    /// Of one of its columns, if the second argument names one by its place.
+    Column(fn(&[Class], i64, i64) -> Option<String>),
 }
 
 /// The schemas in which names are found without saying so.
@@ -41,7 +43,7 @@ struct Told {
 
 /// The functions over a server's catalog.
 pub(crate) fn functions(views: &Views) -> Vec<ScalarUDF> {
-    use Tell::{Text, Truth};
+    use Tell::{Column, Text, Truth};
     let told = |name, tell: Tell| {
         let signature = Signature::variadic_any(Volatility::Stable);
         ScalarUDF::from(Told { name, tell, views: views.clone(), signature })
@@ -51,7 +53,13 @@ pub(crate) fn functions(views: &Views) -> Vec<ScalarUDF> {
         generate_subscripts(),
         told(
             "pg_get_indexdef",
-            Text(|_, classes, oid| index_definition(classes, find(classes, oid)?)),
+            Column(|classes, oid, column| {
+                let index = find(classes, oid)?;
+                match column {
+                    0 => index_definition(classes, index),
+                    column => Some(index_column(classes, index, column).unwrap_or_default()),
+                }
+            }),
         ),
         told(
             "pg_get_constraintdef",
@@ -154,7 +162,7 @@ impl ScalarUDFImpl for Told {
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(match self.tell {
-            Tell::Text(_) => DataType::Utf8View,
+            Tell::Text(_) | Tell::Column(_) => DataType::Utf8View,
             Tell::Truth(_) => DataType::Boolean,
         })
     }
@@ -166,11 +174,26 @@ impl ScalarUDFImpl for Told {
         let oids = cast(&oids.to_array(args.number_rows)?, &DataType::Int64)?;
         let catalog = self.views.catalog();
         let classes = oids::classes(&catalog);
+        let columns = match args.args.get(1) {
+            Some(columns) if matches!(self.tell, Tell::Column(_)) => {
+                let columns = cast(&columns.to_array(args.number_rows)?, &DataType::Int64)?;
+                Some(columns.as_primitive::<Int64Type>().clone())
+            }
+            _ => None,
+        };
+        let column = |row| match &columns {
+            Some(columns) => columns.is_valid(row).then(|| columns.value(row)),
+            None => Some(0),
+        };
         let oids = oids.as_primitive::<Int64Type>().iter();
         let told: ArrayRef = match self.tell {
             Tell::Text(tell) => Arc::new(
                 oids.map(|oid| tell(&catalog, &classes, oid?)).collect::<StringViewArray>(),
             ),
+            Tell::Column(tell) => {
+                let told = oids.enumerate().map(|(row, oid)| tell(&classes, oid?, column(row)?));
+                Arc::new(told.collect::<StringViewArray>())
+            }
             Tell::Truth(tell) => {
                 Arc::new(oids.map(|oid| tell(&catalog, &classes, oid?)).collect::<BooleanArray>())
             }

@@ -7,6 +7,7 @@ use super::SystemTable;
 use super::rows::{Builder, Cell, Kind::Int, Kind::Text};
 use crate::archive;
 use crate::engine::Inner;
+use crate::schemas::OWN;
 
 /// The one database there is: any name connects to it.
 pub(super) const DATABASE: &str = "evert";
@@ -43,10 +44,34 @@ pub(super) const TABLES: &[SystemTable] = &[
             ("is_nullable", Text),
             ("data_type", Text),
             ("character_maximum_length", Int),
+            ("character_octet_length", Int),
             ("numeric_precision", Int),
+            ("numeric_precision_radix", Int),
             ("numeric_scale", Int),
             ("datetime_precision", Int),
+            ("interval_type", Text),
+            ("interval_precision", Int),
+            ("collation_catalog", Text),
+            ("collation_schema", Text),
+            ("collation_name", Text),
+            ("domain_catalog", Text),
+            ("domain_schema", Text),
+            ("domain_name", Text),
+            ("udt_catalog", Text),
+            ("udt_schema", Text),
             ("udt_name", Text),
+            ("dtd_identifier", Text),
+            ("is_self_referencing", Text),
+            ("is_identity", Text),
+            ("identity_generation", Text),
+            ("identity_start", Text),
+            ("identity_increment", Text),
+            ("identity_maximum", Text),
+            ("identity_minimum", Text),
+            ("identity_cycle", Text),
+            ("is_generated", Text),
+            ("generation_expression", Text),
+            ("is_updatable", Text),
         ],
         fill: columns,
     },
@@ -54,12 +79,15 @@ pub(super) const TABLES: &[SystemTable] = &[
         schema: "information_schema",
         name: "key_column_usage",
         columns: &[
+            ("constraint_catalog", Text),
             ("constraint_schema", Text),
             ("constraint_name", Text),
+            ("table_catalog", Text),
             ("table_schema", Text),
             ("table_name", Text),
             ("column_name", Text),
             ("ordinal_position", Int),
+            ("position_in_unique_constraint", Int),
         ],
         fill: keys,
     },
@@ -67,11 +95,16 @@ pub(super) const TABLES: &[SystemTable] = &[
         schema: "information_schema",
         name: "table_constraints",
         columns: &[
+            ("constraint_catalog", Text),
             ("constraint_schema", Text),
             ("constraint_name", Text),
+            ("table_catalog", Text),
             ("table_schema", Text),
             ("table_name", Text),
             ("constraint_type", Text),
+            ("is_deferrable", Text),
+            ("initially_deferred", Text),
+            ("enforced", Text),
         ],
         fill: constraints,
     },
@@ -94,11 +127,11 @@ pub(super) fn relations(catalog: &Catalog) -> Vec<(Name, RowSchema, &'static str
 }
 
 fn schemata(engine: &Inner, rows: &mut Builder) {
-    let mut schemas: Vec<String> =
-        ["public", "evert", "information_schema", "pg_catalog"].map(str::to_owned).to_vec();
-    for (name, ..) in relations(&engine.views.catalog()) {
-        if !schemas.contains(&name.schema) {
-            schemas.push(name.schema);
+    let mut schemas = OWN.map(str::to_owned).to_vec();
+    let others = relations(&engine.views.catalog()).into_iter().map(|(name, ..)| name.schema);
+    for schema in others.chain(engine.schemas.names()) {
+        if !schemas.contains(&schema) {
+            schemas.push(schema);
         }
     }
     for schema in schemas {
@@ -124,9 +157,15 @@ fn tables(engine: &Inner, rows: &mut Builder) {
 }
 
 fn columns(engine: &Inner, rows: &mut Builder) {
-    for (name, schema, ..) in relations(&engine.views.catalog()) {
+    for (name, schema, _, insertable) in relations(&engine.views.catalog()) {
         for (index, column) in (1i64..).zip(&schema.columns) {
             let (precision, scale, datetime) = sizes(column.ty);
+            let octets = (column.ty == ColumnType::Text).then_some(1_i64 << 30);
+            let radix = match column.ty {
+                ColumnType::Decimal { .. } => Some(10_i64),
+                _ => precision.map(|_| 2),
+            };
+            let (no, none) = (|| Cell::from("NO"), || Cell::Null);
             rows.push(vec![
                 DATABASE.into(),
                 name.schema.clone().into(),
@@ -136,11 +175,35 @@ fn columns(engine: &Inner, rows: &mut Builder) {
                 Cell::Null,
                 if column.nullable { "YES" } else { "NO" }.into(),
                 base_name(column.ty).into(),
-                Cell::Null,
+                none(),
+                octets.into(),
                 precision.into(),
+                radix.into(),
                 scale.into(),
                 datetime.into(),
+                none(),
+                none(),
+                none(),
+                none(),
+                none(),
+                none(),
+                none(),
+                none(),
+                DATABASE.into(),
+                "pg_catalog".into(),
                 udt_name(column.ty).into(),
+                index.to_string().into(),
+                no(),
+                no(),
+                none(),
+                none(),
+                none(),
+                none(),
+                none(),
+                no(),
+                "NEVER".into(),
+                none(),
+                if insertable { "YES" } else { "NO" }.into(),
             ]);
         }
     }
@@ -198,12 +261,15 @@ fn keys(engine: &Inner, rows: &mut Builder) {
     for relation in engine.views.catalog().relations.values() {
         for (index, column) in (1i64..).zip(&relation.schema.key) {
             rows.push(vec![
+                DATABASE.into(),
                 relation.name.schema.clone().into(),
                 format!("{}_pkey", relation.name.name).into(),
+                DATABASE.into(),
                 relation.name.schema.clone().into(),
                 relation.name.name.clone().into(),
                 relation.schema.columns[*column].name.clone().into(),
                 index.into(),
+                Cell::Null,
             ]);
         }
     }
@@ -215,11 +281,16 @@ fn constraints(engine: &Inner, rows: &mut Builder) {
             continue;
         }
         rows.push(vec![
+            DATABASE.into(),
             relation.name.schema.clone().into(),
             format!("{}_pkey", relation.name.name).into(),
+            DATABASE.into(),
             relation.name.schema.clone().into(),
             relation.name.name.clone().into(),
             "PRIMARY KEY".into(),
+            "NO".into(),
+            "NO".into(),
+            "YES".into(),
         ]);
     }
 }

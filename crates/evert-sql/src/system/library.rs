@@ -9,8 +9,7 @@ use datafusion_pg_catalog::pg_catalog::{
     create_pg_encoding_to_char_udf, create_pg_get_partition_ancestors_udf,
     create_pg_get_partkeydef_udf, create_pg_get_statisticsobjdef_columns_udf,
     create_pg_relation_is_publishable_udf, create_pg_relation_size_udf,
-    create_pg_stat_get_numscans, create_pg_total_relation_size_udf, format_type, has_privilege_udf,
-    quote_ident_udf,
+    create_pg_total_relation_size_udf, format_type, has_privilege_udf, quote_ident_udf,
 };
 use evert_view::Name;
 
@@ -65,7 +64,6 @@ pub(crate) fn functions() -> Vec<ScalarUDF> {
         create_pg_encoding_to_char_udf(),
         create_pg_relation_size_udf(),
         create_pg_total_relation_size_udf(),
-        create_pg_stat_get_numscans(),
         create_pg_get_partition_ancestors_udf(),
         quote_ident_udf::create_quote_ident_udf(),
         quote_ident_udf::create_parse_ident_udf(),

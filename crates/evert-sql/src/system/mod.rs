@@ -4,18 +4,23 @@
 //! they connect or list relations.
 //! Not here: `evert.errors`, which is a view like any other and is pinned with the rest.
 
+mod absent;
 mod catalog;
 mod clients;
 mod definitions;
 mod evert;
 mod information;
+mod keywords;
 mod library;
+mod named_oids;
 mod oids;
+mod privileges;
 mod rows;
 
 pub(crate) use clients::rewrite;
 pub(crate) use definitions::functions as definition_functions;
 pub(crate) use library::functions as library_functions;
+pub(crate) use named_oids::functions as named_oid_functions;
 
 use arrow::datatypes::SchemaRef;
 use evert_view::{Name, errors_name, errors_schema};
@@ -35,7 +40,9 @@ pub(crate) struct SystemTable {
 }
 
 fn tables() -> impl Iterator<Item = &'static SystemTable> {
-    evert::TABLES.iter().chain(information::TABLES).chain(catalog::TABLES)
+    let standard = information::TABLES.iter().chain(privileges::TABLES);
+    let catalogs = catalog::TABLES.iter().chain(keywords::TABLES).chain(absent::TABLES);
+    evert::TABLES.iter().chain(standard).chain(catalogs)
 }
 
 fn table(name: &Name) -> Option<&'static SystemTable> {
@@ -64,6 +71,11 @@ pub(crate) fn find(name: &Name) -> Option<(Name, SchemaRef)> {
     }
     let (full, table) = library::table(name)?;
     Some((full, table.schema()))
+}
+
+/// Whether a function that returns rows is a relation of this name.
+pub(crate) fn is_function(name: &str) -> bool {
+    matches!(name, "pg_get_keywords" | "pg_timezone_names")
 }
 
 /// Whether a relation's rows are pinned with a cut, rather than made when they are read.

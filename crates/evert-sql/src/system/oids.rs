@@ -61,11 +61,13 @@ pub(super) fn classes(catalog: &Catalog) -> Vec<Class> {
 }
 
 /// Postgres's own numbers for `pg_catalog` and `public`; the others from their names.
-pub(super) fn schemas(catalog: &Catalog) -> BTreeMap<String, i64> {
+pub(super) fn schemas(catalog: &Catalog, created: Vec<String>) -> BTreeMap<String, i64> {
     let mut taken = BTreeMap::new();
     let mut schemas = BTreeMap::from([("pg_catalog".to_owned(), 11), ("public".to_owned(), 2200)]);
     let own = relations(catalog).into_iter().map(|(name, ..)| name.schema);
-    for schema in ["evert".to_owned(), "information_schema".to_owned()].into_iter().chain(own) {
+    for schema in
+        ["evert".to_owned(), "information_schema".to_owned()].into_iter().chain(own).chain(created)
+    {
         let number = |schema: &String| oid(&mut taken, "schema", schema);
         schemas.entry(schema).or_insert_with_key(number);
     }
@@ -76,6 +78,11 @@ pub(super) fn schemas(catalog: &Catalog) -> BTreeMap<String, i64> {
 pub(super) fn constraint(index: i64) -> i64 {
     // An index and its constraint are in different tables: they may share a number.
     index
+}
+
+/// The oid of a relation of the system's, by its name alone.
+pub(super) fn of_system(name: &Name) -> i64 {
+    oid(&mut BTreeMap::new(), "class", &name.to_string())
 }
 
 fn oid(taken: &mut BTreeMap<i64, ()>, kind: &str, name: &str) -> i64 {
