@@ -194,6 +194,8 @@ pub(crate) struct Explain {
     pub(crate) target: ExplainTarget,
     /// FORMAT JSON.
     pub(crate) json: bool,
+    /// ANALYZE: it is run, too.
+    pub(crate) analyze: bool,
 }
 
 /// What is explained.

@@ -12,7 +12,8 @@ use crate::text::at_text;
 
 pub(super) fn explain(parser: &mut Parser<'_>, text: &str) -> Result<Command, SqlError> {
     parser.next_token();
-    let json = options(parser, text)?;
+    let at = place(parser, text);
+    let Options { json, analyze } = options(parser, text)?;
     let target = match word(parser, 0).as_str() {
         "CREATE" => match create::view(parser, text)? {
             Command::CreateView(create) => ExplainTarget::Create(Box::new(create)),
@@ -31,7 +32,11 @@ pub(super) fn explain(parser: &mut Parser<'_>, text: &str) -> Result<Command, Sq
         _ if parser.peek_token_ref().token == Token::LParen => query(parser, text)?,
         _ => view(parser, text)?,
     };
-    Ok(Command::Explain(Explain { target, json }))
+    if analyze && !matches!(target, ExplainTarget::Query(_)) {
+        let error = SqlError::unsupported("EXPLAIN ANALYZE of anything but a SELECT");
+        return Err(error.at(at));
+    }
+    Ok(Command::Explain(Explain { target, json, analyze }))
 }
 
 fn query(parser: &mut Parser<'_>, text: &str) -> Result<ExplainTarget, SqlError> {
@@ -42,17 +47,22 @@ fn view(parser: &mut Parser<'_>, text: &str) -> Result<ExplainTarget, SqlError> 
     Ok(ExplainTarget::View(relation_name(&at_text(parser.parse_object_name(false), text)?)?))
 }
 
-/// Postgres's options, of which FORMAT has an effect. Whether it is JSON.
-fn options(parser: &mut Parser<'_>, text: &str) -> Result<bool, SqlError> {
+/// What Postgres's options come to.
+struct Options {
+    json: bool,
+    /// The statement is run, too.
+    analyze: bool,
+}
+
+/// Postgres's options, of which FORMAT and ANALYZE have an effect.
+fn options(parser: &mut Parser<'_>, text: &str) -> Result<Options, SqlError> {
     let mut json = false;
+    let mut analyze = consume_word(parser, "ANALYZE");
     consume_word(parser, "VERBOSE");
-    if word(parser, 0) == "ANALYZE" {
-        return Err(analyze().at(place(parser, text)));
-    }
     let in_brackets = ["FORMAT", "COSTS", "VERBOSE", "ANALYZE", "SUMMARY", "TIMING", "BUFFERS"];
     let opens = parser.peek_token_ref().token == Token::LParen;
     if !opens || !in_brackets.contains(&word(parser, 1).as_str()) {
-        return Ok(json);
+        return Ok(Options { json, analyze });
     }
     parser.next_token();
     loop {
@@ -73,9 +83,7 @@ fn options(parser: &mut Parser<'_>, text: &str) -> Result<bool, SqlError> {
                 )
                 .at(at));
             }
-            ("ANALYZE", value) if value != "OFF" && value != "FALSE" => {
-                return Err(analyze().at(at));
-            }
+            ("ANALYZE", value) => analyze = value != "OFF" && value != "FALSE",
             _ => {}
         }
         if !parser.consume_token(&Token::Comma) {
@@ -83,9 +91,5 @@ fn options(parser: &mut Parser<'_>, text: &str) -> Result<bool, SqlError> {
         }
     }
     at_text(parser.expect_token(&Token::RParen), text)?;
-    Ok(json)
-}
-
-fn analyze() -> SqlError {
-    SqlError::unsupported("EXPLAIN ANALYZE")
+    Ok(Options { json, analyze })
 }

@@ -1,9 +1,14 @@
 //! EXPLAIN: how a SELECT is read, or how a view is kept.
 
+use std::time::{Duration, Instant};
+
+use arrow::array::ArrayRef;
 use evert_fold::OperatorState;
 use evert_view::{Catalog, Name, PlannedView, RelationKind};
+use futures::TryStreamExt;
 use serde_json::json;
 
+use super::read::Reading;
 use super::{Session, show};
 use crate::command::{Explain, ExplainTarget};
 use crate::error::WRONG_OBJECT_TYPE;
@@ -41,6 +46,51 @@ impl Session {
                 show_view(&planned, &catalog, &[], explain.json)
             }
         }
+    }
+}
+
+impl Session {
+    /// EXPLAIN ANALYZE: the plan, how many rows it gave, and how long planning and running took.
+    pub(super) async fn explain_analyze(
+        &mut self,
+        parsed: &Parsed,
+        explain: &Explain,
+        params: &[ArrayRef],
+    ) -> Result<Response, SqlError> {
+        let ExplainTarget::Query(query) = &explain.target else {
+            return Err(SqlError::unsupported("EXPLAIN ANALYZE of anything but a SELECT"));
+        };
+        let began = Instant::now();
+        let planned = plan(&self.state, query, &parsed.text, &self.scope(), &[])?;
+        let planning = began.elapsed();
+        let began = Instant::now();
+        let mut count = 0_usize;
+        if let Response::Rows { mut batches, .. } =
+            self.select(parsed, query, params, Reading::default()).await?
+        {
+            while let Some(batch) = batches.try_next().await? {
+                count += batch.num_rows();
+            }
+        }
+        let running = began.elapsed();
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
+        let (planning, running) = (milliseconds(planning), milliseconds(running));
+        let (text, lookups) = (planned.display(), planned.lookups());
+        if explain.json {
+            let lines: Vec<_> = text.lines().collect();
+            let shown = json!([{
+                "Plan": { "Lines": lines, "Lookups": lookups, "Actual Rows": count },
+                "Planning Time": planning,
+                "Execution Time": running,
+            }]);
+            return show::explain([format!("{shown:#}")]);
+        }
+        let measured = [
+            format!("Actual Rows: {count}"),
+            format!("Planning Time: {planning:.3} ms"),
+            format!("Execution Time: {running:.3} ms"),
+        ];
+        show::explain(text.lines().map(str::to_owned).chain(lookups).chain(measured))
     }
 }
 

@@ -341,6 +341,9 @@ impl Session {
             Command::Declare(declare) => self.declare(parsed, declare, params).await,
             Command::Fetch(fetch) => self.fetch(fetch).await,
             Command::CloseCursor(name) => self.close_cursor(name.as_deref()),
+            Command::Explain(explain) if explain.analyze => {
+                self.explain_analyze(parsed, explain, params).await
+            }
             Command::Explain(explain) => self.explain(parsed, explain),
             Command::Insert(_) | Command::Update(_) | Command::Delete(_) => {
                 self.change(parsed, params).await

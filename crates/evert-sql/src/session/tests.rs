@@ -535,7 +535,6 @@ async fn clients_find_what_they_ask_for() {
     }
     assert_eq!(refusal(&mut session, "EXPLAIN items").await, "42809");
     assert_eq!(refusal(&mut session, "EXPLAIN nope").await, "42P01");
-    assert_eq!(refusal(&mut session, "EXPLAIN ANALYZE SELECT 1").await, "0A000");
     let names = |sql: &'static str| {
         let mut session = server.session();
         async move {
@@ -775,4 +774,9 @@ async fn the_standard_s_catalogs_are_there() {
         ],
     )
     .await;
+    let plan = run(&mut session, "EXPLAIN ANALYZE SELECT * FROM t").await;
+    assert!(plan.contains("Actual Rows: 0") && plan.contains("Execution Time: "), "{plan}");
+    let plan = run(&mut session, "EXPLAIN (ANALYZE, FORMAT JSON) SELECT 1").await;
+    assert!(plan.contains("\"Actual Rows\": 1"), "{plan}");
+    assert_eq!(refusal(&mut session, "EXPLAIN ANALYZE v").await, "0A000");
 }
