@@ -545,7 +545,7 @@ def test_views_start_in_the_past(new_server):
             connection.execute(f'SELECT * FROM "clicks@{middle}"')
         assert refused.value.sqlstate == "42P01"
         # It has the columns that the stream gets.
-        connection.execute("ALTER TABLE clicks ADD COLUMN city text")
+        connection.execute("ALTER STREAM clicks ADD COLUMN city text")
         connection.execute("INSERT INTO clicks VALUES ('a', 10000, 'Pune')")
         connection.execute(
             f"CREATE MATERIALIZED VIEW by_city START AT POSITION {middle} AS SELECT city, sum(n) AS n FROM clicks GROUP BY city"

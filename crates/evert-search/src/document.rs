@@ -62,14 +62,14 @@ impl DocumentWriter {
     }
 }
 
-/// A row's hash, as a term: equal rows have equal ones. (FNV-1a, 128 bits)
-pub(crate) fn row_hash(source: &str) -> String {
+/// A row's hash: equal rows have equal ones. (FNV-1a, 128 bits)
+pub(crate) fn row_hash(source: &str) -> u128 {
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
     let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     for &byte in source.as_bytes() {
         hash = (hash ^ u128::from(byte)).wrapping_mul(PRIME);
     }
-    format!("{hash:032x}")
+    hash
 }
 
 /// The document of a row.

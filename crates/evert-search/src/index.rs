@@ -23,6 +23,7 @@ use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, Searcher, TantivyEr
 
 use crate::analyzer;
 use crate::document::{DocumentWriter, document, row_hash};
+use crate::known::Known;
 use crate::mapping::Mapping;
 
 /// Segments of a size that are merged into one.
@@ -71,7 +72,10 @@ pub(crate) struct Store {
     /// Changes since the last commit.
     pending: usize,
     /// How many of each row there are, of rows without a key that changed since the last commit.
-    copies: HashMap<String, u64>,
+    copies: HashMap<u128, u64>,
+    /// The rows without a key that it holds, and some that it held; only while it has been written
+    /// from the first row on.
+    known: Option<Known>,
 }
 
 impl Store {
@@ -94,6 +98,7 @@ impl Store {
                 (Index::create_in_dir(dir, mapping.schema.clone())?, None)
             }
         };
+        let known = position.is_none().then(Known::new);
         analyzer::register(index.tokenizers());
         let writer = writer(&index, heap_bytes)?;
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
@@ -107,6 +112,7 @@ impl Store {
             position,
             pending: 0,
             copies: HashMap::new(),
+            known,
         })
     }
 
@@ -168,11 +174,15 @@ impl Store {
     ) -> Result<(), TantivyError> {
         let field = self.mapping.row.expect("rows without a key have a hash");
         let hash = row_hash(source);
+        let text = format!("{hash:032x}");
+        let is_new = || self.known.as_ref().is_some_and(|known| !known.may_hold(hash));
         let mut count = match self.copies.get(&hash) {
             Some(count) => *count,
+            // To look a term up in every segment takes longer than all else.
+            None if is_new() => 0,
             None => {
                 let (term, searcher) =
-                    (Term::from_field_text(field, &hash), self.reader.searcher());
+                    (Term::from_field_text(field, &text), self.reader.searcher());
                 // Most rows are the only ones of their kind, which the terms alone tell.
                 match searcher.doc_freq(&term)? {
                     0 => 0,
@@ -185,18 +195,21 @@ impl Store {
         };
         for _ in 0..weight.unsigned_abs() {
             if weight > 0 {
-                let id = format!("{hash}-{count}");
+                let id = format!("{text}-{count}");
                 let mut document = document(&self.mapping, &delta.rows, row, &id, source);
-                document.add_text(field, &hash);
+                document.add_text(field, &text);
                 self.writer.add_document(document)?;
                 count += 1;
             } else {
                 count = count.saturating_sub(1);
-                let id = format!("{hash}-{count}");
+                let id = format!("{text}-{count}");
                 self.writer.delete_term(Term::from_field_text(self.mapping.id, &id));
             }
         }
         self.copies.insert(hash, count);
+        if let Some(known) = &mut self.known {
+            known.put(hash);
+        }
         Ok(())
     }
 
@@ -228,6 +241,7 @@ impl Store {
     /// When the index cannot be written.
     pub(crate) fn clear(&mut self) -> Result<(), TantivyError> {
         self.writer.delete_all_documents()?;
+        self.known = Some(Known::new());
         self.commit(None)
     }
 }

@@ -23,6 +23,7 @@ mod fixture;
 mod glob;
 mod highlight;
 mod index;
+mod known;
 mod mapping;
 mod outlet;
 mod query;

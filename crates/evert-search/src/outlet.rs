@@ -406,7 +406,7 @@ struct Check<'a> {
     searcher: Searcher,
     documents: DocumentWriter,
     /// How many copies of a row without a key were seen.
-    copies: std::collections::HashMap<String, u64>,
+    copies: std::collections::HashMap<u128, u64>,
     /// Stored rows that ought to be there.
     right: u64,
     verdict: OutletVerdict,
@@ -434,8 +434,8 @@ impl<'a> Check<'a> {
                 for _ in 0..delta.weights.value(row).max(0) {
                     if self.documents.key(&delta.rows, row, &mut id).is_none() {
                         let hash = row_hash(&source);
-                        let copies = self.copies.entry(hash.clone()).or_default();
-                        id = format!("{hash}-{copies}");
+                        let copies = self.copies.entry(hash).or_default();
+                        id = format!("{hash:032x}-{copies}");
                         *copies += 1;
                     }
                     self.row(&id, &source)?;
