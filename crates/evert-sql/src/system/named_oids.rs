@@ -284,21 +284,23 @@ fn named_type(ty: &SqlType) -> Option<&'static str> {
 /// Puts calls in the place of a statement's casts to these types.
 pub(super) fn replace_casts(statement: &mut Statement) {
     if let Statement::Query(query) = statement {
-        show_outputs(&mut query.body);
+        // What is ordered by a column may have no output of the column's name: the planner would
+        // not know which of the two is meant.
+        show_outputs(&mut query.body, query.order_by.is_none());
     }
     let _: ControlFlow<()> = VisitMut::visit(statement, &mut Casts);
 }
 
-/// What a statement gives is shown as names.
-fn show_outputs(body: &mut SetExpr) {
+/// What a statement gives is shown as names. `named`: under the name of the column that is cast.
+fn show_outputs(body: &mut SetExpr, named: bool) {
     let select = match body {
         SetExpr::SetOperation { left, right, .. } => {
-            show_outputs(left);
-            return show_outputs(right);
+            show_outputs(left, named);
+            return show_outputs(right, named);
         }
         SetExpr::Query(query) => {
             let Query { body, .. } = query.as_mut();
-            return show_outputs(body);
+            return show_outputs(body, named);
         }
         SetExpr::Select(select) => select,
         _ => return,
@@ -310,7 +312,7 @@ fn show_outputs(body: &mut SetExpr) {
                     && let Some((_, value)) = cast_of(inner)
                 {
                     let name = match value {
-                        Expr::Identifier(_) | Expr::CompoundIdentifier(_) => {
+                        Expr::Identifier(_) | Expr::CompoundIdentifier(_) if named => {
                             super::clients::output_name(value)
                         }
                         _ => data_type.to_string().to_lowercase(),
@@ -324,6 +326,7 @@ fn show_outputs(body: &mut SetExpr) {
                         }
                         _ => ty.to_owned(),
                     };
+                    let name = if named { name } else { ty.to_owned() };
                     let expr = super::clients::call(&format!("{ty}_name"), inner.clone());
                     *item = SelectItem::ExprWithAlias { expr, alias: Ident::new(name) };
                 }
