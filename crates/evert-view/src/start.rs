@@ -1,6 +1,7 @@
 //! How a follower begins: from the checkpoint, or before the log's first commit.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use evert_fold::Plan;
 use evert_log::{Log, ReadError};
@@ -29,10 +30,14 @@ impl Follower {
         let paused = catalog.paused_closure();
         catalog.views.retain(|name, _| !paused.contains(name));
         let planner = self.start.planner.as_ref();
-        let moment = store.as_ref().and_then(Store::moment);
+        let (started, moment) = (Instant::now(), store.as_ref().and_then(Store::moment));
         let restored = moment.and_then(|moment| restore(&moment, &catalog, planner, sources()));
         let rest = match restored {
-            Some(Restored { cohort, names, relations, views }) => {
+            Some(Restored { cohort, names, entries, relations, views }) => {
+                let (position, members) = (cohort.position(), names.len());
+                let elapsed = started.elapsed();
+                let message = "views restored from the checkpoint";
+                tracing::info!(%position, members, entries, ?elapsed, "{message}");
                 self.reader = Reader::new(&shared.log, cohort.position())
                     .map_err(|error| error.to_string())?;
                 shared.set_restored(cohort.position(), names);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
 
 use evert_fold::Plan;
 
@@ -22,6 +21,8 @@ pub(crate) struct Restored {
     pub(crate) cohort: Cohort,
     /// What is in it.
     pub(crate) names: Vec<Name>,
+    /// Of how many entries it was made.
+    pub(crate) entries: usize,
     /// Not in the checkpoint: these come back by replay.
     pub(crate) relations: Vec<Arc<Relation>>,
     /// Not in the checkpoint, or reading what is not.
@@ -36,7 +37,6 @@ pub(crate) fn restore(
     planner: &dyn Planner,
     sources: SourceStates,
 ) -> Option<Restored> {
-    let started = Instant::now();
     let manifest = moment.manifest();
     let mut cohort = Cohort::at(manifest.position(), manifest.log_time(), sources);
     cohort.set_sources(&manifest.sources);
@@ -47,7 +47,7 @@ pub(crate) fn restore(
     }
     let mut here = BTreeSet::new();
     let (relations, views) = (Vec::new(), Vec::new());
-    let mut restored = Restored { cohort, names: Vec::new(), relations, views };
+    let mut restored = Restored { cohort, names: Vec::new(), entries: 0, relations, views };
     for relation in catalog.relations.values() {
         let mut input = RelationInput::new(Arc::clone(relation));
         input.track();
@@ -62,14 +62,9 @@ pub(crate) fn restore(
         from.load_view(&def, catalog, planner, &mut here, &mut restored);
     }
     restored.cohort.keep_errors_of(&here);
-    let (members, entries) = (here.len(), from.entries);
+    restored.entries = from.entries;
     restored.names = here.into_iter().collect();
-    if members == 0 {
-        return None;
-    }
-    let (position, elapsed) = (manifest.position(), started.elapsed());
-    tracing::info!(%position, members, entries, ?elapsed, "restored from a checkpoint");
-    Some(restored)
+    (!restored.names.is_empty()).then_some(restored)
 }
 
 struct From<'a> {
