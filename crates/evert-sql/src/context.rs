@@ -265,9 +265,6 @@ impl ContextProvider for Context<'_> {
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
         let name = match name.strip_prefix("pg_catalog.").unwrap_or(name) {
-            // DataFusion's remove and replace the first of equal items, Postgres's all.
-            "array_remove" => "array_remove_all",
-            "array_replace" => "array_replace_all",
             "ceiling" => "ceil",
             "pow" => "power",
             name => name,

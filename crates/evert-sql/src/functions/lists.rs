@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, ListArray, UInt32Array};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::compute::{SortOptions, take};
+use arrow::compute::{SortOptions, interleave, take};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::{DFSchema, Result, plan_err};
@@ -22,13 +22,15 @@ use super::floats::formed;
 use super::rows::{Call, RowFunction, cast, is_integer, of, types};
 use crate::SqlError;
 
-static FUNCTIONS: LazyLock<[Arc<ScalarUDF>; 5]> = LazyLock::new(|| {
+static FUNCTIONS: LazyLock<[Arc<ScalarUDF>; 7]> = LazyLock::new(|| {
     [
         RowFunction::new("array_item", item_type, item).shared(),
         RowFunction::new("array_part", part_type, part).shared(),
         RowFunction::new("array_contains_all", pair_type, |call| held(call, true)).shared(),
         RowFunction::new("array_overlaps", pair_type, |call| held(call, false)).shared(),
         RowFunction::new("array_order", order_type, order).shared(),
+        RowFunction::new("array_remove", remove_type, remove).shared(),
+        RowFunction::new("array_replace", replace_type, replace).shared(),
     ]
 });
 
@@ -124,6 +126,88 @@ fn part(call: &Call<'_>) -> Result<ArrayRef, SqlError> {
     let values = taken(lists.values(), &UInt32Array::from(indices))?;
     let offsets = OffsetBuffer::from_lengths(lengths);
     Ok(Arc::new(ListArray::new(Arc::clone(field), offsets, values, Some(nulls))))
+}
+
+/// The list's type, if its elements can be compared with `item`.
+fn compared_type(list: &DataType, item: &DataType) -> Result<Option<FieldRef>> {
+    match item_field(list) {
+        Some(element) if common_type(element.data_type(), item).is_some() => {
+            of(DataType::List(Arc::clone(element)))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn common_type(element: &DataType, item: &DataType) -> Option<DataType> {
+    match item {
+        DataType::Null => Some(element.clone()),
+        item => comparison_coercion(element, item),
+    }
+}
+
+fn remove_type(args: &ReturnFieldArgs<'_>) -> Result<Option<FieldRef>> {
+    match types(args).as_slice() {
+        [list, item] => compared_type(list, item),
+        _ => Ok(None),
+    }
+}
+
+fn replace_type(args: &ReturnFieldArgs<'_>) -> Result<Option<FieldRef>> {
+    match types(args).as_slice() {
+        [list, from, _] => compared_type(list, from),
+        _ => Ok(None),
+    }
+}
+
+/// Which elements of all lists are not distinct from their row's item: NULL is NULL.
+fn same_as(lists: &ListArray, items: &ArrayRef) -> Result<Vec<bool>, SqlError> {
+    let elements = lists.values();
+    let common = common_type(elements.data_type(), items.data_type());
+    let common = common.unwrap_or_else(|| elements.data_type().clone());
+    let (elements, items) = (ordered(&cast(elements, &common)?)?, ordered(&cast(items, &common)?)?);
+    let mut same = vec![false; elements.num_rows()];
+    for (row, ends) in lists.value_offsets().windows(2).enumerate() {
+        for place in ends[0] as usize..ends[1] as usize {
+            same[place] = elements.row(place) == items.row(row);
+        }
+    }
+    Ok(same)
+}
+
+/// `array_remove(list, item)`: the elements that are not the item.
+fn remove(call: &Call<'_>) -> Result<ArrayRef, SqlError> {
+    let lists = lists(&call.values[0])?;
+    let same = same_as(&lists, &call.values[1])?;
+    let (mut indices, mut lengths) = (Vec::new(), Vec::with_capacity(call.rows));
+    for ends in lists.value_offsets().windows(2) {
+        let before = indices.len();
+        indices.extend((ends[0] as u32..ends[1] as u32).filter(|&place| !same[place as usize]));
+        lengths.push(indices.len() - before);
+    }
+    let DataType::List(field) = lists.data_type() else { unreachable!("lists are lists") };
+    let values = taken(lists.values(), &UInt32Array::from(indices))?;
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    Ok(Arc::new(ListArray::new(Arc::clone(field), offsets, values, lists.nulls().cloned())))
+}
+
+/// `array_replace(list, from, to)`: with `to` for each element that is `from`.
+fn replace(call: &Call<'_>) -> Result<ArrayRef, SqlError> {
+    let lists = lists(&call.values[0])?;
+    let same = same_as(&lists, &call.values[1])?;
+    let (elements, to) = (lists.values(), cast(&call.values[2], lists.values().data_type())?);
+    let mut places: Vec<(usize, usize)> = (0..elements.len()).map(|place| (0, place)).collect();
+    for (row, ends) in lists.value_offsets().windows(2).enumerate() {
+        for place in ends[0] as usize..ends[1] as usize {
+            if same[place] {
+                places[place] = (1, row);
+            }
+        }
+    }
+    let values = interleave(&[elements.as_ref(), to.as_ref()], &places)
+        .map_err(|error| crate::translate::planning(&error.into(), ""))?;
+    let DataType::List(field) = lists.data_type() else { unreachable!("lists are lists") };
+    let (offsets, nulls) = (lists.offsets().clone(), lists.nulls().cloned());
+    Ok(Arc::new(ListArray::new(Arc::clone(field), offsets, values, nulls)))
 }
 
 fn pair_type(args: &ReturnFieldArgs<'_>) -> Result<Option<FieldRef>> {
