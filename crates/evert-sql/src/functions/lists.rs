@@ -167,8 +167,9 @@ fn same_as(lists: &ListArray, items: &ArrayRef) -> Result<Vec<bool>, SqlError> {
     let (elements, items) = (ordered(&cast(elements, &common)?)?, ordered(&cast(items, &common)?)?);
     let mut same = vec![false; elements.num_rows()];
     for (row, ends) in lists.value_offsets().windows(2).enumerate() {
-        for place in ends[0] as usize..ends[1] as usize {
-            same[place] = elements.row(place) == items.row(row);
+        let (from, to) = (ends[0] as usize, ends[1] as usize);
+        for (place, same) in (from..to).zip(&mut same[from..to]) {
+            *same = elements.row(place) == items.row(row);
         }
     }
     Ok(same)
