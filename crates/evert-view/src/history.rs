@@ -169,6 +169,12 @@ impl History {
         }
     }
 
+    /// Lets go of all cuts, as time does.
+    #[cfg(feature = "planted-faults")]
+    pub(crate) fn forget_cuts(&self) {
+        self.lock().cuts.clear();
+    }
+
     /// The cut at exactly this position, if it is kept.
     pub(crate) fn cut_at(&self, position: Position) -> Option<Arc<Cut>> {
         let kept = self.lock();

@@ -255,6 +255,12 @@ impl Views {
         Ok(Arc::new(cut))
     }
 
+    /// Lets go of the cuts of the last seconds: reads of the past have to fold it.
+    #[cfg(feature = "planted-faults")]
+    pub fn forget_cuts(&self) {
+        self.shared().history.forget_cuts();
+    }
+
     /// How often a read of the past had to fold it.
     pub fn past_folds(&self) -> PastFolds {
         self.shared().past_folds()

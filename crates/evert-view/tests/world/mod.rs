@@ -571,8 +571,16 @@ impl World {
         if live.is_empty() {
             return;
         }
-        let (position, view) = (self.some_position(), live[self.random.usize(..live.len())]);
+        let view = live[self.random.usize(..live.len())];
         let names = [Name::public(view)];
+        // Of late there are checkpoints, and cuts while they are kept.
+        let position = if self.random.bool() && !self.facts.is_empty() {
+            self.views().forget_cuts();
+            let recent = self.random.usize(..self.facts.len().min(10));
+            self.facts[self.facts.len() - 1 - recent].0
+        } else {
+            self.some_position()
+        };
         let cut = self.runtime.block_on(self.views().cut_at(&names, position));
         let cut = cut.expect("the log holds all");
         assert_eq!(cut.position, position);
