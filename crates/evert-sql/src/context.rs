@@ -112,6 +112,7 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         "eliminate_cross_join" => Arc::new(rules::joins_in_order()) as _,
         "eliminate_duplicated_expr" => Arc::new(rules::each_expression_once()) as _,
         "replace_distinct_aggregate" => Arc::new(rules::distinct_as_groups()) as _,
+        "common_sub_expression_eliminate" => Arc::new(rules::common_expressions()) as _,
         "eliminate_group_by_constant" => Arc::new(rules::keys_without_constants()) as _,
         "push_down_filter" => Arc::new(rules::conditions_down()) as _,
         "optimize_projections" => Arc::new(rules::needed_columns()) as _,

@@ -19,6 +19,7 @@ mod lists;
 mod mathematics;
 mod moments;
 mod ordered_sets;
+mod pairs;
 mod regexps;
 mod rows;
 mod script;

@@ -13,20 +13,21 @@ use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Sign
 use datafusion::scalar::ScalarValue;
 
 use super::in_order::firsts;
+use super::pairs::{Asked, Pairs};
 
-/// One of DataFusion's over its arguments in the order of their bytes.
+/// One of DataFusion's names over pairs in the order of their bytes.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Sorted(Arc<AggregateUDF>);
+struct Sorted {
+    asked: Asked,
+    named: Arc<AggregateUDF>,
+}
 
 static FUNCTIONS: LazyLock<Vec<Arc<AggregateUDF>>> = LazyLock::new(|| {
-    let rounds = |name: &str| {
-        matches!(name, "corr" | "covar_samp" | "covar_pop") || name.starts_with("regr_")
+    let sorted = |named: Arc<AggregateUDF>| {
+        let asked = Asked::by_name(named.name())?;
+        Some(Arc::new(AggregateUDF::from(Sorted { asked, named })))
     };
-    all_default_aggregate_functions()
-        .into_iter()
-        .filter(|function| rounds(function.name()))
-        .map(|function| Arc::new(AggregateUDF::from(Sorted(function))))
-        .collect()
+    all_default_aggregate_functions().into_iter().filter_map(sorted).collect()
 });
 
 /// The functions, under the names of DataFusion's.
@@ -36,31 +37,33 @@ pub(super) fn functions() -> &'static [Arc<AggregateUDF>] {
 
 impl AggregateUDFImpl for Sorted {
     fn name(&self) -> &str {
-        self.0.name()
+        self.named.name()
     }
 
     fn aliases(&self) -> &[String] {
-        self.0.aliases()
+        self.named.aliases()
     }
 
     fn signature(&self) -> &Signature {
-        self.0.signature()
+        self.named.signature()
     }
 
-    fn return_type(&self, args: &[DataType]) -> Result<DataType> {
-        self.0.return_type(args)
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.asked.return_type())
     }
 
     fn default_value(&self, ty: &DataType) -> Result<ScalarValue> {
-        self.0.default_value(ty)
+        match self.asked {
+            Asked::Count => Ok(ScalarValue::Int64(Some(0))),
+            _ => ScalarValue::try_from(ty),
+        }
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         let types: Vec<_> =
             args.expr_fields.iter().map(|field| field.data_type().clone()).collect();
-        let inner = self.0.accumulator(args)?;
-        let order = Order { args: types.len(), keys: Vec::new(), distinct: false };
-        Ok(Box::new(Gathered::new(inner, types, order)))
+        let order = Order { args: types.len(), keys: Vec::new(), distinct: args.is_distinct };
+        Ok(Box::new(Gathered::new(Box::new(Pairs::new(self.asked)), types, order)))
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {

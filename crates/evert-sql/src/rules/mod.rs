@@ -22,6 +22,7 @@ mod spans;
 
 pub(crate) use columns::needed_columns;
 pub(crate) use dependencies::{ForgetfulTables, distinct_as_groups, each_expression_once};
+pub(crate) use grouping::common_expressions;
 pub(crate) use guarded::{conditions_down, join_keys, joins_in_order, keys_without_constants};
 pub(crate) use order::{is_sortable, limits_at_sorts};
 pub(crate) use set_operation::{SetOperation, SetOperator};
