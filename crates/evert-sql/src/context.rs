@@ -31,9 +31,9 @@ use datafusion::sql::planner::{NullOrdering, ParserOptions};
 use evert_view::{Catalog, Name, Views};
 
 use crate::functions::{
-    ArrayOperators, CheckedArithmetic, JsonOperators, SessionFacts, TimeOperators,
-    aggregate_functions, catalog_functions, clock_functions, json_functions, postgres_functions,
-    session_functions, shifted_functions, tumble_functions, window_functions,
+    ArrayOperators, CheckedArithmetic, ConstantOperators, JsonOperators, SessionFacts,
+    TimeOperators, aggregate_functions, catalog_functions, clock_functions, json_functions,
+    postgres_functions, session_functions, shifted_functions, tumble_functions, window_functions,
 };
 use crate::names::of_reference;
 use crate::rules::ForgetfulTables;
@@ -79,7 +79,7 @@ pub(crate) fn state(runtime: Arc<RuntimeEnv>, facts: &SessionFacts) -> SessionSt
         .with_config(config())
         .with_runtime_env(runtime)
         // Before DataFusion's, which takes a text beside an array for an element.
-        .with_expr_planners(vec![Arc::new(ArrayOperators)])
+        .with_expr_planners(vec![Arc::new(ArrayOperators), Arc::new(ConstantOperators)])
         .with_default_features()
         .with_analyzer_rule(Arc::new(CheckedArithmetic))
         .with_optimizer_rules(optimizer_rules())

@@ -1,5 +1,6 @@
-//! DataFusion's functions whose arguments may be texts of arrays beside arrays: `coalesce(tags, '{}')`,
-//! `array_cat(tags, '{a}')`. They take the array's type; what casts texts to it is a rule.
+//! DataFusion's functions whose arguments may be texts beside arrays, booleans or intervals:
+//! `coalesce(tags, '{}')`, `array_cat(tags, '{a}')`, `coalesce(paid, 'false')`. They take the others'
+//! type; what casts texts to it is a rule.
 
 use std::sync::{Arc, LazyLock};
 
@@ -13,13 +14,17 @@ use datafusion::logical_expr::{
     ScalarUDFImpl, Signature,
 };
 
+use super::constants::apart_from_text;
 use super::lists::is_list;
 use super::rows::is_text;
 
 /// The functions' names.
-pub(crate) const OF_ARRAYS: [&str; 7] = [
+pub(crate) const OF_ARRAYS: [&str; 10] = [
     "coalesce",
+    "greatest",
+    "least",
     "nullif",
+    "make_array",
     "array_concat",
     "array_has_all",
     "array_has_any",
@@ -63,13 +68,13 @@ impl ScalarUDFImpl for Beside {
     }
 
     fn coerce_types(&self, args: &[DataType]) -> Result<Vec<DataType>> {
-        let list = args.iter().find(|ty| is_list(ty));
-        let as_list = |ty: &DataType| match list {
-            Some(list) if is_text(ty) => list.clone(),
+        let other = args.iter().find(|ty| is_list(ty) || apart_from_text(ty).is_some());
+        let as_other = |ty: &DataType| match other {
+            Some(other) if is_text(ty) => other.clone(),
             _ => ty.clone(),
         };
         let fields: Vec<FieldRef> =
-            args.iter().map(|ty| Arc::new(Field::new("", as_list(ty), true)) as _).collect();
+            args.iter().map(|ty| Arc::new(Field::new("", as_other(ty), true)) as _).collect();
         let fields = fields_with_udf(&fields, self.inner.as_ref())?;
         Ok(fields.iter().map(|field| field.data_type().clone()).collect())
     }

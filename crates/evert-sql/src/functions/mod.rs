@@ -6,6 +6,7 @@ mod beside;
 mod bytes;
 mod catalog;
 mod clock;
+mod constants;
 mod conversions;
 mod dates;
 mod decimals;
@@ -40,6 +41,7 @@ pub(crate) use array_text::{array_in, array_out, items_of};
 pub(crate) use beside::OF_ARRAYS;
 pub(crate) use catalog::{SERVER_VERSION, SessionFacts, SharedSettings, Wishes, catalog_functions};
 pub(crate) use clock::{CURRENT_DATE, LOCALTIMESTAMP, NOW, clock_functions};
+pub(crate) use constants::{ConstantOperators, apart_from_text, constant_as, constant_text};
 pub(crate) use conversions::{
     NUMERIC_SCALE, as_uuid, conversion, convert_value, converted, converted_argument,
 };

@@ -188,7 +188,7 @@ impl ExprPlanner for TimeOperators {
 }
 
 /// The type of an expression, whose columns may be named without their table's schema.
-fn type_of(expr: &Expr, schema: &DFSchema) -> Option<DataType> {
+pub(super) fn type_of(expr: &Expr, schema: &DFSchema) -> Option<DataType> {
     let found = |column: &Column| {
         schema.iter().find(|(qualifier, field)| {
             let is_of = |relation: &datafusion::common::TableReference| {

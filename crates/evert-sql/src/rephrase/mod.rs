@@ -255,7 +255,13 @@ fn with_first(expr: &Expr, make: &dyn Fn(&Expr) -> Expr) -> Expr {
 fn tell_casts_apart(query: &mut Query) {
     let SetExpr::Select(select) = query.body.as_ref() else { return };
     let GroupByExpr::Expressions(groups, _) = &select.group_by else { return };
-    let groups: Vec<&Expr> = groups.iter().map(|group| at_place(select, group)).collect();
+    let keys = groups.iter().flat_map(|group| match group {
+        Expr::Rollup(sets) | Expr::Cube(sets) | Expr::GroupingSets(sets) => {
+            sets.iter().flatten().collect()
+        }
+        key => vec![key],
+    });
+    let groups: Vec<&Expr> = keys.map(|key| at_place(select, key)).collect();
     let alike = |cast: &Expr| {
         matches!(cast, Expr::Cast { .. })
             && groups.iter().any(|other| *other != cast && bare(other) == bare(cast))

@@ -2,12 +2,13 @@
 //! share them, so that they agree.
 //!
 //! Owns: set operations with multiplicities, subqueries as joins, orders without ties,
-//! intervals that compare, texts that are arrays, numbers of two types, types that are final; for
+//! intervals that compare, constants that take others' types, texts that are arrays, numbers of two types, types that are final; for
 //! ad-hoc reads alone, keys as the fold compares them.
 //! Not here: what makes a plan fast.
 
 mod arrays;
 mod columns;
+mod constants;
 mod decorrelate;
 mod dependencies;
 mod digits;
@@ -45,7 +46,8 @@ const TYPE_ROUNDS_MAX: usize = 8;
 /// rules here.
 pub(crate) fn settle(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
     frames::refuse(&plan)?;
-    let plan = arrays::settle(spans::compare(frames::widen(plan)?)?)?;
+    let plan = constants::settle(frames::widen(plan)?)?;
+    let plan = arrays::settle(spans::compare(plan)?)?;
     let mut plan = grouping::settle(set_operation::recognise(plan)?)?;
     let analyzer = state.analyzer();
     let rewrites = analyzer.function_rewrites();

@@ -158,7 +158,7 @@ pub(super) fn recognise(plan: LogicalPlan) -> Result<LogicalPlan> {
     .data()
 }
 
-fn is_set_operation(join: &Join) -> bool {
+pub(super) fn is_set_operation(join: &Join) -> bool {
     let side_by_side = |(index, (left, right)): (usize, &(Expr, Expr))| {
         let column = |plan: &LogicalPlan| Column::from(plan.schema().qualified_field(index));
         *left == Expr::Column(column(&join.left)) && *right == Expr::Column(column(&join.right))

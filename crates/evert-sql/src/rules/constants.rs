@@ -1,0 +1,190 @@
+//! Constant texts where values of other types give a result its type, as Postgres resolves UNION,
+//! CASE and the like: `CASE WHEN paid THEN amount ELSE '0' END` is a number.
+//!
+//! DataFusion would make texts of the others, or refuse. What an operator's sides are is settled
+//! while a statement is planned (`functions::ConstantOperators`).
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{DFSchema, DFSchemaRef, Result};
+use datafusion::logical_expr::expr::{Between, Case, InList, ScalarFunction};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, Projection, Union};
+
+use super::numbers::unified;
+use super::set_operation::is_set_operation;
+use crate::casts::is_text;
+use crate::functions::{apart_from_text, constant_as, constant_text};
+
+/// Gives constants their types in a plan that comes straight from SQL.
+pub(super) fn settle(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(|plan| {
+        let plan = columns(plan)?;
+        let schema = merge_schema(&plan.inputs());
+        let names = NamePreserver::new(&plan);
+        plan.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let expr = expr.transform_up(|expr| Ok(rewritten(expr, &schema)))?;
+            Ok(expr.update_data(|expr| name.restore(expr)))
+        })?
+        .map_data(LogicalPlan::recompute_schema)
+    })
+    .data()
+}
+
+fn rewritten(mut expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    let found = match &mut expr {
+        Expr::Case(Case { when_then_expr, else_expr, .. }) => {
+            let thens = when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
+            let results = thens.chain(else_expr.as_deref_mut()).collect();
+            together(results, schema, |ty| Some(ty.clone()))
+        }
+        Expr::ScalarFunction(ScalarFunction { func, args })
+            if matches!(
+                func.name(),
+                "coalesce" | "greatest" | "least" | "nullif" | "make_array"
+            ) =>
+        {
+            together(args.iter_mut().collect(), schema, apart_from_text)
+        }
+        Expr::InList(InList { expr, list, .. }) => {
+            let sides = list.iter_mut().chain([expr.as_mut()]).collect();
+            together(sides, schema, apart_from_text)
+        }
+        Expr::Between(Between { expr, low, high, .. }) => {
+            together(vec![expr.as_mut(), low.as_mut(), high.as_mut()], schema, apart_from_text)
+        }
+        _ => false,
+    };
+    Transformed::new_transformed(expr, found)
+}
+
+/// Constants among expressions take the type that is wanted beside the others'; says whether any
+/// did.
+fn together(
+    exprs: Vec<&mut Expr>,
+    schema: &DFSchema,
+    wanted: fn(&DataType) -> Option<DataType>,
+) -> bool {
+    if !exprs.iter().any(|expr| constant_text(expr).is_some()) {
+        return false;
+    }
+    let others = exprs.iter().filter(|expr| constant_text(expr).is_none());
+    let ty = common(others.filter_map(|expr| expr.get_type(schema).ok()));
+    let Some(ty) = ty.and_then(|ty| wanted(&ty)) else { return false };
+    for expr in exprs {
+        if constant_text(expr).is_some() {
+            *expr = constant_as(std::mem::take(expr), &ty);
+        }
+    }
+    true
+}
+
+/// What is neither text nor an array, which has rules of its own, and has one type.
+fn common(types: impl Iterator<Item = DataType>) -> Option<DataType> {
+    let mut known = types.filter(|ty| !ty.is_null());
+    let first = known.next()?;
+    let found = known.try_fold(first, |found, ty| match found == ty {
+        true => Some(found),
+        false => unified(&found, &ty),
+    })?;
+    (!is_text(&found) && !found.is_nested()).then_some(found)
+}
+
+/// Columns of a set operation, which are constants on one side.
+fn columns(plan: LogicalPlan) -> Result<LogicalPlan> {
+    match plan {
+        LogicalPlan::Union(Union { inputs, schema }) => {
+            let (inputs, types) = retyped(inputs)?;
+            let fields = schema.iter().zip(types).map(|((qualifier, field), ty)| {
+                let ty = ty.unwrap_or_else(|| field.data_type().clone());
+                (qualifier.cloned(), Arc::new(field.as_ref().clone().with_data_type(ty)))
+            });
+            let metadata = schema.metadata().clone();
+            let schema = Arc::new(DFSchema::new_with_metadata(fields.collect(), metadata)?);
+            Ok(LogicalPlan::Union(Union { inputs, schema }))
+        }
+        LogicalPlan::Join(mut join) if is_set_operation(&join) => {
+            let (sides, _) = retyped(vec![join.left, join.right])?;
+            let [left, right]: [_; 2] = sides.try_into().expect("as many come back");
+            (join.left, join.right) = (left, right);
+            LogicalPlan::Join(join).recompute_schema()
+        }
+        other => Ok(other),
+    }
+}
+
+type Inputs = Vec<Arc<LogicalPlan>>;
+
+/// Inputs whose constants have the types of the other inputs' columns, and which types those are.
+fn retyped(inputs: Inputs) -> Result<(Inputs, Vec<Option<DataType>>)> {
+    let width = inputs.iter().map(|input| input.schema().fields().len()).min().unwrap_or(0);
+    let wanted = |place: usize| {
+        let is_constant = |input: &&Arc<LogicalPlan>| constant_column(input, place);
+        inputs.iter().find(is_constant)?;
+        let others = inputs.iter().filter(|input| !constant_column(input, place));
+        common(others.map(|input| input.schema().field(place).data_type().clone()))
+    };
+    let types: Vec<_> = (0..width).map(wanted).collect();
+    if types.iter().all(Option::is_none) {
+        return Ok((inputs, types));
+    }
+    let inputs = inputs.into_iter().map(|input| {
+        let needs = |(place, ty): (usize, &Option<DataType>)| {
+            ty.is_some() && constant_column(&input, place)
+        };
+        match types.iter().enumerate().any(needs) {
+            true => with_constants(Arc::unwrap_or_clone(input), &types).map(Arc::new),
+            false => Ok(input),
+        }
+    });
+    Ok((inputs.collect::<Result<_>>()?, types))
+}
+
+/// Whether a plan's column at a place is a constant text.
+fn constant_column(plan: &LogicalPlan, place: usize) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            projection.expr.get(place).is_some_and(|expr| constant_text(unaliased(expr)).is_some())
+        }
+        LogicalPlan::Distinct(Distinct::All(input)) => constant_column(input, place),
+        _ => false,
+    }
+}
+
+fn unaliased(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => unaliased(&alias.expr),
+        other => other,
+    }
+}
+
+/// A plan of constant columns, each as the type that is wanted at its place.
+fn with_constants(plan: LogicalPlan, types: &[Option<DataType>]) -> Result<LogicalPlan> {
+    match plan {
+        LogicalPlan::Projection(Projection { expr, input, schema, .. }) => {
+            let named = |schema: &DFSchemaRef, place: usize, expr: Expr| {
+                let (qualifier, field) = schema.qualified_field(place);
+                expr.alias_qualified(qualifier.cloned(), field.name())
+            };
+            let exprs = expr.into_iter().enumerate().map(|(place, expr)| {
+                let constant = unaliased(&expr);
+                match types.get(place) {
+                    Some(Some(ty)) if constant_text(constant).is_some() => {
+                        named(&schema, place, constant_as(constant.clone(), ty))
+                    }
+                    _ => expr,
+                }
+            });
+            Ok(LogicalPlan::Projection(Projection::try_new(exprs.collect(), input)?))
+        }
+        LogicalPlan::Distinct(Distinct::All(input)) => {
+            let input = with_constants(Arc::unwrap_or_clone(input), types)?;
+            Ok(LogicalPlan::Distinct(Distinct::All(Arc::new(input))))
+        }
+        other => Ok(other),
+    }
+}
