@@ -17,6 +17,7 @@ mod consolidate;
 mod dataflow;
 mod exact;
 mod join;
+mod journal;
 pub mod key_bytes;
 mod key_index;
 mod keys;

@@ -13,6 +13,12 @@ impl Packed {
         self.ends.push(self.data.len());
     }
 
+    /// One string of several parts.
+    pub(crate) fn push_parts(&mut self, parts: &[&[u8]]) {
+        parts.iter().for_each(|part| self.data.extend_from_slice(part));
+        self.ends.push(self.data.len());
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }

@@ -54,7 +54,8 @@ pub(crate) trait Stateful {
     /// is paid for it.
     fn track(&mut self);
 
-    /// Gives every entry that has changed since the last call, or since `track`.
+    /// Gives every entry that has changed since the last call, or since `track`. Of several changes
+    /// of one entry the last counts.
     fn save(&mut self, sink: &mut dyn StateSink);
 
     /// Takes one saved entry; each key comes once, before the first tick, most often in

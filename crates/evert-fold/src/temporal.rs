@@ -9,7 +9,8 @@
 //! - A row is held before its interval and in it, never after: what is late for good costs
 //!   nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, UInt32Array};
@@ -20,6 +21,7 @@ use evert_model::{Delta, LogTime};
 
 use crate::FoldError;
 use crate::dataflow::RowError;
+use crate::journal::Journal;
 use crate::keys::KeyCodec;
 use crate::project::Projection;
 use crate::rows::{batch_of, take_rows};
@@ -46,8 +48,8 @@ pub(crate) struct TemporalFilter {
     /// Rows that are there, by the first moment at which they are not; with their weights.
     leaving: BTreeMap<Moment, i64>,
     key_bytes: usize,
-    /// What has changed since the last save, if anyone wants to know: a tag, then a moment.
-    dirty: Option<BTreeSet<Box<[u8]>>>,
+    /// What has changed since the last save, if anyone wants to know.
+    changed: Option<Journal>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +85,7 @@ impl TemporalFilter {
             coming: BTreeMap::new(),
             leaving: BTreeMap::new(),
             key_bytes: 0,
-            dirty: None,
+            changed: None,
         })
     }
 
@@ -116,7 +118,8 @@ impl TemporalFilter {
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.len() * ENTRY_BYTES + self.key_bytes
+        let changed = self.changed.as_ref().map_or(0, Journal::memory_bytes);
+        self.len() * ENTRY_BYTES + self.key_bytes + changed
     }
 
     /// Keeps the rows that come or go later, and gives those that are there now.
@@ -166,36 +169,45 @@ impl TemporalFilter {
     }
 
     fn comes(&mut self, moment: Moment, until: Option<i64>, weight: i64) {
-        note(&mut self.dirty, TAG_COMING, &moment);
         let bytes = moment.len();
         match self.coming.entry(moment) {
-            std::collections::btree_map::Entry::Vacant(entry) => {
+            Entry::Vacant(entry) => {
                 self.key_bytes += bytes;
-                entry.insert(Coming { until, weight });
+                let coming = Coming { until, weight };
+                note(&mut self.changed, TAG_COMING, entry.key(), &coming.value());
+                entry.insert(coming);
             }
-            std::collections::btree_map::Entry::Occupied(mut entry) => {
+            Entry::Occupied(mut entry) => {
                 entry.get_mut().weight += weight;
-                if entry.get().weight == 0 {
+                let coming = *entry.get();
+                if coming.weight == 0 {
+                    note(&mut self.changed, TAG_COMING, entry.key(), GONE);
                     self.key_bytes -= bytes;
                     entry.remove();
+                } else {
+                    note(&mut self.changed, TAG_COMING, entry.key(), &coming.value());
                 }
             }
         }
     }
 
     fn leaves(&mut self, moment: Moment, weight: i64) {
-        note(&mut self.dirty, TAG_LEAVING, &moment);
         let bytes = moment.len();
         match self.leaving.entry(moment) {
-            std::collections::btree_map::Entry::Vacant(entry) => {
+            Entry::Vacant(entry) => {
                 self.key_bytes += bytes;
+                note(&mut self.changed, TAG_LEAVING, entry.key(), &weight.to_le_bytes());
                 entry.insert(weight);
             }
-            std::collections::btree_map::Entry::Occupied(mut entry) => {
+            Entry::Occupied(mut entry) => {
                 *entry.get_mut() += weight;
-                if *entry.get() == 0 {
+                let weight = *entry.get();
+                if weight == 0 {
+                    note(&mut self.changed, TAG_LEAVING, entry.key(), GONE);
                     self.key_bytes -= bytes;
                     entry.remove();
+                } else {
+                    note(&mut self.changed, TAG_LEAVING, entry.key(), &weight.to_le_bytes());
                 }
             }
         }
@@ -209,7 +221,7 @@ impl TemporalFilter {
         {
             let (moment_from, coming) = entry.remove_entry();
             self.key_bytes -= moment_from.len();
-            note(&mut self.dirty, TAG_COMING, &moment_from);
+            note(&mut self.changed, TAG_COMING, &moment_from, GONE);
             let row = &moment_from[TIME_BYTES..];
             match coming.until {
                 // It came and went between two ticks.
@@ -227,7 +239,7 @@ impl TemporalFilter {
         {
             let (moment, weight) = entry.remove_entry();
             self.key_bytes -= moment.len();
-            note(&mut self.dirty, TAG_LEAVING, &moment);
+            note(&mut self.changed, TAG_LEAVING, &moment, GONE);
             changes.push(&moment[TIME_BYTES..], -weight);
             if changes.weights.len() >= OUTPUT_ROWS {
                 out.push(changes.take(&self.codec, &self.schema));
@@ -293,9 +305,21 @@ fn time_of(moment: &[u8]) -> i64 {
 const TAG_COMING: u8 = 0;
 const TAG_LEAVING: u8 = 1;
 
-fn note(dirty: &mut Option<BTreeSet<Box<[u8]>>>, tag: u8, moment: &[u8]) {
-    if let Some(dirty) = dirty {
-        dirty.insert([&[tag], moment].concat().into_boxed_slice());
+/// The value of an entry that is not there any more.
+const GONE: &[u8] = &[];
+
+fn note(changed: &mut Option<Journal>, tag: u8, moment: &[u8], value: &[u8]) {
+    if let Some(changed) = changed {
+        changed.note(tag, moment, value);
+    }
+}
+
+impl Coming {
+    /// As it is saved: its weight, then its end if it has one.
+    fn value(&self) -> Vec<u8> {
+        let mut value = self.weight.to_le_bytes().to_vec();
+        value.extend(self.until.iter().flat_map(|until| until.to_le_bytes()));
+        value
     }
 }
 
@@ -303,25 +327,12 @@ fn note(dirty: &mut Option<BTreeSet<Box<[u8]>>>, tag: u8, moment: &[u8]) {
 /// have one.
 impl Stateful for TemporalFilter {
     fn track(&mut self) {
-        self.dirty.get_or_insert_default();
+        self.changed.get_or_insert_default();
     }
 
     fn save(&mut self, sink: &mut dyn StateSink) {
-        let Some(dirty) = &mut self.dirty else { return };
-        for key in std::mem::take(dirty) {
-            let (tag, moment) = (key[0], &key[1..]);
-            let value = match tag {
-                TAG_LEAVING => self.leaving.get(moment).map(|w| w.to_le_bytes().to_vec()),
-                _ => self.coming.get(moment).map(|coming| {
-                    let mut value = coming.weight.to_le_bytes().to_vec();
-                    value.extend(coming.until.iter().flat_map(|until| until.to_le_bytes()));
-                    value
-                }),
-            };
-            match value {
-                Some(value) => sink.put(&key, &value),
-                None => sink.delete(&key),
-            }
+        if let Some(changed) = &mut self.changed {
+            changed.save(sink);
         }
     }
 

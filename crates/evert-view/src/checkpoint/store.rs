@@ -257,7 +257,8 @@ fn manifest_json(manifest: &Manifest) -> Vec<u8> {
 }
 
 fn entries_of(member: &FrozenMember) -> impl Iterator<Item = Change> {
-    let entries = member.entries.iter();
+    // Each key once: what comes in one batch has no order.
+    let entries = member.entries.sorted().into_iter();
     entries.map(|(entry, value)| (key(member.number, ENTRY, entry), value.map(<[u8]>::to_vec)))
 }
 
