@@ -218,6 +218,60 @@ def test_what_fails_is_a_row_of_errors_and_stops_nothing(server):
     server.verify("counts")
 
 
+def test_built_in_functions_cost_what_they_take(server):
+    payments(server)
+    code = "({ init: () => 0, step: () => { for (;;) 'a'.repeat(5e6).indexOf('b'); }, row: () => null })"
+    server.query(f"CREATE VIEW counts (card text, n bigint) {FOLD} $${code}$$")
+    pay(server, [(1, "a", "captured", 1)])
+    errors = "SELECT reason FROM evert.errors WHERE relation = 'counts'"
+    wait_until(lambda: server.query(errors), 40, "the fold is stopped")
+    assert server.query(errors) == [("the fold was stopped: it makes more steps than 1 rows may take",)]
+    server.query("REBUILD VIEW counts")
+    server.query("DROP MATERIALIZED VIEW counts")
+
+
+@pytest.mark.timeout(240)
+def test_a_fold_that_takes_too_long_fails_its_view_alone(new_server):
+    server = new_server().start()
+    payments(server)
+    # Few steps and no memory: only the clock can tell.
+    code = """({ init: () => ({ long: 'a'.repeat(3e4), n: 0 }),
+      step: (s, row) => {
+        if (row.status === 'slow') for (;;) s.long.indexOf('ab');
+        s.n += 1;
+        return s;
+      },
+      row: (s) => ({ n: s.n }) })"""
+    server.query(f"CREATE VIEW counts (card text, n bigint) {FOLD} $${code}$$")
+    server.query("CREATE MATERIALIZED VIEW cards AS SELECT card, count(*) AS n FROM payments GROUP BY card")
+    pay(server, [(1, "good", "captured", 1)])
+    assert held(server, "counts") == [("good", 1)]
+
+    def state() -> str:
+        return server.query("SELECT state FROM evert.views WHERE name = 'counts'")[0][0]
+
+    # The first group says it for all: one after the other they would take a minute.
+    pay(server, [(id, f"card {id}", "slow", id) for id in range(2, 8)])
+    wait_until(lambda: state().startswith("failed: the fold of group"), 40, "the view fails")
+    assert "took more than 10 s" in state() and "REBUILD" in state(), state()
+    assert len(held(server, "cards")) == 7
+    assert server.query("SELECT count(*) FROM evert.errors") == [(0,)]
+    with pytest.raises(psycopg.Error, match="took more than 10 s"):
+        held(server, "counts")
+    server.query("UPDATE payments SET status = 'captured'")
+    server.query("REBUILD VIEW counts")
+    wait_until(lambda: state() == "live", 30, "the view is mended")
+    assert len(held(server, "counts")) == 7
+    # Nobody waits longer for it than that.
+    pay(server, [(8, "slow", "slow", 8)])
+    time.sleep(1)
+    started = time.monotonic()
+    server.query("DROP MATERIALIZED VIEW counts")
+    assert time.monotonic() - started < 25
+    server.query(f"CREATE VIEW again (card text, n bigint) {FOLD} $${COUNT}$$")
+    server.terminate()
+
+
 def test_what_is_no_fold_is_refused_where_it_is_wrong(server):
     payments(server)
 

@@ -7,7 +7,9 @@
 //! Invariants
 //! - The outcome, an error too, depends on the code and the rows: not on what a thread evaluated
 //!   before, not on the clock, the machine's time zone or its language.
-//! - No code can stop the process or hold it: steps, memory and stack are bounded.
+//!   What the clock stops has no outcome: it fails whoever asked, never the group alone.
+//! - No code can stop the process or hold it: steps, memory, stack and, where those say nothing of
+//!   the work, time are bounded.
 
 mod driver;
 mod input;

@@ -1,10 +1,14 @@
 //! Meter: how much memory a runtime holds, how many steps it has made, and when it is stopped.
 //!
+//! Built-in functions make one step however much they work on, so memory that is taken counts as
+//! steps too. What works for long on little is stopped by the clock.
+//!
 //! Owns: the allocator that a runtime uses and what its interrupt handler answers.
 //!
 //! Invariants
 //! - A runtime that has held more than it may is known to have, whatever its code did about it.
 //! - Steps are counted, never timed: the engine calls its handler once in [`STEPS_A_CALL`] steps.
+//! - Late is only what was neither too large nor too long before.
 
 // The engine takes its allocator as a trait whose implementation is a promise: this one only counts
 // and refuses, and leaves the memory itself to rquickjs's allocator over Rust's.
@@ -13,12 +17,17 @@
 use std::cell::Cell;
 use std::ptr;
 use std::rc::Rc;
+use std::time::Instant;
 
 use rquickjs::allocator::{Allocator, RustAllocator};
 
 /// Calls and turns of loops between two calls of the interrupt handler, as the engine has it.
-#[cfg(test)]
 pub(crate) const STEPS_A_CALL: usize = 10_000;
+/// Bytes taken that count as much as those steps: a step for each 512.
+const BYTES_A_CALL: usize = STEPS_A_CALL * 512;
+/// An allocation of so many bytes is refused to an evaluation that is to end: what has many of them
+/// may take long between two calls of the handler. The engine's own small ones are left alone.
+const LARGE_BYTES: usize = 4096;
 
 /// What an evaluation has used of what it may.
 #[derive(Debug)]
@@ -28,6 +37,10 @@ pub(crate) struct Meter {
     over: Cell<bool>,
     calls: Cell<usize>,
     calls_max: Cell<usize>,
+    /// Bytes taken since the evaluation began, whatever was given back.
+    taken: Cell<usize>,
+    until: Cell<Option<Instant>>,
+    late: Cell<bool>,
 }
 
 impl Meter {
@@ -39,24 +52,31 @@ impl Meter {
             over: Cell::new(false),
             calls: Cell::new(0),
             calls_max: Cell::new(usize::MAX),
+            taken: Cell::new(0),
+            until: Cell::new(None),
+            late: Cell::new(false),
         })
     }
 
-    /// Begins an evaluation that is stopped at the `calls_max`-th call of the handler.
-    pub(crate) fn begin(&self, calls_max: usize) {
+    /// Begins an evaluation that is stopped at the `calls_max`-th call of the handler, and by the
+    /// clock at `until`.
+    pub(crate) fn begin(&self, calls_max: usize, until: Option<Instant>) {
         self.over.set(false);
         self.calls.set(0);
         self.calls_max.set(calls_max);
+        self.taken.set(0);
+        self.until.set(until);
+        self.late.set(false);
     }
 
-    /// Calls of the handler since the evaluation began.
+    /// Calls of the handler since the evaluation began, and those that its bytes count as.
     pub(crate) fn calls(&self) -> usize {
-        self.calls.get()
+        self.calls.get() + self.taken.get() / BYTES_A_CALL
     }
 
     /// Whether the evaluation was stopped for its steps.
     pub(crate) fn is_too_long(&self) -> bool {
-        self.calls.get() >= self.calls_max.get()
+        self.calls() >= self.calls_max.get()
     }
 
     /// Whether more memory was held, or asked for, than may be.
@@ -64,20 +84,36 @@ impl Meter {
         self.over.get()
     }
 
+    /// Whether the evaluation was stopped by the clock.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late.get()
+    }
+
     /// The handler: whether the code is to be stopped, which it cannot catch.
     pub(crate) fn interrupt(&self) -> bool {
         self.calls.set(self.calls.get() + 1);
-        self.is_too_long() || self.is_too_large()
+        self.ends()
+    }
+
+    /// Whether the evaluation is to end. The clock has a say only where nothing else has.
+    fn ends(&self) -> bool {
+        if self.is_too_long() || self.is_too_large() {
+            return true;
+        }
+        if self.until.get().is_some_and(|until| Instant::now() >= until) {
+            self.late.set(true);
+        }
+        self.is_late()
     }
 
     /// Whether so many more bytes are given. What grows slowly is stopped by the handler, since
-    /// code can catch an allocation's failure; only what grows at once is refused here.
+    /// code can catch an allocation's failure; only what is large is refused here.
     fn allows(&self, more: usize) -> bool {
         let after = self.bytes.get().saturating_add(more);
-        if after > self.bytes_max {
+        if after > self.bytes_max && !self.is_late() {
             self.over.set(true);
         }
-        after <= self.bytes_max.saturating_mul(2)
+        after <= self.bytes_max.saturating_mul(2) && (more < LARGE_BYTES || !self.ends())
     }
 
     fn add(&self, bytes: usize) {
@@ -86,6 +122,10 @@ impl Meter {
 
     fn take(&self, bytes: usize) {
         self.bytes.set(self.bytes.get() - bytes);
+    }
+
+    fn charge(&self, bytes: usize) {
+        self.taken.set(self.taken.get().saturating_add(bytes));
     }
 }
 
@@ -129,9 +169,13 @@ unsafe impl Allocator for Metered {
         // SAFETY: as above; a pointer that could not be moved is left as it was.
         let moved = unsafe { RustAllocator.realloc(ptr, new_size) };
         if !moved.is_null() {
+            // SAFETY: `RustAllocator` has just given the pointer.
+            let new_size = unsafe { RustAllocator::usable_size(moved) };
             self.0.take(old_size);
+            self.0.add(new_size);
+            self.0.charge(new_size.saturating_sub(old_size));
         }
-        self.counted(moved)
+        moved
     }
 
     unsafe fn usable_size(ptr: *mut u8) -> usize {
@@ -144,7 +188,9 @@ impl Metered {
     fn counted(&self, ptr: *mut u8) -> *mut u8 {
         if !ptr.is_null() {
             // SAFETY: `RustAllocator` has just given the pointer.
-            self.0.add(unsafe { RustAllocator::usable_size(ptr) });
+            let size = unsafe { RustAllocator::usable_size(ptr) };
+            self.0.add(size);
+            self.0.charge(size);
         }
         ptr
     }

@@ -48,7 +48,7 @@
   const time = Native.prototype.getTime;
   function FoldDate(...args) {
     if (new.target === undefined || args.length === 0) {
-      throw new TypeError("a fold has no clock: new Date() needs a time");
+      throw new TypeError("a fold has no clock, on purpose: new Date() needs a time, such as a row's");
     }
     let value = args[0];
     if (args.length > 1) value = Native.UTC(...args);
@@ -59,6 +59,9 @@
   const dates = Native.prototype;
   hidden(FoldDate, "UTC", Native.UTC);
   hidden(FoldDate, "parse", parse);
+  hidden(FoldDate, "now", () => {
+    throw new TypeError("a fold has no clock, on purpose: time is in its rows");
+  });
   defineProperty(FoldDate, "name", { value: "Date" });
   defineProperty(FoldDate, "prototype", { value: dates, writable: false });
   hidden(dates, "constructor", FoldDate);
@@ -71,7 +74,9 @@
   for (const name of ["toDateString", "toTimeString", "getYear", "setYear"]) delete dates[name];
   hidden(globalThis, "Date", FoldDate);
 
-  delete Math.random;
+  hidden(Math, "random", () => {
+    throw new TypeError("a fold has no randomness, on purpose: its rows give the same every time");
+  });
   delete Error.prepareStackTrace;
   delete Error.stackTraceLimit;
   for (const name of [

@@ -14,7 +14,7 @@ use rquickjs::convert::Coerced;
 use rquickjs::{Context, Ctx, Error, FromJs, Function, Persistent, Runtime, Value};
 
 use crate::meter::{Meter, Metered};
-use crate::script::{Definition, Failure, ScriptError};
+use crate::script::{Definition, Failure, GIVEN_UP, ScriptError};
 
 /// Bytes of the machine's stack that code may use.
 const STACK_BYTES_MAX: usize = 256 * 1024;
@@ -43,7 +43,7 @@ impl Realm {
     /// If the code cannot be compiled.
     pub(crate) fn new(definition: &Definition, bytes_max: usize) -> Result<Self, ScriptError> {
         let meter = Meter::new(bytes_max);
-        meter.begin(MAKING_CALLS_MAX);
+        meter.begin(MAKING_CALLS_MAX, None);
         let unmade = |error: Error| ScriptError::Engine(error.to_string());
         let runtime = Runtime::new_with_alloc(Metered(Rc::clone(&meter))).map_err(unmade)?;
         runtime.set_max_stack_size(STACK_BYTES_MAX);
@@ -195,6 +195,12 @@ pub(crate) fn thrown(ctx: &Ctx<'_>, error: Error) -> Thrown {
     };
     // What was asked of the exception may have thrown too.
     drop(ctx.catch());
+    // Whoever reads a failure knows by its first words that a fold was given up: code, or a value
+    // that it throws, cannot say so.
+    let message = match message.starts_with(GIVEN_UP) {
+        true => format!("Error: {message}"),
+        false => message,
+    };
     Thrown { message: shortened(&message), place }
 }
 

@@ -1,7 +1,8 @@
 //! Scripts: a fold's code with the columns that it reads and gives.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, BinaryArray};
 use arrow::error::ArrowError;
@@ -13,6 +14,11 @@ use crate::worker;
 
 /// Bytes that one group's evaluation may hold, the engine's own half megabyte among them.
 pub(crate) const BYTES_MAX: usize = 32 << 20;
+/// How long one group's evaluation may take. What makes its steps and takes its memory is done well
+/// before; only built-in functions that work for long on little are not.
+const TIME_MAX: Duration = Duration::from_secs(10);
+/// How [`Failure::TooSlow`] begins, and nothing else: `evert-view` knows it by these words.
+pub(crate) const GIVEN_UP: &str = "the fold was given up: ";
 /// Bytes of code.
 const SOURCE_BYTES_MAX: usize = 1 << 20;
 
@@ -85,6 +91,10 @@ pub enum Failure {
     /// The code was stopped.
     #[error("the fold was stopped: it holds more than {} MiB", BYTES_MAX >> 20)]
     TooLarge,
+    /// The code was stopped by the clock. It says nothing of the group: another run may have an
+    /// outcome.
+    #[error("{GIVEN_UP}it took more than {} s", TIME_MAX.as_secs())]
+    TooSlow,
     /// The code left something to be done later, which never comes.
     #[error("a fold cannot wait: it has used a promise")]
     Waits,
@@ -105,6 +115,9 @@ pub struct Script {
     pub(crate) packing: Packing,
     /// What threads know their realms by.
     pub(crate) id: Arc<u64>,
+    pub(crate) time_max: Duration,
+    /// A group was given up. Whoever folds with this script fails for it, so no other is begun.
+    pub(crate) given_up: AtomicBool,
 }
 
 impl Script {
@@ -121,7 +134,8 @@ impl Script {
             .map_err(|error| ScriptError::Engine(error.to_string()))?;
         try_out(&definition)?;
         let id = Arc::new(NEXT.fetch_add(1, Ordering::Relaxed));
-        Ok(Self { definition, packing, id })
+        let given_up = AtomicBool::new(false);
+        Ok(Self { definition, packing, id, time_max: TIME_MAX, given_up })
     }
 
     /// What it was made of.
@@ -151,7 +165,7 @@ impl Script {
 fn try_out(definition: &Definition) -> Result<(), ScriptError> {
     let realm = Realm::new(definition, BYTES_MAX)?;
     let calls_max = worker::calls_max(0);
-    realm.meter.begin(calls_max);
+    realm.meter.begin(calls_max, Some(Instant::now() + TIME_MAX));
     let outcome = realm.with(|ctx, realm| {
         let throws = |error| ScriptError::Throws(thrown(ctx, error).into());
         if let Some(name) = realm.missing(ctx).map_err(throws)? {

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array,
@@ -162,6 +163,19 @@ fn there_is_no_clock_no_chance_and_no_way_out() {
 }
 
 #[test]
+fn what_there_is_not_on_purpose_is_told() {
+    for (code, what) in [
+        ("Date.now()", "no clock, on purpose"),
+        ("new Date()", "no clock, on purpose"),
+        ("Math.random()", "no randomness, on purpose"),
+    ] {
+        let failure = told(&expression(code), &[1]).expect_err("it throws").to_string();
+        assert!(failure.contains(what), "{code}: {failure}");
+        assert!(failure.ends_with(" at line 1"), "{code}: {failure}");
+    }
+}
+
+#[test]
 fn dates_are_of_rows_and_in_utc() {
     for (code, expected) in [
         ("new Date(0).toISOString()", "1970-01-01T00:00:00.000Z"),
@@ -261,6 +275,44 @@ fn the_last_step_does_not_move() {
     }
     let expected = super::worker::calls_max(1) * super::meter::STEPS_A_CALL;
     assert!(low.unsigned_abs() as usize > expected / 3, "{low} turns are allowed");
+}
+
+/// One call of a built-in function is one step; what it takes to write its answer to counts.
+#[test]
+fn memory_that_is_taken_counts_as_steps() {
+    for code in ["for (;;) new Uint8Array(1e6)", "for (;;) try { new Uint8Array(1e6) } catch {}"] {
+        let source =
+            format!("({{ init: () => 0, step: () => {{ {code} }}, row: (s) => ({{ v: '' }}) }})");
+        let mut script = script(&source);
+        script.time_max = Duration::from_secs(600);
+        for _ in 0..2 {
+            assert_eq!(told(&script, &[1]), Err(Failure::TooManySteps { rows: 1 }), "{code}");
+        }
+    }
+}
+
+#[test]
+fn what_takes_too_long_has_no_outcome() {
+    let mut script = script(
+        "({ init: () => 'a'.repeat(3e4), row: () => ({ v: 'done' }),
+            step: (s, row) => { if (row.n) for (;;) s.indexOf('ab'); return s } })",
+    );
+    assert_eq!(told(&script, &[0]), Ok(Some("done".to_owned())));
+    script.time_max = Duration::from_millis(50);
+    assert_eq!(told(&script, &[1]), Err(Failure::TooSlow));
+    // Others do not keep whoever fails for it waiting.
+    let started = Instant::now();
+    assert_eq!(told(&script, &[1]), Err(Failure::TooSlow));
+    assert!(started.elapsed() < script.time_max);
+    // Code cannot say so.
+    let said = Failure::TooSlow.to_string();
+    for code in ["throw said", "const e = new Error('x'); e.name = said; throw e"] {
+        let source = format!(
+            "const said = {said:?}; return {{ init: () => 0, step: () => {{ {code} }}, row: () => null }}"
+        );
+        let failure = told(&self::script(&source), &[1]).expect_err("it throws").to_string();
+        assert!(failure.starts_with("Error: the fold was given up"), "{failure}");
+    }
 }
 
 #[test]

@@ -6,9 +6,12 @@
 //! - Whether a group takes too much does not depend on what its realm did before. A kept realm
 //!   holds remains of earlier groups and is somewhere between two calls of its handler; so an
 //!   evaluation that came near a bound there counts for nothing and is done again in a new realm.
+//! - Once a group was given up, none of its script's is begun.
 
 use std::cell::RefCell;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use arrow::array::ArrayRef;
 use rquickjs::function::Args;
@@ -27,6 +30,9 @@ const REALMS_MAX: usize = 16;
 /// that it may take one more for.
 const CALLS_ALONE: usize = 200;
 const ROWS_A_CALL: usize = 2;
+/// Calls by which a kept realm and a new one may differ: by where in its 10,000 steps the kept one
+/// stands, and by tables of its own that it has made already.
+const CALLS_APART: usize = 2;
 
 thread_local! {
     /// The realms of the scripts that this thread has evaluated, the last one last.
@@ -39,6 +45,21 @@ pub(crate) fn calls_max(rows: usize) -> usize {
 }
 
 pub(crate) fn fold(script: &Script, batches: &[Vec<ArrayRef>]) -> Result<Option<Vec<u8>>, Failure> {
+    if script.given_up.load(Ordering::Relaxed) {
+        return Err(Failure::TooSlow);
+    }
+    let outcome = fold_until(script, batches, Instant::now() + script.time_max);
+    if matches!(outcome, Err(Failure::TooSlow)) {
+        script.given_up.store(true, Ordering::Relaxed);
+    }
+    outcome
+}
+
+fn fold_until(
+    script: &Script,
+    batches: &[Vec<ArrayRef>],
+    until: Instant,
+) -> Result<Option<Vec<u8>>, Failure> {
     let rows = batches.iter().map(|batch| batch.first().map_or(0, |column| column.len())).sum();
     let calls_max = calls_max(rows);
     let realm = match take(script) {
@@ -48,13 +69,13 @@ pub(crate) fn fold(script: &Script, batches: &[Vec<ArrayRef>]) -> Result<Option<
             make(script, KEPT_BYTES_MAX)?
         }
     };
-    // One more than is allowed: where in its 10,000 steps the realm stands is chance.
-    realm.meter.begin(calls_max + 1);
+    realm.meter.begin(calls_max + CALLS_APART, Some(until));
     let outcome = run(&realm, script, batches);
     let meter = &realm.meter;
-    if meter.is_too_large() || (meter.calls() + 1 >= calls_max && !meter.is_too_long()) {
+    let is_near = meter.calls() + CALLS_APART >= calls_max && !meter.is_too_long();
+    if !meter.is_late() && (meter.is_too_large() || is_near) {
         drop(realm);
-        return fold_anew(script, batches, rows);
+        return fold_anew(script, batches, rows, until);
     }
     if let Some(failure) = stopped(&realm, rows) {
         return Err(failure);
@@ -68,9 +89,10 @@ fn fold_anew(
     script: &Script,
     batches: &[Vec<ArrayRef>],
     rows: usize,
+    until: Instant,
 ) -> Result<Option<Vec<u8>>, Failure> {
     let realm = make(script, BYTES_MAX)?;
-    realm.meter.begin(calls_max(rows));
+    realm.meter.begin(calls_max(rows), Some(until));
     let outcome = run(&realm, script, batches);
     match stopped(&realm, rows) {
         Some(failure) => Err(failure),
@@ -80,6 +102,9 @@ fn fold_anew(
 
 /// Why an evaluation counts for nothing, whatever the code made of it.
 pub(crate) fn stopped(realm: &Realm, rows: usize) -> Option<Failure> {
+    if realm.meter.is_late() {
+        return Some(Failure::TooSlow);
+    }
     if realm.meter.is_too_large() {
         return Some(Failure::TooLarge);
     }

@@ -21,6 +21,10 @@ use crate::cohort::TickDeltas;
 use crate::pace::Pace;
 use crate::widen::narrowed;
 
+/// How the reason begins of a custom fold that was stopped by the clock: `evert-script`'s
+/// `Failure::TooSlow`.
+const GIVEN_UP: &str = "the fold was given up: it ";
+
 /// A view with its state.
 pub(crate) struct LiveView {
     pub(crate) def: Arc<ViewDef>,
@@ -115,7 +119,8 @@ impl LiveView {
         }
         self.started = true;
         let tick = catch_unwind(AssertUnwindSafe(|| {
-            let output = self.dataflow.tick(now, inputs);
+            let mut output = self.dataflow.tick(now, inputs);
+            output.failed = output.failed.take().or_else(|| given_up(&output.errors));
             if output.failed.is_none() {
                 self.rows.apply(&output.changes);
             }
@@ -162,6 +167,19 @@ impl LiveView {
         state.push(OperatorState { node, operator: "published rows", rows, bytes });
         state
     }
+}
+
+/// Why a tick counts for nothing: a group in which the clock had a say is no row of the errors
+/// view, since a replay might not find it there.
+fn given_up(errors: &[RowError]) -> Option<String> {
+    errors.iter().filter(|error| error.weight > 0).find_map(|error| {
+        let why = error.reason.strip_prefix(GIVEN_UP)?;
+        Some(format!(
+            "the fold of group {} {why}: mend its code and CREATE OR REPLACE the view, or REBUILD \
+             it to try again",
+            error.row
+        ))
+    })
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
