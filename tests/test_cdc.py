@@ -130,6 +130,34 @@ def test_changes_of_every_kind(server, postgres):
     check_equal(server, postgres, "SELECT a, b FROM {}bag")
 
 
+def test_a_column_that_is_added_is_said_not_to_be_taken(server, postgres):
+    postgres.execute("CREATE TABLE orders (id int PRIMARY KEY, n int, twice int GENERATED ALWAYS AS (n * 2) STORED)")
+    create_source(server, postgres, "orders")
+    catch_up(server, postgres)
+
+    def shown() -> tuple:
+        return server.query("SELECT state, detail FROM evert.sources")[0]
+
+    wait_until(lambda: shown() == ("running", None), 20, "it runs")
+    postgres.execute("ALTER TABLE orders ADD COLUMN extra text", "INSERT INTO orders VALUES (1, 2, DEFAULT, 'x')")
+    told = "column extra of public.orders is not taken: drop the source and create it again to have it"
+    wait_until(lambda: shown() == ("running", told), 20, "the column is named")
+    server.restart()
+    wait_until(lambda: shown() == ("running", told), 20, "it is named after a restart")
+    catch_up(server, postgres)
+    assert server.query("SELECT * FROM shop.orders") == [(1, 2)]
+    postgres.execute("ALTER TABLE orders DROP COLUMN extra")
+    wait_until(lambda: shown() == ("running", None), 20, "there is nothing to tell any more")
+    postgres.execute("ALTER TABLE orders ADD COLUMN extra text")
+    server.query("DROP SOURCE shop")
+    wait_until(lambda: not postgres.query("SELECT 1 FROM pg_replication_slots"), 20, "the slot is dropped")
+    create_source(server, postgres, "orders")
+    postgres.execute("INSERT INTO orders VALUES (2, 2, DEFAULT, 'y')")
+    catch_up(server, postgres)
+    assert sorted(server.query("SELECT id, extra FROM shop.orders")) == [(1, None), (2, "y")]
+    assert shown() == ("running", None)
+
+
 def test_refusals_say_what_to_do(server, postgres):
     postgres.execute("CREATE TABLE keyless (a int)")
     with pytest.raises(psycopg.Error) as refusal:

@@ -142,6 +142,33 @@ def test_a_target_that_is_down_delays_only_its_sink(server, postgres):
     assert state(server, "k") == "live"
 
 
+def test_a_table_that_has_vanished_is_filled_anew(server, postgres):
+    orders(server)
+    server.query(f"CREATE SINK k ON by_city INTO POSTGRES '{postgres.url}' TABLE t WITH (create = 'on')")
+    live(server, "k")
+
+    def check_equal() -> None:
+        caught_up(server, "k")
+        live(server, "k")
+        assert sorted(postgres.query("SELECT * FROM t")) == sorted(server.query("SELECT * FROM by_city"))
+        check_verdict(server, "k")
+
+    # While it follows; while it is paused; while the server is down.
+    postgres.execute("DROP TABLE t")
+    server.query("INSERT INTO orders VALUES (1000, 'Pune', 7)")
+    check_equal()
+    server.query("PAUSE SINK k")
+    postgres.execute("ALTER TABLE t RENAME TO old")
+    server.query("RESUME SINK k")
+    server.query("INSERT INTO orders VALUES (1001, 'Pune', 7)")
+    check_equal()
+    server.terminate()
+    postgres.execute("DROP TABLE t")
+    server.start()
+    server.query("INSERT INTO orders VALUES (1002, 'Pune', 7)")
+    check_equal()
+
+
 def test_a_row_that_postgres_refuses_is_named_and_mended(server, postgres):
     server.query("CREATE TABLE orders (id bigint PRIMARY KEY, note text, qty bigint)")
     server.query("INSERT INTO orders VALUES (1, 'a', 1)")
@@ -393,6 +420,29 @@ def test_a_topic_adds_up_to_the_view_and_nothing_is_told_twice(server, new_serve
         city: (n, int(total)) for city, n, total in rows
     }
     check_verdict(server, "k")
+
+
+def test_a_broker_that_is_gone_is_told(server, new_server):
+    broker = new_server().start()
+    broker.query("CREATE STREAM raw (x text) WITH (topic = 'cities')")
+    orders(server)
+    server.query(f"CREATE SINK k ON by_city INTO KAFKA '{broker.kafka}' TOPIC cities")
+    live(server, "k")
+    broker.kill9()
+    server.query("INSERT INTO orders VALUES (1000, 'Pune', 7)")
+    wait_until(lambda: state(server, "k").startswith("retrying: Kafka"), 5, "it is retried")
+    server.query("INSERT INTO orders VALUES (1001, 'Pune', 7)")
+    broker.start()
+    caught_up(server, "k", 60)
+    live(server, "k")
+    told = [json.loads(value)["n"] for key, value, _ in read_topic(broker.kafka, "cities") if key == b"Pune"]
+    assert told == [2], "what could not be told is told once, as it is now"
+    check_verdict(server, "k")
+    # Without anything to tell it is noticed too, a little later.
+    broker.kill9()
+    server.query("CREATE TABLE other (id bigint PRIMARY KEY)")
+    server.query("INSERT INTO other VALUES (1)")
+    wait_until(lambda: state(server, "k").startswith("retrying: Kafka"), 15, "it is retried")
 
 
 def test_a_record_that_a_topic_refuses_is_named_and_mended(server, new_server):

@@ -290,6 +290,31 @@ pub(crate) async fn unpublished<'a>(
     Ok(tables.iter().filter(|table| !published.iter().any(|p| p.is(table))).collect())
 }
 
+/// Columns that the tables have now and that were not there when the source was made: each with its
+/// table, as their own server writes them.
+pub(crate) async fn added_columns(
+    client: &Client,
+    tables: &[Table],
+) -> Result<Vec<(String, String)>, SourceError> {
+    let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
+    let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+    // What is generated is never taken, which was said when the source was made.
+    let sql = "SELECT n.nspname::text, c.relname::text, a.attname::text FROM pg_attribute a \
+         JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE (n.nspname::text, c.relname::text) IN \
+             (SELECT * FROM unnest($1::text[], $2::text[])) \
+         AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' \
+         ORDER BY n.nspname, c.relname, a.attnum";
+    let rows = client.query(sql, &[&schemas, &names]).await?;
+    let added = rows.iter().filter_map(|row| {
+        let (schema, name, column): (&str, &str, &str) = (row.get(0), row.get(1), row.get(2));
+        let table = tables.iter().find(|table| table.schema == schema && table.name == name)?;
+        let is_ours = table.columns.iter().any(|ours| ours.name == column);
+        (!is_ours).then(|| (table.source_name(), column.to_owned()))
+    });
+    Ok(added.collect())
+}
+
 struct Published {
     schema: String,
     name: String,

@@ -306,6 +306,7 @@ async fn sleep_until(at: Option<Instant>) {
 async fn monitor(source: &Source, sql: &tokio_postgres::Client) -> std::convert::Infallible {
     loop {
         warn_of_unpublished(source, sql).await;
+        tell_of_added_columns(source, sql).await;
         let retained = slot::retained_wal_bytes(sql, &source.definition.slot).await;
         source.status.update(|status| status.retained_wal_bytes = retained);
         tokio::time::sleep(MONITOR_EVERY).await;
@@ -323,6 +324,19 @@ async fn warn_of_unpublished(source: &Source, sql: &tokio_postgres::Client) {
             table.source_name()
         ));
     }
+}
+
+/// The detail says which columns are not taken, for as long as there are any.
+async fn tell_of_added_columns(source: &Source, sql: &tokio_postgres::Client) {
+    // Without an answer the stream itself is about to end.
+    let Ok(added) = inspect::added_columns(sql, &source.definition.tables).await else { return };
+    let told: Vec<String> = added
+        .iter()
+        .map(|(table, column)| format!("column {column} of {table} is not taken"))
+        .collect();
+    let detail = (!told.is_empty())
+        .then(|| format!("{}: drop the source and create it again to have it", told.join(", ")));
+    source.status.phase(SourcePhase::Running, detail);
 }
 
 fn lsn(theirs: pgwire_replication::Lsn) -> Lsn {

@@ -7,6 +7,7 @@
 //! Invariants
 //! - What the topic's records add up to, once a position is reported, is the rows there.
 //! - A topic with records of something else is not written.
+//! - Once a target is given up, none of its records is on its way any more.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -20,7 +21,9 @@ use evert_view::{
     KeyWriter, OutletContext, OutletDef, OutletError, OutletVerdict, RowWriter, SubscribeFrom,
 };
 use krafka::producer::{Acks, DeliveryHandle, Producer};
-use krafka::{Kafka, KrafkaError, Record};
+use krafka::{CloseOptions, Kafka, KrafkaError, Record};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::changeset::Changeset;
 use crate::options::KafkaOptions;
@@ -35,6 +38,8 @@ const POLL: Duration = Duration::from_millis(200);
 /// A broker that gives no records that it says it has is down.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// After so long without an answer it is looked whether there is a broker that could give one.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// Characters of a key that are shown.
 const SHOWN_CHARS: usize = 60;
 /// Records under way at once.
@@ -42,6 +47,7 @@ const IN_FLIGHT_MAX: usize = 10_000;
 
 /// Rows as records of a topic.
 pub(crate) struct KafkaTarget {
+    brokers: Vec<String>,
     kafka: Kafka,
     producer: Producer,
     topic: String,
@@ -88,12 +94,14 @@ impl KafkaTarget {
             .client_id(format!("evert-sink-{}", def.name))
             .connect_timeout(CONNECT_TIMEOUT)
             .connect();
-        let connected = tokio::time::timeout(CONNECT_TIMEOUT * 2, builder).await;
+        let connected = timeout(CONNECT_TIMEOUT * 2, builder).await;
         let no_answer = |_| OutletError::Retry("Kafka did not answer in time".into());
         let kafka = connected.map_err(no_answer)?.map_err(retry)?;
         let producer = kafka.producer().acks(Acks::All).idempotent(true).build();
         let all: Vec<usize> = (0..schema.columns.len()).collect();
+        let brokers = options.brokers.split(',').map(str::trim).filter(|broker| !broker.is_empty());
         let mut target = Self {
+            brokers: brokers.map(str::to_owned).collect(),
             producer: producer.await.map_err(retry)?,
             kafka,
             topic: options.topic.clone(),
@@ -216,8 +224,8 @@ impl KafkaTarget {
         let record = record
             .header(POSITION_HEADER, position.to_string())
             .header(SINK_HEADER, self.sink.clone());
-        let enqueued = self.producer.enqueue(record).await;
-        self.handles.push((shown, enqueued.map_err(retry)?));
+        let handle = self.unless_gone(self.producer.enqueue(record)).await?;
+        self.handles.push((shown, handle));
         if self.handles.len() >= IN_FLIGHT_MAX {
             self.settle().await?;
         }
@@ -225,7 +233,7 @@ impl KafkaTarget {
     }
 
     async fn settle(&mut self) -> Result<(), OutletError> {
-        let flushed = self.producer.flush().await;
+        self.unless_gone(self.producer.flush()).await?;
         for (key, handle) in std::mem::take(&mut self.handles) {
             // Where it went does not matter.
             if let Err(error) = handle.await {
@@ -233,7 +241,40 @@ impl KafkaTarget {
                 return Err(OutletError::Retry(why));
             }
         }
-        flushed.map_err(retry)
+        Ok(())
+    }
+
+    /// Waits for the brokers as long as there may be one. The producer would for two minutes, and
+    /// say nothing.
+    async fn unless_gone<T>(
+        &self,
+        work: impl Future<Output = krafka::Result<T>> + Send,
+    ) -> Result<T, OutletError> {
+        tokio::pin!(work);
+        loop {
+            if let Ok(done) = timeout(ANSWER_WITHIN, &mut work).await {
+                return done.map_err(retry);
+            }
+            if let Some(why) = self.gone().await {
+                // What is queued must not arrive after what the next attempt sends. The close
+                // itself says only that it was cut short.
+                let now = CloseOptions::new().timeout(Duration::ZERO);
+                drop(self.producer.close_with(now).await);
+                return Err(why);
+            }
+        }
+    }
+
+    /// Why no broker can be reached. One that says neither yes nor no may be slow.
+    async fn gone(&self) -> Option<OutletError> {
+        let mut gone = None;
+        for broker in &self.brokers {
+            match timeout(ANSWER_WITHIN, TcpStream::connect(broker)).await {
+                Ok(Err(error)) => gone = Some(format!("Kafka: {broker}: {error}")),
+                Ok(Ok(_)) | Err(_) => return None,
+            }
+        }
+        gone.map(OutletError::Retry)
     }
 }
 
@@ -281,6 +322,12 @@ impl Target for KafkaTarget {
                 continue;
             }
             self.send(key, value, position).await?;
+        }
+        // Where there is nothing to send, nothing else would tell.
+        if changes.is_empty()
+            && let Some(gone) = self.gone().await
+        {
+            return Err(gone.into());
         }
         self.settle().await?;
         self.position = Some(position);

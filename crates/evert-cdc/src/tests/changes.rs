@@ -311,6 +311,14 @@ async fn columns_come_and_go() {
     assert_eq!(records[0].1["after"], json!({ "id": 1, "name": "a", "body": "b", "n": 2 }));
     let warnings = source.status().warnings;
     assert!(warnings.iter().any(|w| w.contains("\"extra\" was added")), "{warnings:?}");
+    let told = |status: &crate::SourceStatus| {
+        let detail = status.detail.as_deref().unwrap_or_default();
+        status.phase == SourcePhase::Running
+            && detail
+                == "column extra of public.items is not taken: drop the source and create it again \
+                    to have it"
+    };
+    source.wait_for("the column that is not taken", told).await;
     let dropped = "ALTER TABLE items DROP COLUMN name; INSERT INTO items VALUES (2, 'b', 2, 3)";
     client.batch_execute(dropped).await.unwrap();
     let failed = |status: &crate::SourceStatus| status.phase == SourcePhase::Failed;

@@ -125,6 +125,7 @@ async fn connect(url: &str, name: &str) -> Result<Client, OutletError> {
 struct Mark {
     log_id: String,
     id: String,
+    /// `None`: the table that it spoke of is gone.
     position: Option<Position>,
 }
 
@@ -145,7 +146,7 @@ impl PostgresTarget {
         log_id: LogId,
     ) -> Result<Self, OutletError> {
         let client = connect(&options.url, &def.name.to_string()).await?;
-        let table = Table::look(&client, options, schema).await?;
+        let table = Table::look(&client, options, def, schema).await?;
         let statements = Statements::new(&table, schema, def, log_id);
         client.batch_execute(&statements.prepare).await.map_err(retry)?;
         let mark = read_mark(&client, &statements).await?;

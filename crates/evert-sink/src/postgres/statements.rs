@@ -57,6 +57,24 @@ fn marks_of(table: &[String]) -> String {
     }
 }
 
+fn make_marks(marks: &str) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {marks} (sink text PRIMARY KEY, log_id text NOT NULL, id text \
+         NOT NULL, position bigint, updated_at timestamptz NOT NULL DEFAULT now())"
+    )
+}
+
+/// Makes a table that is not there and takes the position out of the mark, which speaks of a table
+/// that is gone. Sent at once they are one transaction: no crash leaves an empty table with a
+/// position.
+pub(super) fn make_anew(definition: &str, table: &[String], def: &OutletDef) -> String {
+    let (marks, sink) = (marks_of(table), literal(&def.name.to_string()));
+    format!(
+        "{}; {definition}; UPDATE {marks} SET position = NULL WHERE sink = {sink}",
+        make_marks(&marks)
+    )
+}
+
 /// Removes the mark, if there is a table of them.
 pub(super) fn forget(table: &[String], def: &OutletDef) -> String {
     let (marks, sink) = (marks_of(table), literal(&def.name.to_string()));
@@ -78,10 +96,9 @@ impl Statements {
         let (list, target) = (columns.join(", "), table.quoted());
         let marks = marks_of(&table.parts);
         let prepare = format!(
-            "CREATE TABLE IF NOT EXISTS {marks} (sink text PRIMARY KEY, log_id text NOT NULL, id \
-             text NOT NULL, position bigint, updated_at timestamptz NOT NULL DEFAULT now()); \
-             CREATE TEMPORARY TABLE evert_sink_rows ON COMMIT DELETE ROWS AS SELECT {list}, false \
-             AS evert_gone FROM {target} WITH NO DATA"
+            "{}; CREATE TEMPORARY TABLE evert_sink_rows ON COMMIT DELETE ROWS AS SELECT {list}, \
+             false AS evert_gone FROM {target} WITH NO DATA",
+            make_marks(&marks)
         );
         let sink = literal(&def.name.to_string());
         let equal = |operator: &str| {

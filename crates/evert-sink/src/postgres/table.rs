@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use evert_model::{ColumnType, RowSchema};
-use evert_view::OutletError;
+use evert_view::{OutletDef, OutletError};
 use tokio_postgres::Client;
 
 use super::retry;
-use super::statements::identifier;
+use super::statements::{identifier, make_anew};
 use crate::options::PostgresOptions;
 
 /// A table of the other server.
@@ -24,6 +24,8 @@ struct TableColumn {
     required: bool,
 }
 
+const IS_MISSING: &str = "SELECT to_regclass($1) IS NULL";
+
 const COLUMNS: &str = "SELECT attname::text, format_type(atttypid, atttypmod), attnotnull AND NOT \
      atthasdef AND attidentity = '' FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum \
      > 0 AND NOT attisdropped ORDER BY attnum";
@@ -39,13 +41,18 @@ impl Table {
     pub(super) async fn look(
         client: &Client,
         options: &PostgresOptions,
+        def: &OutletDef,
         schema: &RowSchema,
     ) -> Result<Self, OutletError> {
         let mut table = Self { parts: options.table.clone(), columns: Vec::new() };
-        if options.create {
-            client.batch_execute(&table.definition(schema)).await.map_err(retry)?;
-        }
         let quoted = table.quoted();
+        if options.create {
+            let missing = client.query_one(IS_MISSING, &[&quoted]).await.map_err(retry)?;
+            if missing.get::<_, bool>(0) {
+                let make = make_anew(&table.definition(schema), &table.parts, def);
+                client.batch_execute(&make).await.map_err(retry)?;
+            }
+        }
         let rows = client.query(COLUMNS, &[&quoted]).await.map_err(retry)?;
         let column = |row: &tokio_postgres::Row| TableColumn {
             name: row.get(0),
