@@ -9,7 +9,7 @@ import urllib.request
 
 import psycopg
 import pytest
-from elasticsearch import BadRequestError, Elasticsearch, NotFoundError
+from elasticsearch import BadRequestError, Elasticsearch, NotFoundError, helpers
 from evert_server import wait_until
 
 TABLE = (
@@ -149,6 +149,34 @@ def test_routes_and_media_types(server):
     assert get("/es/_nothing/at/all/there")[0] == 400
     assert get("/payments_search/_search?size=10001")[2]["error"]["type"] == "illegal_argument_exception"
     assert get("/healthz")[0] == 200, "the door's own words are not taken for indexes"
+
+
+def test_words_of_a_url_are_acted_on_or_refused(server, client):
+    make(server, 3)
+    client.indices.refresh(index="payments_search")
+    with pytest.raises(BadRequestError, match=r"\[scroll\] is not supported: .*\[search_after\]"):
+        list(helpers.scan(client, index="payments_search"))
+
+    def refused(path: str) -> str:
+        with pytest.raises(BadRequestError) as error:
+            client.perform_request("GET", path, headers={"accept": "application/json"})
+        assert error.value.error == "illegal_argument_exception"
+        return error.value.info["error"]["reason"]
+
+    unknown = "request [{}] contains unrecognized parameter: [bogus]"
+    for path in ("/payments_search/_search", "/_search", "/payments_search/_count", "/payments_search/_mapping",
+                 "/payments_search/_doc/pay_00001", "/_cat/indices", "/_cat/indices/payments_search", "/payments_search"):
+        assert refused(f"{path}?bogus=1&pretty") == unknown.format(path)
+    several = "request [/payments_search/_count] contains unrecognized parameters: [from], [size]"
+    assert refused("/payments_search/_count?size=1&from=1") == several
+    assert "[search_after]" not in refused("/payments_search/_search?stored_fields=email")
+
+    found = client.search(
+        index="payments_search", q="riya.sharma", routing="1", preference="_local", request_cache=True,
+        ignore_unavailable=True, filter_path="hits.hits._id,hits.total",
+    )
+    assert found.body == {"hits": {"hits": [{"_id": "pay_00000"}], "total": {"value": 1, "relation": "eq"}}}
+    assert client.count(index="payments_search", filter_path="-_shards").body == {"count": 3}
 
 
 def test_sql_joins_what_is_found(server):

@@ -11,8 +11,10 @@ use evert_view::{Name, ViewState};
 use serde_json::{Map, Value, json};
 
 use crate::error::EsError;
+use crate::filter_path;
 use crate::glob;
 use crate::mapping::FieldKind;
+use crate::params;
 use crate::registry::{Generation, OpenIndex, SearchIndexes};
 use crate::request::{Request, body_of, query_of};
 use crate::search::{Target, shards};
@@ -117,15 +119,32 @@ impl Call {
 impl SearchIndexes {
     /// Answers a request; errors are answers too.
     pub async fn answer(&self, call: Call) -> Answer {
-        let answered = match call.operation {
+        let answered = match params::check(&call) {
+            Ok(()) => self.perform(&call).await,
+            Err(error) => Err(error),
+        };
+        let answered = match (answered, call.param("filter_path")) {
+            (Ok(answer), Some(filter)) if !answer.is_text => self.filtered(answer, filter).await,
+            (answered, _) => answered,
+        };
+        answered.unwrap_or_else(|error| Answer {
+            status: error.status,
+            body: error.body().to_string(),
+            is_text: false,
+            position: None,
+        })
+    }
+
+    async fn perform(&self, call: &Call) -> Answered {
+        match call.operation {
             Operation::Root => Ok(Answer::json(root().to_string(), None)),
-            Operation::Search => self.search(&call).await,
-            Operation::Count => self.count(&call).await,
-            Operation::Mapping | Operation::Index | Operation::FieldCaps => self.describe(&call),
-            Operation::Document | Operation::Source => self.document(&call).await,
-            Operation::CatIndices => self.cat_indices(&call),
-            Operation::MultiSearch => self.multi_search(&call).await,
-            Operation::Refresh => self.refresh(&call).await,
+            Operation::Search => self.search(call).await,
+            Operation::Count => self.count(call).await,
+            Operation::Mapping | Operation::Index | Operation::FieldCaps => self.describe(call),
+            Operation::Document | Operation::Source => self.document(call).await,
+            Operation::CatIndices => self.cat_indices(call),
+            Operation::MultiSearch => self.multi_search(call).await,
+            Operation::Refresh => self.refresh(call).await,
             Operation::Health => self.health(),
             Operation::Write => Err(EsError::new(
                 405,
@@ -136,13 +155,13 @@ impl SearchIndexes {
             Operation::Unknown => {
                 Err(EsError::argument("no handler found for this method and path"))
             }
-        };
-        answered.unwrap_or_else(|error| Answer {
-            status: error.status,
-            body: error.body().to_string(),
-            is_text: false,
-            position: None,
-        })
+        }
+    }
+
+    async fn filtered(&self, answer: Answer, filter: &str) -> Answered {
+        let (body, filter) = (answer.body, filter.to_owned());
+        let body = self.run(move || filter_path::filtered(&body, &filter)).await?;
+        Ok(Answer { body, ..answer })
     }
 
     /// The one index that a name or pattern means.
@@ -313,6 +332,9 @@ impl SearchIndexes {
             }
             names.push(name.to_string());
             shown.insert(name.to_string(), described);
+        }
+        if let Some(patterns) = call.param("fields") {
+            fields.retain(|name, _| patterns.split(',').any(|it| glob::matches(it, name)));
         }
         let body = match call.operation {
             Operation::FieldCaps => json!({ "indices": names, "fields": fields }),

@@ -90,6 +90,9 @@ impl SearchIndexes {
                 ViewState::Rebuilding { .. } => "yellow",
                 _ => "red",
             };
+            if call.param("health").is_some_and(|wanted| wanted != health) {
+                continue;
+            }
             let generation = self.index(&name).ok().and_then(|index| index.current());
             let deleted: u64 = generation
                 .iter()

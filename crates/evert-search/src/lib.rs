@@ -18,6 +18,7 @@ mod cat;
 mod dates;
 mod document;
 mod error;
+mod filter_path;
 #[cfg(test)]
 mod fixture;
 mod glob;
@@ -26,6 +27,7 @@ mod index;
 mod known;
 mod mapping;
 mod outlet;
+mod params;
 mod query;
 mod registry;
 mod request;

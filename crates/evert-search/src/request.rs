@@ -149,6 +149,8 @@ impl Request {
         if let Some(source) = SourceFilter::of_words(get("_source"), includes, excludes) {
             self.source = source;
         }
+        self.track_scores |= flag(get("track_scores"));
+        self.version |= flag(get("version"));
         self.typed_keys |= flag(get("typed_keys"));
         self.total_as_int |= flag(get("rest_total_hits_as_int"));
         Ok(())
