@@ -32,6 +32,13 @@ def test_the_demo_ends_with_equal_views(tmp_path):
         assert word in said, word
 
 
+@pytest.mark.timeout(150)
+def test_a_demo_that_nobody_reads_ends_quietly(tmp_path):
+    shell = f"set -o pipefail; '{binary()}' demo --seconds 0 | head -3"
+    done = subprocess.run(["bash", "-c", shell], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "panicked" not in done.stderr and "Error" not in done.stderr, done
+
+
 @pytest.mark.timeout(180)
 def test_the_demo_leaves_its_data(new_server, tmp_path):
     server = new_server()

@@ -4,6 +4,7 @@ import datetime
 import decimal
 import json
 import threading
+import time
 import uuid
 
 import psycopg
@@ -199,6 +200,20 @@ def test_cancel_ends_a_statement(connection):
     with pytest.raises(errors.QueryCanceled):
         connection.execute("WAIT FOR POSITION 1000000000 TIMEOUT '60s'")
     assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_statement_ends_at_its_timeout(connection):
+    connection.autocommit = True
+    assert connection.execute("SELECT pg_sleep(0.01), pg_sleep(NULL)").fetchone() == ("", None)
+    connection.execute("SET statement_timeout = '200ms'")
+    began = time.monotonic()
+    with pytest.raises(errors.QueryCanceled):
+        connection.execute("SELECT pg_sleep(60)")
+    assert time.monotonic() - began < 10
+    connection.execute("RESET statement_timeout")
+    threading.Timer(0.3, connection.cancel_safe).start()
+    with pytest.raises(errors.QueryCanceled):
+        connection.execute("SELECT pg_sleep(60)")
 
 
 def test_the_schema_can_be_read(connection):

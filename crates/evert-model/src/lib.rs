@@ -10,6 +10,7 @@ mod builder;
 mod compression;
 mod delta;
 mod ids;
+mod origin;
 mod record;
 mod schema;
 mod token;
@@ -22,6 +23,7 @@ pub use delta::Delta;
 pub use ids::{
     LogTime, Lsn, Offset, PartitionId, Position, ProducerEpoch, ProducerId, TimestampMs, TopicId,
 };
+pub use origin::Origin;
 pub use record::{Header, HeaderIter, Record, RecordIter};
 pub use schema::{Column, ColumnType, RowSchema, is_vector, vector_field};
 pub use token::{PositionToken, TokenError};

@@ -23,11 +23,15 @@ const VALUES_MAX: usize = 64;
 
 /// Whether a plan can be evaluated here.
 pub(crate) fn is_direct(plan: &LogicalPlan) -> bool {
-    !has_subquery(plan) && is_direct_node(plan)
+    !needs_more(plan) && is_direct_node(plan)
 }
 
-/// Whether the node's expressions need other plans.
-fn has_subquery(plan: &LogicalPlan) -> bool {
+/// Whether the node's expressions need other plans, or wait.
+fn needs_more(plan: &LogicalPlan) -> bool {
+    let waits = |expr: &Expr| match expr {
+        Expr::ScalarFunction(call) => call.func.as_async().is_some(),
+        _ => false,
+    };
     let mut found = false;
     let walked = plan.apply_expressions(|expr| {
         found |= expr.exists(|expr| {
@@ -38,7 +42,7 @@ fn has_subquery(plan: &LogicalPlan) -> bool {
                     | Expr::InSubquery(_)
                     | Expr::SetComparison(_)
             );
-            Ok(subquery)
+            Ok(subquery || waits(expr))
         })?;
         Ok(TreeNodeRecursion::Continue)
     });

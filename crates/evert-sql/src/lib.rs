@@ -25,6 +25,7 @@ mod flights;
 mod functions;
 mod guard;
 mod names;
+mod origins;
 mod outlets;
 mod output_names;
 mod overlay;

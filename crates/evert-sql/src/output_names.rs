@@ -7,12 +7,35 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    AccessExpr, Expr, Ident, ObjectNamePart, Query, Select, SelectItem, VisitMut, VisitorMut,
+    AccessExpr, Expr, Ident, ObjectNamePart, Query, Select, SelectItem, SetExpr, VisitMut,
+    VisitorMut,
 };
 
 /// Names every unnamed column of a query, of its subqueries and its common table expressions.
 pub(crate) fn name_outputs(query: &mut Query) {
     let _ = query.visit(&mut Namer);
+    if let SetExpr::Select(select) = query.body.as_mut() {
+        mark_beside_all(&mut select.projection);
+    }
+}
+
+/// `SELECT id, *`: the star stands for a column of that name too. Only where results go out: what
+/// reads a subquery finds the column by its name.
+fn mark_beside_all(items: &mut [SelectItem]) {
+    let is_all = |item: &SelectItem| {
+        matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..))
+    };
+    if !items.iter().any(is_all) {
+        return;
+    }
+    for (place, item) in items.iter_mut().enumerate() {
+        if let SelectItem::UnnamedExpr(expr) = item
+            && let Some(name) = name(expr)
+        {
+            let alias = Ident::with_quote('"', format!("{name}{MARK}{MARK}{place}"));
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+        }
+    }
 }
 
 struct Namer;

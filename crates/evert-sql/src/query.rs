@@ -35,6 +35,7 @@ use crate::depth::with_stack;
 use crate::direct::{self, is_direct};
 use crate::functions::interval_of;
 use crate::names::unknown_relation;
+use crate::origins::with_origin;
 use crate::output_names::{name_outputs, shown_name};
 use crate::point::Point;
 use crate::rephrase::{call, rephrase, rephrase_lists, unnamed, with_outer_names};
@@ -461,10 +462,11 @@ fn optimize(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan, Data
 }
 
 fn output_schema(plan: &LogicalPlan) -> SchemaRef {
-    let fields = plan.schema().fields().iter().map(|field| {
+    let fields = plan.schema().fields().iter().enumerate().map(|(index, field)| {
         let ty = canonical(field);
         let name = shown_name(field.name());
-        field.as_ref().clone().with_name(name).with_data_type(ty).with_nullable(true)
+        let field = field.as_ref().clone().with_name(name).with_data_type(ty).with_nullable(true);
+        with_origin(field, plan, index)
     });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }

@@ -63,7 +63,8 @@ pub struct ViewStatus {
     pub position: Position,
     /// Records of its relations that it has not folded yet.
     pub lag_records: u64,
-    /// How far its position's log time lies back, when records are waiting.
+    /// How far its position's log time lies back, when records are waiting; zero until it has
+    /// folded any.
     pub lag_ms: u64,
     /// Its rows.
     pub rows: usize,
@@ -84,9 +85,10 @@ pub(crate) fn of(views: &Views, catalog: &Catalog, def: &ViewDef, live: &Cut) ->
     let cut = if in_live { Some(live) } else { own.as_deref() };
     let behind = cut.map_or(live.position, |cut| cut.position) < live.position;
     let lag_records = shared.lag_records(catalog, name, cut);
-    let log_time = cut.map_or(0, |cut| cut.log_time.get());
-    let lag = shared.log.now().get().saturating_sub(log_time).max(0) as u64 / 1000;
-    let lag_ms = if lag_records == 0 && !behind { 0 } else { lag };
+    // Before the first commit there is no log time to lie back.
+    let log_time = cut.map(|cut| cut.log_time.get()).filter(|time| *time > 0);
+    let lag = log_time.map_or(0, |time| shared.log.now().get().saturating_sub(time).max(0));
+    let lag_ms = if lag_records == 0 && !behind { 0 } else { lag as u64 / 1000 };
     let progress = shared.newcomer(name).or_else(|| shared.building(name));
     let progress = progress.map(|progress| progress.now());
     let paused = face.as_ref().is_some_and(|face| face.tap.paused_at().is_some());
@@ -97,7 +99,7 @@ pub(crate) fn of(views: &Views, catalog: &Catalog, def: &ViewDef, live: &Cut) ->
         (_, Some(Some(why))) => ViewState::Failed(why),
         _ if paused => ViewState::Paused,
         (Some(_), _) if in_live => views.replay_state(),
-        (Some(_), _) if behind && lag_ms > BEHIND_MS => ViewState::Behind,
+        (Some(_), _) if behind && (log_time.is_none() || lag_ms > BEHIND_MS) => ViewState::Behind,
         (Some(_), _) => ViewState::Live,
         (None, _) => {
             let now = progress.unwrap_or_default();

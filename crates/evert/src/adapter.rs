@@ -87,6 +87,10 @@ impl pg::CopyFile for CopyFile {
 
 #[async_trait]
 impl pg::Session for PgSession {
+    fn idle_in_transaction_max(&self) -> Option<Duration> {
+        self.0.idle_in_transaction_max()
+    }
+
     fn parse(&mut self, sql: &str) -> Result<Vec<pg::Statement>, pg::SqlError> {
         let statements = self.0.parse(sql).map_err(sql_error)?;
         Ok(statements.into_iter().map(|statement| Arc::new(statement) as pg::Statement).collect())

@@ -6,6 +6,7 @@ mod client;
 mod demo;
 mod export;
 mod lake;
+mod output;
 mod searching;
 mod serve;
 mod settings;
@@ -58,7 +59,21 @@ enum Command {
 /// conditions. Only what is used of it takes memory.
 const STACK_BYTES: usize = 64 << 20;
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        // Who read the output has what they wanted.
+        Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // What went wrong and why, without the backtrace that RUST_BACKTRACE asks for: it is a
+            // panic's.
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
     let filter = EnvFilter::try_from_env("EVERT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     // The only provider in the build; a second installation would be a programming error.

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::adapter::{PgBackend, Shown, Sources};
 use crate::lake::{self, Readers};
+use crate::output;
 use crate::searching::searching;
 use crate::settings::Settings;
 
@@ -199,7 +200,8 @@ async fn open_log(env: Env, dir: &Path, memory: u64) -> Result<Log> {
 pub(crate) async fn run(settings: Settings) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let server = Server::start(&settings.with_file()?).await?;
-    println!("evert ready {}", server.addresses);
+    // A server goes on without anybody who reads what it says.
+    drop(output::print(&format!("evert ready {}\n", server.addresses)));
     let mut why = None;
     tokio::select! {
         _ = terminate.recv() => {}

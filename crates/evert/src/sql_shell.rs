@@ -1,6 +1,6 @@
 //! `evert sql`: a small SQL client, for a machine that has no psql.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -9,6 +9,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use futures::TryStreamExt;
 use tokio_postgres::error::DbError;
 use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, SimpleColumn, SimpleQueryMessage};
+
+use crate::output::print;
 
 /// The flags of `evert sql`.
 #[derive(Args, Clone, Debug)]
@@ -68,15 +70,13 @@ where
 async fn prompt(client: &Client) -> Result<()> {
     let mut sql = String::new();
     loop {
-        print!("{}", if sql.is_empty() { "evert=> " } else { "evert-> " });
-        std::io::stdout().flush()?;
+        print(if sql.is_empty() { "evert=> " } else { "evert-> " })?;
         let line = tokio::task::spawn_blocking(|| {
             let mut line = String::new();
             std::io::stdin().lock().read_line(&mut line).map(|bytes| (bytes > 0).then_some(line))
         });
         let Some(line) = line.await?? else {
-            println!();
-            return Ok(());
+            return print("\n");
         };
         if sql.is_empty() && matches!(line.trim(), "\\q" | "quit" | "exit") {
             return Ok(());
@@ -106,7 +106,7 @@ async fn execute(client: &Client, sql: &str) -> Result<bool> {
                 rows.push((0..row.len()).map(|column| row.get(column)));
             }
             Ok(Some(SimpleQueryMessage::CommandComplete(count))) => {
-                println!("{}", rows.finish(count));
+                print(&format!("{}\n", rows.finish(count)))?;
             }
             Ok(Some(_)) => {}
             Err(error) => return report(error),

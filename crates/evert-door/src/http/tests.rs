@@ -102,6 +102,10 @@ struct NoStatements;
 
 #[async_trait]
 impl pg::Session for NoStatements {
+    fn idle_in_transaction_max(&self) -> Option<Duration> {
+        None
+    }
+
     fn parse(&mut self, sql: &str) -> Result<Vec<pg::Statement>, pg::SqlError> {
         Err(pg::SqlError::new("42601", format!("syntax error at \"{sql}\"")))
     }

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -175,6 +176,9 @@ pub trait Session: Send {
     fn copy_abandon(&mut self);
     /// Where the session stands now.
     fn transaction_status(&self) -> TransactionStatus;
+    /// How long an open transaction may wait for its client; `None` is for ever.
+    /// (`idle_in_transaction_session_timeout`)
+    fn idle_in_transaction_max(&self) -> Option<Duration>;
     /// An error that the session did not see itself (a parameter that cannot be read, a result
     /// that broke off): an open transaction has failed.
     fn fail_transaction(&mut self);

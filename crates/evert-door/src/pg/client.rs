@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::ArrayRef;
 use tokio::sync::watch;
@@ -97,6 +98,14 @@ impl Client {
             self.portals.clear();
         }
         reply::ready(&mut wire.out, status);
+    }
+
+    /// How long the client may leave the session alone; `None` is for ever.
+    pub(super) fn idle_max(&self) -> Option<Duration> {
+        match self.session.transaction_status() {
+            TransactionStatus::Idle => None,
+            _ => self.session.idle_in_transaction_max(),
+        }
     }
 
     /// Reports the settings that have changed since the last report.

@@ -1,9 +1,10 @@
 //! A connection's life: opening, messages, end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::backend::SqlError;
 use super::client::Client;
@@ -121,6 +122,10 @@ async fn converse(
                 return Err(End::Sql(SqlError::new("57P01", message)));
             }
             frame = wire.frame() => frame?,
+            () = idled(client.idle_max()) => {
+                let message = "terminating connection due to idle-in-transaction timeout";
+                return Err(End::Sql(SqlError::new("25P03", message)));
+            }
         };
         let Some(frame) = frame else { return Ok(()) };
         if frame.is_sync() {
@@ -149,6 +154,14 @@ async fn converse(
             }
         }
         wire.release();
+    }
+}
+
+/// Resolves once a client was idle for as long as it may be.
+async fn idled(max: Option<Duration>) {
+    match max {
+        Some(max) => sleep(max).await,
+        None => std::future::pending().await,
     }
 }
 

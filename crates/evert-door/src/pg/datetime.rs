@@ -144,7 +144,12 @@ fn parse_moment(text: &str) -> Option<(i64, i64, i64)> {
     let Some(rest) = rest.strip_prefix(['T', 't', ' ']) else {
         return rest.is_empty().then_some((days, 0, 0));
     };
-    let (clock, rest) = parse_clock(rest.trim_start())?;
+    let rest = rest.trim_start();
+    // JDBC sends a date with its zone and no time of day.
+    let (clock, rest) = match rest.starts_with(|c: char| c.is_ascii_digit()) {
+        true => parse_clock(rest)?,
+        false => (0, rest),
+    };
     Some((days, clock, parse_offset(rest.trim_start())?))
 }
 
@@ -248,6 +253,7 @@ mod tests {
         }
         assert_eq!(parse_date("infinity"), Some(i32::MAX));
         assert_eq!(parse_date("2024-01-02 03:04"), parse_date("2024-01-02"));
+        assert_eq!(parse_date("2024-01-02 +02"), parse_date("2024-01-02"));
     }
 
     #[test]
@@ -262,6 +268,8 @@ mod tests {
             assert_eq!(parse_timestamp(text, true), Some(utc), "{text}");
         }
         assert_eq!(parse_timestamp("2024-01-01 00:00:00+05", false), Some(utc));
+        assert_eq!(parse_timestamp("2024-01-01 +05", false), Some(utc));
+        assert_eq!(parse_timestamp("2024-01-01 +05", true), Some(utc - 5 * HOUR));
         assert_eq!(timestamp(utc, true), "2024-01-01 00:00:00+00");
     }
 

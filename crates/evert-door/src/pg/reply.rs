@@ -2,6 +2,7 @@
 
 use arrow::datatypes::Schema;
 use bytes::{BufMut, BytesMut};
+use evert_model::Origin;
 
 use super::backend::{SqlError, TransactionStatus};
 use super::types::PgType;
@@ -144,8 +145,10 @@ pub(super) fn row_description(out: &mut BytesMut, schema: &Schema, format: impl 
         for (index, field) in schema.fields().iter().enumerate() {
             let ty = PgType::of_field(field);
             put_text(out, field.name());
-            out.put_u32(0); // not a table's column
-            out.put_u16(0);
+            // Zeros: no relation's column.
+            let Origin { relation, column } = Origin::of_field(field).unwrap_or_default();
+            out.put_u32(relation);
+            out.put_i16(column);
             out.put_u32(ty.oid);
             out.put_i16(ty.size);
             out.put_i32(ty.modifier);

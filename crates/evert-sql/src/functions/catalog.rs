@@ -298,7 +298,6 @@ pub(crate) fn catalog_functions(facts: &SessionFacts) -> Vec<Arc<ScalarUDF>> {
         fixed("pg_opfamily_is_visible", ScalarValue::Boolean(Some(true))),
         fixed("pg_table_size", ScalarValue::Int64(None)),
         fixed("pg_indexes_size", ScalarValue::Int64(None)),
-        fixed("pg_size_pretty", ScalarValue::Utf8View(None)),
         fixed("pg_get_triggerdef", ScalarValue::Utf8View(None)),
         fixed("pg_get_ruledef", ScalarValue::Utf8View(None)),
         fixed("pg_get_serial_sequence", ScalarValue::Utf8View(None)),

@@ -27,6 +27,7 @@ mod script;
 mod sessions;
 mod shifted;
 mod single;
+mod sleep;
 mod sorted;
 mod spread;
 mod strings;
@@ -87,4 +88,5 @@ pub(crate) fn postgres_functions() -> impl Iterator<Item = &'static Arc<ScalarUD
         .chain(list_shapes::shape_functions())
         .chain(lists::list_functions())
         .chain(beside::functions_beside())
+        .chain(sleep::functions())
 }

@@ -96,6 +96,12 @@ impl VisitorMut for Rephraser {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<SqlError> {
+        if let TableFactor::Table { sample: Some(_), .. }
+        | TableFactor::Derived { sample: Some(_), .. } = factor
+        {
+            let unsupported = SqlError::unsupported("TABLESAMPLE");
+            return ControlFlow::Break(unsupported.hint("Filter by a hash of the key instead."));
+        }
         match from_functions::as_subquery(factor, self.in_view) {
             Ok(Some(derived)) => *factor = derived,
             Ok(None) => {}

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{DFSchema, DFSchemaRef, Result};
+use datafusion::common::{DFSchema, DFSchemaRef, DataFusionError, Result};
 use datafusion::logical_expr::expr::{Between, Case, InList, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
@@ -16,8 +16,11 @@ use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, Proje
 
 use super::numbers::unified;
 use super::set_operation::is_set_operation;
+use crate::SqlError;
 use crate::casts::is_text;
+use crate::error::DATATYPE_MISMATCH;
 use crate::functions::{apart_from_text, constant_as, constant_text};
+use crate::wording::type_name;
 
 /// Gives constants their types in a plan that comes straight from SQL.
 pub(super) fn settle(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -27,7 +30,7 @@ pub(super) fn settle(plan: LogicalPlan) -> Result<LogicalPlan> {
         let names = NamePreserver::new(&plan);
         plan.map_expressions(|expr| {
             let name = names.save(&expr);
-            let expr = expr.transform_up(|expr| Ok(rewritten(expr, &schema)))?;
+            let expr = expr.transform_up(|expr| rewritten(expr, &schema))?;
             Ok(expr.update_data(|expr| name.restore(expr)))
         })?
         .map_data(LogicalPlan::recompute_schema)
@@ -35,7 +38,7 @@ pub(super) fn settle(plan: LogicalPlan) -> Result<LogicalPlan> {
     .data()
 }
 
-fn rewritten(mut expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+fn rewritten(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let found = match &mut expr {
         Expr::Case(Case { when_then_expr, else_expr, .. }) => {
             let thens = when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
@@ -48,7 +51,9 @@ fn rewritten(mut expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
                 "coalesce" | "greatest" | "least" | "nullif" | "make_array"
             ) =>
         {
-            together(args.iter_mut().collect(), schema, apart_from_text)
+            let found = together(args.iter_mut().collect(), schema, apart_from_text);
+            check(func.name(), args, schema)?;
+            found
         }
         Expr::InList(InList { expr, list, .. }) => {
             let sides = list.iter_mut().chain([expr.as_mut()]).collect();
@@ -59,7 +64,21 @@ fn rewritten(mut expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
         }
         _ => false,
     };
-    Transformed::new_transformed(expr, found)
+    Ok(Transformed::new_transformed(expr, found))
+}
+
+/// Refuses texts that are no constants beside types that no text is read as.
+fn check(function: &str, args: &[Expr], schema: &DFSchema) -> Result<()> {
+    let types = args.iter().filter_map(|arg| arg.get_type(schema).ok());
+    let types: Vec<DataType> = types.filter(|ty| !ty.is_null()).collect();
+    let apart = types.iter().find(|ty| apart_from_text(ty).is_some());
+    let (Some(apart), Some(text)) = (apart, types.iter().find(|ty| is_text(ty))) else {
+        return Ok(());
+    };
+    let name = |ty: &DataType| type_name(&Field::new("", ty.clone(), true));
+    let (function, text, apart) = (function.to_uppercase(), name(text), name(apart));
+    let message = format!("{function} types {text} and {apart} cannot be matched");
+    Err(DataFusionError::External(Box::new(SqlError::new(DATATYPE_MISMATCH, message))))
 }
 
 /// Constants among expressions take the type that is wanted beside the others'; says whether any

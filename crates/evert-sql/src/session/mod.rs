@@ -37,7 +37,7 @@ use crate::error::{
 use crate::functions::{SessionFacts, SharedSettings, Wishes};
 use crate::guard::Guard;
 use crate::query::Scope;
-use crate::settings::Settings;
+use crate::settings::{Settings, duration_ms};
 use crate::statement::{Parsed, done};
 use crate::transaction::{Savepoint, Transaction};
 pub(crate) use difference::verify_response;
@@ -228,6 +228,13 @@ impl Session {
     pub fn cancel_handle(&self) -> CancelHandle {
         let cancel = Arc::clone(&self.cancel);
         Arc::new(move || cancel.send_modify(|count| *count = count.wrapping_add(1)))
+    }
+
+    /// How long an open transaction may wait for its client; `None` is for ever.
+    pub fn idle_in_transaction_max(&self) -> Option<Duration> {
+        let text = self.settings.get("idle_in_transaction_session_timeout").ok()?;
+        let limit = Duration::from_millis(duration_ms(&text).ok()?);
+        (!limit.is_zero()).then_some(limit)
     }
 
     /// Settings to report at start and when changed (name, value).

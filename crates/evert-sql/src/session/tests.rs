@@ -406,6 +406,8 @@ async fn errors_have_codes_places_and_hints() {
             "0A000",
         ),
         ("CREATE MATERIALIZED VIEW w AS SELECT value FROM range(1, 2)", "0A000"),
+        ("CREATE MATERIALIZED VIEW w AS SELECT id, pg_sleep(1) AS s FROM items", "0A000"),
+        ("SELECT count(*) FROM items TABLESAMPLE SYSTEM (10)", "0A000"),
         ("COPY items FROM '/etc/passwd'", "42501"),
         ("SAVEPOINT s", "25P01"),
         ("SHOW nothing", "42704"),

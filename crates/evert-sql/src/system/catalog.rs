@@ -9,19 +9,66 @@ use super::SystemTable;
 use super::information::DATABASE;
 use super::oids::{self, Class, ClassKind};
 use super::rows::{
-    Builder, Cell, Kind::BigInt, Kind::Bool, Kind::Float, Kind::Int, Kind::Ints, Kind::Text,
-    Kind::Texts, Kind::Vector,
+    Builder, Cell, ColumnSpec, Kind::BigInt, Kind::Bool, Kind::Float, Kind::Int, Kind::Ints,
+    Kind::Text, Kind::Texts, Kind::Vector,
 };
 use crate::engine::Inner;
 
 /// The role that owns everything: Postgres's number for the first one.
 pub(super) const OWNER: i64 = 10;
 
+/// The transaction that wrote a row, which clients ask for to tell whether it has changed.
+pub(super) const XMIN: i64 = 1;
+
+const USERS: &[ColumnSpec] = &[
+    ("usename", Text),
+    ("usesysid", BigInt),
+    ("usecreatedb", Bool),
+    ("usesuper", Bool),
+    ("userepl", Bool),
+    ("usebypassrls", Bool),
+    ("passwd", Text),
+    ("valuntil", Text),
+    ("useconfig", Texts),
+];
+
+const TABLE_STATISTICS: &[ColumnSpec] = &[
+    ("relid", BigInt),
+    ("schemaname", Text),
+    ("relname", Text),
+    ("seq_scan", BigInt),
+    ("seq_tup_read", BigInt),
+    ("idx_scan", BigInt),
+    ("idx_tup_fetch", BigInt),
+    ("n_tup_ins", BigInt),
+    ("n_tup_upd", BigInt),
+    ("n_tup_del", BigInt),
+    ("n_tup_hot_upd", BigInt),
+    ("n_live_tup", BigInt),
+    ("n_dead_tup", BigInt),
+    ("n_mod_since_analyze", BigInt),
+    ("n_ins_since_vacuum", BigInt),
+    ("last_vacuum", Text),
+    ("last_autovacuum", Text),
+    ("last_analyze", Text),
+    ("last_autoanalyze", Text),
+    ("vacuum_count", BigInt),
+    ("autovacuum_count", BigInt),
+    ("analyze_count", BigInt),
+    ("autoanalyze_count", BigInt),
+];
+
 pub(super) const TABLES: &[SystemTable] = &[
     SystemTable {
         schema: "pg_catalog",
         name: "pg_namespace",
-        columns: &[("oid", BigInt), ("nspname", Text), ("nspowner", BigInt), ("nspacl", Texts)],
+        columns: &[
+            ("oid", BigInt),
+            ("nspname", Text),
+            ("nspowner", BigInt),
+            ("nspacl", Texts),
+            ("xmin", BigInt),
+        ],
         fill: namespaces,
     },
     SystemTable {
@@ -59,6 +106,7 @@ pub(super) const TABLES: &[SystemTable] = &[
             ("relacl", Texts),
             ("reloptions", Texts),
             ("relpartbound", Text),
+            ("xmin", BigInt),
         ],
         fill: classes,
     },
@@ -90,6 +138,7 @@ pub(super) const TABLES: &[SystemTable] = &[
             ("attacl", Texts),
             ("attoptions", Texts),
             ("attfdwoptions", Texts),
+            ("xmin", BigInt),
         ],
         fill: attributes,
     },
@@ -146,6 +195,7 @@ pub(super) const TABLES: &[SystemTable] = &[
             ("conkey", Ints),
             ("confkey", Ints),
             ("conbin", Text),
+            ("xmin", BigInt),
         ],
         fill: constraints,
     },
@@ -166,6 +216,7 @@ pub(super) const TABLES: &[SystemTable] = &[
             ("datctype", Text),
             ("daticulocale", Text),
             ("datacl", Texts),
+            ("xmin", BigInt),
         ],
         fill: databases,
     },
@@ -186,14 +237,30 @@ pub(super) const TABLES: &[SystemTable] = &[
             ("rolvaliduntil", Text),
             ("rolbypassrls", Bool),
             ("rolconfig", Texts),
+            ("xmin", BigInt),
         ],
         fill: roles,
     },
+    SystemTable { schema: "pg_catalog", name: "pg_user", columns: USERS, fill: users },
+    SystemTable { schema: "pg_catalog", name: "pg_shadow", columns: USERS, fill: users },
     SystemTable {
         schema: "pg_catalog",
-        name: "pg_user",
-        columns: &[("usename", Text), ("usesysid", BigInt), ("usesuper", Bool)],
-        fill: |_, rows| rows.push(vec!["evert".into(), OWNER.into(), true.into()]),
+        name: "pg_authid",
+        columns: &[
+            ("oid", BigInt),
+            ("rolname", Text),
+            ("rolsuper", Bool),
+            ("rolinherit", Bool),
+            ("rolcreaterole", Bool),
+            ("rolcreatedb", Bool),
+            ("rolcanlogin", Bool),
+            ("rolreplication", Bool),
+            ("rolbypassrls", Bool),
+            ("rolconnlimit", Int),
+            ("rolpassword", Text),
+            ("rolvaliduntil", Text),
+        ],
+        fill: authorized,
     },
     SystemTable {
         schema: "pg_catalog",
@@ -249,53 +316,36 @@ pub(super) const TABLES: &[SystemTable] = &[
     },
     SystemTable {
         schema: "pg_catalog",
-        name: "pg_settings",
-        columns: &[
-            ("name", Text),
-            ("setting", Text),
-            ("unit", Text),
-            ("category", Text),
-            ("short_desc", Text),
-            ("context", Text),
-            ("vartype", Text),
-            ("source", Text),
-            ("min_val", Text),
-            ("max_val", Text),
-            ("boot_val", Text),
-            ("reset_val", Text),
-        ],
-        fill: settings,
-    },
-    SystemTable {
-        schema: "pg_catalog",
-        name: "pg_stat_activity",
-        columns: &[
-            ("datid", BigInt),
-            ("datname", Text),
-            ("pid", Int),
-            ("usename", Text),
-            ("application_name", Text),
-            ("state", Text),
-            ("query", Text),
-        ],
-        fill: |_, _| {},
+        name: "pg_stat_all_tables",
+        columns: TABLE_STATISTICS,
+        fill: table_statistics,
     },
     SystemTable {
         schema: "pg_catalog",
         name: "pg_stat_user_tables",
+        columns: TABLE_STATISTICS,
+        fill: table_statistics,
+    },
+    SystemTable {
+        schema: "pg_catalog",
+        name: "pg_stat_user_indexes",
         columns: &[
             ("relid", BigInt),
+            ("indexrelid", BigInt),
             ("schemaname", Text),
             ("relname", Text),
-            ("n_live_tup", BigInt),
+            ("indexrelname", Text),
+            ("idx_scan", BigInt),
+            ("idx_tup_read", BigInt),
+            ("idx_tup_fetch", BigInt),
         ],
-        fill: user_tables,
+        fill: index_statistics,
     },
 ];
 
 fn namespaces(engine: &Inner, rows: &mut Builder) {
     for (name, oid) in oids::schemas(&engine.views.catalog(), engine.schemas.names()) {
-        rows.push(vec![oid.into(), name.into(), OWNER.into(), Cell::Null]);
+        rows.push(vec![oid.into(), name.into(), OWNER.into(), Cell::Null, XMIN.into()]);
     }
 }
 
@@ -306,14 +356,18 @@ fn row_count(engine: &Inner, class: &Class) -> i64 {
     cut.snapshots.get(&class.name).map_or(-1, |snapshot| snapshot.len() as i64)
 }
 
+/// Whether something is an index of the relation of this oid.
+fn has_index(classes: &[Class], oid: i64) -> bool {
+    classes.iter().any(|class| matches!(class.kind, ClassKind::Index { of, .. } if of == oid))
+}
+
 fn classes(engine: &Inner, rows: &mut Builder) {
     let schemas = oids::schemas(&engine.views.catalog(), engine.schemas.names());
-    for class in oids::classes(&engine.views.catalog()) {
-        let (relkind, columns, has_index) = match &class.kind {
-            ClassKind::Relation { relkind, schema } => {
-                (*relkind, schema.columns.len(), !schema.key.is_empty())
-            }
-            ClassKind::Index { columns, .. } => ("i", columns.len(), false),
+    let classes = oids::classes(&engine.views.catalog());
+    for class in &classes {
+        let (relkind, columns) = match &class.kind {
+            ClassKind::Relation { relkind, schema } => (*relkind, schema.columns.len()),
+            ClassKind::Index { columns, .. } => ("i", columns.len()),
         };
         // heap and btree, by Postgres's numbers.
         let access_method: i64 = if relkind == "i" { 403 } else { 2 };
@@ -328,10 +382,10 @@ fn classes(engine: &Inner, rows: &mut Builder) {
             class.oid.into(),
             0i64.into(),
             0i64.into(),
-            row_count(engine, &class).into(),
+            row_count(engine, class).into(),
             0i64.into(),
             0i64.into(),
-            has_index.into(),
+            has_index(&classes, class.oid).into(),
             false.into(),
             "p".into(),
             relkind.into(),
@@ -349,6 +403,7 @@ fn classes(engine: &Inner, rows: &mut Builder) {
             Cell::Null,
             Cell::Null,
             Cell::Null,
+            XMIN.into(),
         ]);
     }
 }
@@ -390,6 +445,7 @@ fn attributes(engine: &Inner, rows: &mut Builder) {
                 Cell::Null,
                 Cell::Null,
                 Cell::Null,
+                XMIN.into(),
             ]);
         }
     }
@@ -404,7 +460,7 @@ fn relation(classes: &[Class], oid: i64) -> Option<&evert_model::RowSchema> {
 
 fn indexes(engine: &Inner, rows: &mut Builder) {
     for class in oids::classes(&engine.views.catalog()) {
-        let ClassKind::Index { of, columns, unique, primary } = class.kind else { continue };
+        let ClassKind::Index { of, columns, primary } = class.kind else { continue };
         let numbers: Vec<i64> = columns.iter().map(|column| *column as i64 + 1).collect();
         let zeros = vec![0i64; columns.len()];
         rows.push(vec![
@@ -412,7 +468,7 @@ fn indexes(engine: &Inner, rows: &mut Builder) {
             of.into(),
             columns.len().into(),
             columns.len().into(),
-            unique.into(),
+            primary.into(),
             false.into(),
             primary.into(),
             false.into(),
@@ -460,6 +516,7 @@ fn constraints(engine: &Inner, rows: &mut Builder) {
             numbers.into(),
             Cell::Null,
             Cell::Null,
+            XMIN.into(),
         ]);
     }
 }
@@ -555,6 +612,7 @@ fn databases(_: &Inner, rows: &mut Builder) {
         "C.UTF-8".into(),
         Cell::Null,
         Cell::Null,
+        XMIN.into(),
     ]);
 }
 
@@ -573,17 +631,36 @@ fn roles(_: &Inner, rows: &mut Builder) {
         Cell::Null,
         true.into(),
         Cell::Null,
+        XMIN.into(),
     ]);
 }
 
+fn users(_: &Inner, rows: &mut Builder) {
+    let may = Cell::from(true);
+    let mut row: Vec<Cell> =
+        vec!["evert".into(), OWNER.into(), may.clone(), may.clone(), may.clone(), may];
+    row.resize(USERS.len(), Cell::Null);
+    rows.push(row);
+}
+
+fn authorized(_: &Inner, rows: &mut Builder) {
+    let mut row: Vec<Cell> = vec![OWNER.into(), "evert".into()];
+    row.resize(row.len() + 7, true.into());
+    row.extend([(-1i64).into(), Cell::Null, Cell::Null]);
+    rows.push(row);
+}
+
 fn tables(engine: &Inner, rows: &mut Builder) {
-    for relation in engine.views.catalog().relations.values() {
+    let catalog = engine.views.catalog();
+    for relation in catalog.relations.values() {
+        let has_index =
+            !relation.schema.key.is_empty() || !catalog.indexes_on(&relation.name).is_empty();
         rows.push(vec![
             relation.name.schema.clone().into(),
             relation.name.name.clone().into(),
             "evert".into(),
             Cell::Null,
-            (!relation.schema.key.is_empty()).into(),
+            has_index.into(),
             false.into(),
             false.into(),
             false.into(),
@@ -592,13 +669,14 @@ fn tables(engine: &Inner, rows: &mut Builder) {
 }
 
 fn matviews(engine: &Inner, rows: &mut Builder) {
-    for view in engine.views.catalog().views.values() {
+    let catalog = engine.views.catalog();
+    for view in catalog.views.values() {
         rows.push(vec![
             view.name.schema.clone().into(),
             view.name.name.clone().into(),
             "evert".into(),
             Cell::Null,
-            (!view.schema.key.is_empty()).into(),
+            (!catalog.indexes_on(&view.name).is_empty()).into(),
             true.into(),
             view.sql.clone().into(),
         ]);
@@ -607,8 +685,8 @@ fn matviews(engine: &Inner, rows: &mut Builder) {
 
 /// An index as the statement that would make it.
 pub(super) fn index_definition(classes: &[Class], index: &Class) -> Option<String> {
-    let ClassKind::Index { of, columns, unique, .. } = &index.kind else { return None };
-    let unique = if *unique { "UNIQUE " } else { "" };
+    let ClassKind::Index { of, columns, primary } = &index.kind else { return None };
+    let unique = if *primary { "UNIQUE " } else { "" };
     let table = classes.iter().find(|class| class.oid == *of)?;
     let schema = relation(classes, *of)?;
     let columns: Vec<_> =
@@ -660,33 +738,37 @@ fn index_list(engine: &Inner, rows: &mut Builder) {
     }
 }
 
-fn settings(_: &Inner, rows: &mut Builder) {
-    for (name, value) in crate::settings::defaults() {
-        rows.push(vec![
-            name.into(),
-            value.clone().into(),
-            Cell::Null,
-            "Client Connection Defaults".into(),
-            "".into(),
-            "user".into(),
-            "string".into(),
-            "default".into(),
-            Cell::Null,
-            Cell::Null,
-            value.clone().into(),
-            value.into(),
-        ]);
+/// Tables and their rows; nothing else is counted.
+fn table_statistics(engine: &Inner, rows: &mut Builder) {
+    for class in oids::classes(&engine.views.catalog()) {
+        let ClassKind::Relation { relkind: "r", .. } = class.kind else { continue };
+        let cell = |(name, _): &ColumnSpec| -> Cell {
+            match *name {
+                "relid" => class.oid.into(),
+                "schemaname" => class.name.schema.clone().into(),
+                "relname" => class.name.name.clone().into(),
+                "n_live_tup" => row_count(engine, &class).into(),
+                _ => Cell::Null,
+            }
+        };
+        rows.push(TABLE_STATISTICS.iter().map(cell).collect());
     }
 }
 
-fn user_tables(engine: &Inner, rows: &mut Builder) {
-    for class in oids::classes(&engine.views.catalog()) {
-        let ClassKind::Relation { relkind: "r", .. } = class.kind else { continue };
+fn index_statistics(engine: &Inner, rows: &mut Builder) {
+    let classes = oids::classes(&engine.views.catalog());
+    for index in &classes {
+        let ClassKind::Index { of, .. } = &index.kind else { continue };
+        let Some(table) = classes.iter().find(|class| class.oid == *of) else { continue };
         rows.push(vec![
-            class.oid.into(),
-            class.name.schema.clone().into(),
-            class.name.name.clone().into(),
-            row_count(engine, &class).into(),
+            table.oid.into(),
+            index.oid.into(),
+            index.name.schema.clone().into(),
+            table.name.name.clone().into(),
+            index.name.name.clone().into(),
+            Cell::Null,
+            Cell::Null,
+            Cell::Null,
         ]);
     }
 }

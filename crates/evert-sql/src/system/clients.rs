@@ -10,23 +10,23 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
 
 use datafusion_pg_catalog::sql::rules::{
-    AliasDuplicatedProjectionRewrite, CurrentUserVariableToSessionUserFunctionCall,
-    FixArrayLiteral, FixVersionColumnName, PrependUnqualifiedPgTableName,
-    ResolveUnqualifiedIdentifier, RewriteArrayAnyAllOperation, RewritePgCatalogOperator,
-    RewriteRegCastToSubquery, SqlStatementRewriteRule, StripCallableQualifier, StripCollate,
+    CurrentUserVariableToSessionUserFunctionCall, FixArrayLiteral, FixVersionColumnName,
+    PrependUnqualifiedPgTableName, ResolveUnqualifiedIdentifier, RewriteArrayAnyAllOperation,
+    RewritePgCatalogOperator, RewriteRegCastToSubquery, SqlStatementRewriteRule,
+    StripCallableQualifier, StripCollate,
 };
 use sqlparser::ast::{
-    AccessExpr, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, GroupByExpr, Ident, ObjectName, Query, SelectItem, SetExpr, Statement,
-    TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut, visit_expressions, visit_relations,
+    AccessExpr, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, ObjectName, Query, SelectItem,
+    SetExpr, Statement, TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
+    visit_expressions, visit_relations,
 };
 
-use super::named_oids;
+use super::{named_oids, settings, vectors};
 use crate::text;
 
 static RULES: LazyLock<Vec<Arc<dyn SqlStatementRewriteRule>>> = LazyLock::new(|| {
     vec![
-        Arc::new(AliasDuplicatedProjectionRewrite),
         Arc::new(ResolveUnqualifiedIdentifier),
         Arc::new(RewriteArrayAnyAllOperation),
         Arc::new(PrependUnqualifiedPgTableName),
@@ -157,6 +157,20 @@ impl VisitorMut for Subqueries {
         ControlFlow::Continue(())
     }
 
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let Some(subscripts) = vectors::unnested_table(factor) {
+            *factor = subscripts;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let Some(shown) = settings::of_session(factor) {
+            *factor = shown;
+        }
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         match expr {
             Expr::Function(function) if bare(&function.name).ends_with("_pg_expandarray") => {
@@ -166,24 +180,27 @@ impl VisitorMut for Subqueries {
             }
             // Access rights are NULL here, where Postgres has arrays or NULL.
             Expr::Function(function) if joins_nothing(function) => *expr = null_of("text"),
-            Expr::Function(function) if bare(&function.name) == "generate_subscripts" => {
-                *expr = call("unnest", expr.clone());
-            }
             Expr::CompoundIdentifier(parts)
                 if parts.last().is_some_and(|part| part.value == "tableoid") =>
             {
                 *expr = null_of("bigint");
             }
+            // How old a row is: new, so that clients that keep the catalogs ask for it again.
+            Expr::Function(function) if is_age_of_row(function) => {
+                *expr = Expr::value(Value::Number("1".into(), false));
+            }
             Expr::Function(function) => {
-                if let Some(query) = array_constructor(function) {
+                if let Some(unnested) = vectors::unnested(function) {
+                    *expr = unnested;
+                } else if let Some(query) = array_constructor(function) {
                     *expr = match is_absent(&query) {
                         true => null_of("text[]"),
                         false => Expr::Subquery(query),
                     };
                 }
             }
-            // `(row).field`
             Expr::CompoundFieldAccess { root, access_chain } => {
+                // `(row).field`
                 if let [AccessExpr::Dot(Expr::Identifier(field))] = access_chain.as_slice() {
                     let field = Expr::value(Value::SingleQuotedString(field.value.clone()));
                     let mut access = call("get_field", root.as_ref().clone());
@@ -194,15 +211,24 @@ impl VisitorMut for Subqueries {
                         list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(field)));
                     }
                     *expr = access;
+                } else {
+                    vectors::count_subscript(root, access_chain);
                 }
             }
             // The catalogs hold functions' names where Postgres holds their oids.
             Expr::Cast { expr: name, data_type, .. }
                 if bare_type(data_type) == "regproc" && matches!(**name, Expr::Value(_)) =>
             {
-                *expr = name.as_ref().clone();
+                *expr = without_schema(name);
             }
-            Expr::Subquery(query) if is_absent(query) => *expr = null_of("text"),
+            Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => {
+                compare_names(left, right);
+                compare_names(right, left);
+            }
+            Expr::Cast { data_type, .. } if bare_type(data_type) == "xid" => {
+                *data_type = DataType::BigInt(None);
+            }
+            Expr::Subquery(query) if is_absent(query) => *expr = only_value(query),
             Expr::Subquery(query) if reads(query) => aggregated(query, "first_value"),
             _ => {}
         }
@@ -225,6 +251,48 @@ fn joins_nothing(function: &Function) -> bool {
     bare(&function.name) == "array_to_string" && (is_null || output_name(first).ends_with("acl"))
 }
 
+/// `age(c.xmin)`, or of a number that has been cast to `xid`.
+fn is_age_of_row(function: &Function) -> bool {
+    let FunctionArguments::List(list) = &function.args else { return false };
+    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(row))] = list.args.as_slice() else {
+        return false;
+    };
+    let is_number = matches!(row, Expr::Cast { data_type: DataType::BigInt(None), .. });
+    bare(&function.name) == "age" && (is_number || output_name(row) == "xmin")
+}
+
+/// `'pg_catalog.array_in'` as `'array_in'`.
+fn without_schema(name: &Expr) -> Expr {
+    match name {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) => {
+                let bare = text.trim_start_matches("pg_catalog.").to_owned();
+                Expr::value(Value::SingleQuotedString(bare))
+            }
+            _ => name.clone(),
+        },
+        _ => name.clone(),
+    }
+}
+
+/// Columns of pg_type with functions, none of which shares its name with another.
+const TYPE_FUNCTIONS: [&str; 4] = ["typinput", "typoutput", "typreceive", "typsend"];
+
+/// `proc.oid = type.typinput` as `proc.proname = type.typinput`.
+fn compare_names(oid: &mut Expr, function: &Expr) {
+    let last = match oid {
+        Expr::Identifier(name) => Some(name),
+        Expr::CompoundIdentifier(parts) => parts.last_mut(),
+        _ => None,
+    };
+    if let Some(name) = last
+        && name.value.eq_ignore_ascii_case("oid")
+        && TYPE_FUNCTIONS.contains(&output_name(function).to_lowercase().as_str())
+    {
+        *name = Ident::new("proname");
+    }
+}
+
 /// Empties the SELECTs of a query that read a catalog without rows first. Tells whether none else
 /// is left.
 fn empty_selects(body: &mut SetExpr) -> bool {
@@ -240,22 +308,46 @@ fn empty_selects(body: &mut SetExpr) -> bool {
     else {
         return false;
     };
-    if !ABSENT.contains(&bare(name).as_str()) {
+    let is_named = |item: &SelectItem| {
+        matches!(item, SelectItem::ExprWithAlias { .. } | SelectItem::UnnamedExpr(_))
+    };
+    if !ABSENT.contains(&bare(name).as_str()) || !select.projection.iter().all(is_named) {
         return false;
     }
+    let ungrouped = matches!(
+        &select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty()
+    );
+    let mut has_row = false;
     for item in &mut select.projection {
-        let alias = match &*item {
-            SelectItem::ExprWithAlias { alias, .. } => alias.clone(),
-            SelectItem::UnnamedExpr(expr) => Ident::new(output_name(expr)),
+        let (expr, alias) = match &*item {
+            SelectItem::ExprWithAlias { expr, alias } => (expr, alias.clone()),
+            SelectItem::UnnamedExpr(expr) => (expr, Ident::new(output_name(expr))),
             _ => return false,
         };
-        *item = SelectItem::ExprWithAlias { expr: null_of("text"), alias };
+        has_row |= ungrouped && aggregates(expr);
+        *item = SelectItem::ExprWithAlias { expr: of_no_rows(expr), alias };
     }
     select.from.clear();
     select.group_by = GroupByExpr::Expressions(Vec::new(), Vec::new());
     select.having = None;
-    select.selection = Some(Expr::value(Value::Boolean(false)));
+    select.selection = (!has_row).then(|| Expr::value(Value::Boolean(false)));
     true
+}
+
+/// What an expression is over no rows: a count is zero, anything else NULL.
+fn of_no_rows(expr: &Expr) -> Expr {
+    match expr {
+        Expr::Function(function) if bare(&function.name) == "count" => constant("0::bigint"),
+        Expr::Nested(inner) => of_no_rows(inner),
+        Expr::BinaryOp { left, op, right } if aggregates(left) || aggregates(right) => {
+            let side = |side: &Expr| match side {
+                Expr::Value(_) => Box::new(side.clone()),
+                other => Box::new(of_no_rows(other)),
+            };
+            Expr::BinaryOp { left: side(left), op: op.clone(), right: side(right) }
+        }
+        _ => null_of("text"),
+    }
 }
 
 /// The name that Postgres gives to a column.
@@ -276,7 +368,7 @@ fn bare_type(ty: &DataType) -> String {
 }
 
 /// A catalog's or function's name without its schema.
-fn bare(name: &ObjectName) -> String {
+pub(super) fn bare(name: &ObjectName) -> String {
     let name = name.to_string().to_lowercase();
     name.trim_start_matches("pg_catalog.").to_owned()
 }
@@ -296,9 +388,22 @@ fn is_absent(query: &Query) -> bool {
 }
 
 fn null_of(ty: &str) -> Expr {
-    let text = format!("NULL::{ty}");
-    let parsed = text::parser(&text).ok().and_then(|mut parser| parser.parse_expr().ok());
-    parsed.expect("a cast of NULL is an expression")
+    constant(&format!("NULL::{ty}"))
+}
+
+fn constant(text: &str) -> Expr {
+    let parsed = text::parser(text).ok().and_then(|mut parser| parser.parse_expr().ok());
+    parsed.expect("a cast of a constant is an expression")
+}
+
+/// What a subquery without rows is as a value.
+fn only_value(query: &Query) -> Expr {
+    match query.body.as_select().map(|select| select.projection.as_slice()) {
+        Some([SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }]) => {
+            of_no_rows(expr)
+        }
+        _ => null_of("text"),
+    }
 }
 
 /// The subquery of `ARRAY(SELECT ...)`, gathering its rows.
@@ -319,15 +424,19 @@ fn aggregated(query: &mut Query, aggregate: &str) {
     }
     let SetExpr::Select(select) = query.body.as_mut() else { return };
     let [item] = select.projection.as_mut_slice() else { return };
-    let (SelectItem::UnnamedExpr(column) | SelectItem::ExprWithAlias { expr: column, .. }) = item
-    else {
-        return;
+    let (column, alias) = match &*item {
+        SelectItem::UnnamedExpr(column) if aggregate == "array_agg" => {
+            (column, Ident::with_quote('"', "array"))
+        }
+        SelectItem::UnnamedExpr(column) => (column, Ident::with_quote('"', output_name(column))),
+        SelectItem::ExprWithAlias { expr, alias } => (expr, alias.clone()),
+        _ => return,
     };
     if aggregates(column) {
         return;
     }
     query.order_by = None;
-    *column = call(aggregate, column.clone());
+    *item = SelectItem::ExprWithAlias { expr: call(aggregate, column.clone()), alias };
 }
 
 /// Whether a query has more rows than the one of a SELECT without FROM.

@@ -5,8 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int32Builder, ListArray, ListBuilder, StringViewArray,
-    StructArray,
+    Array, ArrayRef, AsArray, BooleanArray, Int32Builder, ListArray, StringViewArray, StructArray,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
@@ -19,6 +18,7 @@ use evert_view::{Catalog, Views};
 
 use super::catalog::{OWNER, constraint_definition, index_column, index_definition};
 use super::oids::{self, Class};
+use super::server;
 use crate::outlets::definition;
 
 /// What is told of one oid; `None` is NULL.
@@ -50,7 +50,8 @@ pub(crate) fn functions(views: &Views) -> Vec<ScalarUDF> {
     };
     vec![
         expand_array(),
-        generate_subscripts(),
+        server::transaction("txid_current", views),
+        server::transaction("pg_current_xact_id", views),
         told(
             "pg_get_indexdef",
             Column(|classes, oid, column| {
@@ -115,28 +116,6 @@ fn expand_array() -> ScalarUDF {
             let lists =
                 ListArray::new(expanded(), offsets, Arc::new(pairs), lists.nulls().cloned());
             Ok(ColumnarValue::Array(Arc::new(lists)))
-        }),
-    )
-}
-
-/// `generate_subscripts(numbers, 1)`: the places of a vector's elements, as a list for `unnest`.
-/// The catalogs' lists stand for `int2vector` and `oidvector`, whose first place is 0.
-fn generate_subscripts() -> ScalarUDF {
-    let numbers = || DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true)));
-    create_udf(
-        "generate_subscripts",
-        vec![numbers(), DataType::Int32],
-        numbers(),
-        Volatility::Immutable,
-        Arc::new(|args| {
-            let lists = args[0].to_array(1)?;
-            let lists = lists.as_list::<i32>();
-            let mut places = ListBuilder::new(Int32Builder::new());
-            for row in 0..lists.len() {
-                (0..lists.value_length(row)).for_each(|place| places.values().append_value(place));
-                places.append(lists.is_valid(row));
-            }
-            Ok(ColumnarValue::Array(Arc::new(places.finish())))
         }),
     )
 }

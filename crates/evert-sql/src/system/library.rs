@@ -3,9 +3,11 @@
 
 use std::sync::{Arc, LazyLock};
 
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion_pg_catalog::pg_catalog::{
-    ArrowTable, PgCatalogStaticTables, array_bounds_udf, create_current_schemas_udf,
+    PgCatalogStaticTables, array_bounds_udf, create_current_schemas_udf,
     create_pg_encoding_to_char_udf, create_pg_get_partition_ancestors_udf,
     create_pg_get_partkeydef_udf, create_pg_get_statisticsobjdef_columns_udf,
     create_pg_relation_is_publishable_udf, create_pg_relation_size_udf,
@@ -13,11 +15,20 @@ use datafusion_pg_catalog::pg_catalog::{
 };
 use evert_view::Name;
 
+use super::catalog::XMIN;
+use super::{server, settings, sizes, vectors};
+
 static FIXED: LazyLock<PgCatalogStaticTables> =
     LazyLock::new(|| PgCatalogStaticTables::try_new().expect("the library's own files are sound"));
 
 /// A catalog that is the same in every database.
-pub(super) fn table(name: &Name) -> Option<(Name, &'static Arc<ArrowTable>)> {
+pub(super) struct Fixed {
+    pub(super) schema: SchemaRef,
+    pub(super) batches: Vec<RecordBatch>,
+}
+
+/// The catalog of a name, and its name in full.
+pub(super) fn table(name: &Name) -> Option<(Name, Fixed)> {
     if super::schema(name) != "pg_catalog" {
         return None;
     }
@@ -40,7 +51,25 @@ pub(super) fn table(name: &Name) -> Option<(Name, &'static Arc<ArrowTable>)> {
         pg_shseclabel pg_statistic pg_statistic_ext pg_statistic_ext_data pg_subscription
         pg_subscription_rel pg_tablespace pg_trigger pg_user_mapping
     };
-    Some((Name::new("pg_catalog", &name.name), table))
+    let schema = schema(&table.schema());
+    let batches = table.data().iter().map(|batch| with_xmin(batch, &schema)).collect();
+    Some((Name::new("pg_catalog", &name.name), Fixed { schema, batches }))
+}
+
+/// The columns as Postgres 15 has them, from those of a later one, and `xmin`.
+fn schema(later: &Schema) -> SchemaRef {
+    let named = |field: &Arc<Field>| match field.name().as_str() {
+        "colllocale" => Arc::new(field.as_ref().clone().with_name("colliculocale")),
+        _ => Arc::clone(field),
+    };
+    let xmin = Arc::new(Field::new("xmin", DataType::Int64, true));
+    Arc::new(Schema::new(later.fields().iter().map(named).chain([xmin]).collect::<Vec<_>>()))
+}
+
+fn with_xmin(batch: &RecordBatch, schema: &SchemaRef) -> RecordBatch {
+    let xmin: ArrayRef = Arc::new(Int64Array::from_value(XMIN, batch.num_rows()));
+    let columns = batch.columns().iter().cloned().chain([xmin]).collect();
+    RecordBatch::try_new(Arc::clone(schema), columns).expect("a column for each field")
 }
 
 /// Functions that clients call in catalog queries and that need no more than their arguments.
@@ -71,5 +100,7 @@ pub(crate) fn functions() -> Vec<ScalarUDF> {
         array_bounds_udf::create_array_lower_udf(),
     ];
     functions.extend(privileges.map(has_privilege_udf::create_has_privilege_udf));
+    functions.extend(vectors::functions());
+    functions.extend([settings::function(), sizes::function(), server::not_replaying()]);
     functions
 }

@@ -16,6 +16,10 @@ mod named_oids;
 mod oids;
 mod privileges;
 mod rows;
+mod server;
+mod settings;
+mod sizes;
+mod vectors;
 
 pub(crate) use clients::rewrite;
 pub(crate) use definitions::functions as definition_functions;
@@ -42,6 +46,7 @@ pub(crate) struct SystemTable {
 fn tables() -> impl Iterator<Item = &'static SystemTable> {
     let standard = information::TABLES.iter().chain(privileges::TABLES);
     let catalogs = catalog::TABLES.iter().chain(keywords::TABLES).chain(absent::TABLES);
+    let catalogs = catalogs.chain(settings::TABLES);
     evert::TABLES.iter().chain(standard).chain(catalogs)
 }
 
@@ -70,7 +75,12 @@ pub(crate) fn find(name: &Name) -> Option<(Name, SchemaRef)> {
         return Some((Name::new(table.schema, table.name), Builder::new(table.columns).schema()));
     }
     let (full, table) = library::table(name)?;
-    Some((full, table.schema()))
+    Some((full, table.schema))
+}
+
+/// A relation's oid, by its name alone: that of pg_class but where two names share a number.
+pub(crate) fn oid_of(name: &Name) -> u32 {
+    u32::try_from(oids::of_system(name)).unwrap_or(0)
 }
 
 /// Whether a function that returns rows is a relation of this name.
@@ -86,7 +96,7 @@ pub(crate) fn is_pinned(name: &Name) -> bool {
 /// A system relation's rows as of now.
 pub(crate) fn rows(engine: &Inner, name: &Name) -> Result<Rows, SqlError> {
     if let (None, Some((_, fixed))) = (table(name), library::table(name)) {
-        return Ok(Rows::Batches(fixed.data().to_vec()));
+        return Ok(Rows::Batches(fixed.batches));
     }
     let Some(table) = table(name) else {
         if let Some(archives) = engine.archives.get()

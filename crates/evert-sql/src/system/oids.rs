@@ -31,7 +31,7 @@ pub(super) enum ClassKind {
     /// A table, stream or bag, a view, or a system relation; and its columns.
     Relation { relkind: &'static str, schema: RowSchema },
     /// An index: of the relation of this oid, over these columns.
-    Index { of: i64, columns: Vec<usize>, unique: bool, primary: bool },
+    Index { of: i64, columns: Vec<usize>, primary: bool },
 }
 
 /// Everything in pg_class, relations before their indexes.
@@ -41,19 +41,19 @@ pub(super) fn classes(catalog: &Catalog) -> Vec<Class> {
     for (name, schema, kind, _) in relations(catalog) {
         let relkind = if kind == "VIEW" { "m" } else { "r" };
         let oid = oid(&mut taken, "class", &name.to_string());
-        let key = schema.key.clone();
+        // A view's key is of its rows, and no constraint that could be dropped.
+        let key = if relkind == "r" { schema.key.clone() } else { Vec::new() };
         let kind = ClassKind::Relation { relkind, schema };
         classes.push(Class { oid, name: name.clone(), kind });
         if !key.is_empty() {
             let index = Name::new(&name.schema, format!("{}_pkey", name.name));
             let number = self::oid(&mut taken, "index", &index.to_string());
-            let primary = relkind == "r";
-            let kind = ClassKind::Index { of: oid, columns: key, unique: true, primary };
+            let kind = ClassKind::Index { of: oid, columns: key, primary: true };
             classes.push(Class { oid: number, name: index, kind });
         }
         for (index, columns) in catalog.indexes_on(&name) {
             let number = self::oid(&mut taken, "index", &index.name.to_string());
-            let kind = ClassKind::Index { of: oid, columns, unique: false, primary: false };
+            let kind = ClassKind::Index { of: oid, columns, primary: false };
             classes.push(Class { oid: number, name: index.name.clone(), kind });
         }
     }

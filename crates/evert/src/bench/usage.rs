@@ -7,8 +7,24 @@ const TICKS_PER_SECOND: u64 = 100;
 
 /// CPU time of all threads, user and system. Nothing where there is no `/proc`.
 pub(super) fn cpu_time() -> Option<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The program's name may hold spaces; what follows its parenthesis does not.
+    ticks_of(&std::fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+/// CPU time of the threads of a name that are alive. Nothing where there is no `/proc`.
+pub(super) fn cpu_time_of(thread: &str) -> Option<Duration> {
+    let mut spent = Duration::ZERO;
+    for task in std::fs::read_dir("/proc/self/task").ok()? {
+        // One that has ended meanwhile counts no more.
+        let Ok(stat) = std::fs::read_to_string(task.ok()?.path().join("stat")) else { continue };
+        if stat.split_once('(').is_some_and(|(_, rest)| rest.starts_with(&format!("{thread})"))) {
+            spent += ticks_of(&stat)?;
+        }
+    }
+    Some(spent)
+}
+
+fn ticks_of(stat: &str) -> Option<Duration> {
+    // A name may hold spaces; what follows its parenthesis does not.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |index: usize| fields.get(index)?.parse::<u64>().ok();
     let (user, system) = (ticks(11)?, ticks(12)?);

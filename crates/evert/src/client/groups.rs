@@ -11,6 +11,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::broker::{Broker, check};
 use super::shown::Rows;
 use super::topics::offsets_at;
+use crate::output::print;
 
 /// The flags of `evert group`.
 #[derive(Args, Clone, Debug)]
@@ -60,8 +61,7 @@ async fn list(broker: &mut Broker, json: bool) -> Result<()> {
     groups.sort();
     let mut rows = Rows::new(["name", "state"]);
     groups.into_iter().for_each(|(name, state)| rows.push(vec![name.into(), state.into()]));
-    print!("{}", rows.render(json));
-    Ok(())
+    print(&rows.render(json))
 }
 
 async fn show(broker: &mut Broker, name: &str, json: bool) -> Result<()> {
@@ -74,7 +74,7 @@ async fn show(broker: &mut Broker, name: &str, json: bool) -> Result<()> {
     let answer: OffsetFetchResponse = broker.ask(ApiKey::OffsetFetch, 7, &request).await?;
     check(&format!("group \"{name}\""), answer.error_code, None)?;
     if !json {
-        println!("{}, {} members\n", group.group_state, group.members.len());
+        print(&format!("{}, {} members\n\n", group.group_state, group.members.len()))?;
     }
     let mut rows = Rows::new(["topic", "partition", "offset", "end_offset", "lag"]);
     for topic in &answer.topics {
@@ -96,6 +96,5 @@ async fn show(broker: &mut Broker, name: &str, json: bool) -> Result<()> {
             ]);
         }
     }
-    print!("{}", rows.render(json));
-    Ok(())
+    print(&rows.render(json))
 }

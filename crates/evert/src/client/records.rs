@@ -1,7 +1,7 @@
 //! `evert produce` and `evert consume`: records in and out, by Kafka's protocol.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, Write};
+use std::io::{BufRead, BufWriter, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::broker::{Broker, check};
 use super::topics::{offsets_at, partitions_of, topic_name};
+use crate::output::Output;
 
 /// Lines that are gathered into one request, and their bytes.
 const LINES_MAX: usize = 1000;
@@ -179,7 +180,7 @@ pub(crate) async fn consume(args: ConsumeArgs) -> Result<()> {
     };
     let ends = offsets_at(&mut broker, &args.topic, &partitions, -1).await?;
     let mut left = args.count.unwrap_or(u64::MAX);
-    let mut out = std::io::stdout().lock();
+    let mut out = BufWriter::new(Output::new());
     loop {
         if !args.follow {
             next.retain(|partition, offset| ends.get(partition).is_some_and(|end| *offset < *end));

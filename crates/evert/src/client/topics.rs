@@ -17,6 +17,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::broker::{Broker, check};
 use super::shown::Rows;
+use crate::output::print;
 
 /// The flags of `evert topic`.
 #[derive(Args, Clone, Debug)]
@@ -133,8 +134,7 @@ async fn list(broker: &mut Broker, json: bool) -> Result<()> {
     for (name, partitions, internal) in topics {
         rows.push(vec![name.into(), partitions.into(), internal.into()]);
     }
-    print!("{}", rows.render(json));
-    Ok(())
+    print(&rows.render(json))
 }
 
 async fn show(broker: &mut Broker, name: &str, json: bool) -> Result<()> {
@@ -146,7 +146,7 @@ async fn show(broker: &mut Broker, name: &str, json: bool) -> Result<()> {
         let at = |offsets: &BTreeMap<i32, i64>| offsets.get(partition).copied().into();
         rows.push(vec![(*partition).into(), at(&first), at(&end)]);
     }
-    print!("{}", rows.render(json));
+    print(&rows.render(json))?;
     const TOPIC: i8 = 2;
     const SET_ON_TOPIC: i8 = 1;
     let resource = DescribeConfigsResource::default()
@@ -165,7 +165,7 @@ async fn show(broker: &mut Broker, name: &str, json: bool) -> Result<()> {
         }
     }
     if !rows.is_empty() {
-        print!("{}{}", if json { "" } else { "\n" }, rows.render(json));
+        print(&format!("{}{}", if json { "" } else { "\n" }, rows.render(json)))?;
     }
     Ok(())
 }
@@ -193,8 +193,7 @@ async fn create(
     for topic in &answer.topics {
         check(&format!("topic \"{name}\""), topic.error_code, topic.error_message.as_ref())?;
     }
-    println!("topic \"{name}\" was created");
-    Ok(())
+    print(&format!("topic \"{name}\" was created\n"))
 }
 
 async fn delete(broker: &mut Broker, name: &str) -> Result<()> {
@@ -205,6 +204,5 @@ async fn delete(broker: &mut Broker, name: &str) -> Result<()> {
     for topic in &answer.responses {
         check(&format!("topic \"{name}\""), topic.error_code, topic.error_message.as_ref())?;
     }
-    println!("topic \"{name}\" was deleted");
-    Ok(())
+    print(&format!("topic \"{name}\" was deleted\n"))
 }

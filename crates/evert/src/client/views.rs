@@ -1,5 +1,6 @@
 //! `evert view`: views, by SQL.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -9,6 +10,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use super::shown::Rows;
+use crate::output::print;
 
 /// The flags of `evert view`.
 #[derive(Args, Clone, Debug)]
@@ -58,7 +60,7 @@ enum ViewCommand {
         /// The view
         name: String,
     },
-    /// Drop views
+    /// Drop views, search indexes, archives and sinks
     Drop {
         /// The views
         #[arg(required = true)]
@@ -86,7 +88,7 @@ pub(crate) async fn run(args: ViewArgs) -> Result<ExitCode> {
     match &args.command {
         ViewCommand::List => {
             let sql = format!("SELECT {COLUMNS} FROM evert.views ORDER BY name");
-            print!("{}", rows(&client, &sql).await?.render(args.json));
+            print(&rows(&client, &sql).await?.render(args.json))?;
         }
         ViewCommand::Show { name } => show(&client, name, args.json).await?,
         ViewCommand::Rebuild { names } => {
@@ -100,7 +102,7 @@ pub(crate) async fn run(args: ViewArgs) -> Result<ExitCode> {
                 _ => None,
             });
             agreed = first.context("VERIFY gave no verdict")?;
-            print!("{}", of_messages(&client, &sql, &verdict).await?.render(args.json));
+            print(&of_messages(&client, &sql, &verdict).await?.render(args.json))?;
         }
         ViewCommand::Pause { name } => {
             execute(&client, &format!("PAUSE VIEW {}", quoted(name))).await?;
@@ -108,11 +110,7 @@ pub(crate) async fn run(args: ViewArgs) -> Result<ExitCode> {
         ViewCommand::Resume { name } => {
             execute(&client, &format!("RESUME VIEW {}", quoted(name))).await?;
         }
-        ViewCommand::Drop { names, cascade } => {
-            let cascade = if *cascade { " CASCADE" } else { "" };
-            let sql = format!("DROP MATERIALIZED VIEW {}{cascade}", list(names));
-            execute(&client, &sql).await?;
-        }
+        ViewCommand::Drop { names, cascade } => drop_all(&client, names, *cascade).await?,
     }
     Ok(if agreed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -124,22 +122,48 @@ async fn show(client: &Client, name: &str, json: bool) -> Result<()> {
     if found.is_empty() {
         bail!("view \"{name}\" does not exist");
     }
-    print!("{}", found.render(json));
+    print(&found.render(json))?;
     let sql = format!(
         "SELECT operator_id, operator, rows, bytes FROM evert.view_state WHERE view = '{literal}' \
          ORDER BY operator_id"
     );
     let state = rows(client, &sql).await?;
     if !json {
-        print!("\n{}", state.render(false));
+        print(&format!("\n{}", state.render(false)))?;
+    }
+    Ok(())
+}
+
+/// Drops each by the statement of its kind; what reads a view first.
+async fn drop_all(client: &Client, names: &[String], cascade: bool) -> Result<()> {
+    let found = client.simple_query("SELECT name, kind FROM evert.views").await.map_err(told)?;
+    let kinds: HashMap<_, _> = found
+        .iter()
+        .filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some((row.get(0)?, row.get(1)?)),
+            _ => None,
+        })
+        .collect();
+    // Names of nothing are for the server to refuse.
+    let kind = |name: &str| match kinds.get(name.strip_prefix("public.").unwrap_or(name)) {
+        Some(&"search") => "SEARCH INDEX",
+        Some(&"archive") => "ARCHIVE",
+        Some(&"sink") => "SINK",
+        _ => "MATERIALIZED VIEW",
+    };
+    let cascade = if cascade { " CASCADE" } else { "" };
+    for word in ["SEARCH INDEX", "ARCHIVE", "SINK", "MATERIALIZED VIEW"] {
+        let own: Vec<_> = names.iter().filter(|name| kind(name) == word).cloned().collect();
+        if !own.is_empty() {
+            execute(client, &format!("DROP {word} {}{cascade}", list(&own))).await?;
+        }
     }
     Ok(())
 }
 
 async fn execute(client: &Client, sql: &str) -> Result<()> {
     client.batch_execute(sql).await.map_err(told)?;
-    println!("{}", sql.split(' ').take(2).collect::<Vec<_>>().join(" "));
-    Ok(())
+    print(&format!("{}\n", sql.split(' ').take(2).collect::<Vec<_>>().join(" ")))
 }
 
 async fn rows(client: &Client, sql: &str) -> Result<Rows> {

@@ -22,6 +22,7 @@ use evert_view::{Name, Views};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
+use crate::output::print;
 use crate::serve::{Addresses, Server};
 use crate::settings::Settings;
 use feed::{Feed, Target, Telling, watch_cuts};
@@ -71,7 +72,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<()> {
     let differing = outcome?;
     left?;
     if let Some(dir) = &args.keep {
-        print_next_steps(dir, origin.is_some());
+        print_next_steps(dir, origin.is_some())?;
     }
     if differing > 0 {
         bail!("{differing} of {} views differ from their replay", VIEWS.len());
@@ -148,7 +149,7 @@ async fn play(
     interrupts: &mut Interrupts,
 ) -> Result<usize> {
     let client = connect(&server.addresses).await?;
-    println!("evert demo: {}", server.addresses);
+    print(&format!("evert demo: {}\n", server.addresses))?;
     let relation = set_up(&client, origin.map(Arc::as_ref)).await?;
     let first_id = match origin {
         Some(origin) => origin.first_id,
@@ -171,11 +172,12 @@ async fn play(
     let feeding = tokio::spawn(feed.run(stopped));
     let mut screen = Screen::new()?;
     let end = args.seconds.map(|seconds| started + Duration::from_secs(seconds));
-    while !feeding.is_finished() {
+    let mut shown = Ok(());
+    while !feeding.is_finished() && shown.is_ok() {
         tokio::select! {
             () = tokio::time::sleep(screen.period()) => {
                 let panels = if screen.is_live() { reader.panels().await? } else { Vec::new() };
-                screen.show(&panels, &figures(&server.views, &telling, started.elapsed()))?;
+                shown = screen.show(&panels, &figures(&server.views, &telling, started.elapsed()));
             }
             () = until(end) => break,
             () = interrupts.next() => break,
@@ -185,6 +187,8 @@ async fn play(
     let last = feeding.await.context("the generator ended in a panic")??;
     let elapsed = started.elapsed();
     drop(screen);
+    // Not before the generator has stopped.
+    shown?;
     let names: Vec<_> = VIEWS[..FOLDED].iter().copied().map(Name::public).collect();
     server.views.pin(&names, last, Duration::from_secs(60)).await?;
     let spent = figures(&server.views, &telling, elapsed);
@@ -194,7 +198,7 @@ async fn play(
     if let Some(origin) = origin {
         differing += usize::from(!agrees(&reader.client, origin, relation).await?);
     }
-    println!("{}", spent.line());
+    print(&format!("{}\n", spent.line()))?;
     Ok(differing)
 }
 
@@ -248,7 +252,9 @@ async fn agrees(client: &Client, origin: &Origin, relation: &str) -> Result<bool
     let equal = here == there;
     let Totals { payments, captured } = &there;
     let verdict = if equal { "equal".to_owned() } else { format!("DIFFERENT: {here:?}") };
-    println!("compare with Postgres: {payments} payments, {captured} captured, {verdict}");
+    print(&format!(
+        "compare with Postgres: {payments} payments, {captured} captured, {verdict}\n"
+    ))?;
     Ok(equal)
 }
 
@@ -276,7 +282,7 @@ async fn next_payment_id(client: &Client) -> Result<u64> {
 /// Compares each view with a replay from zero; gives how many differ.
 async fn verify(client: &Client, last: Position) -> Result<usize> {
     let mut differing = 0;
-    println!();
+    print("\n")?;
     for name in VIEWS {
         let sql = format!("SET evert.after = {last}; VERIFY VIEW {name}");
         let rows = client.simple_query(&sql).await.with_context(|| format!("verifying {name}"))?;
@@ -287,22 +293,22 @@ async fn verify(client: &Client, last: Position) -> Result<usize> {
         let verdict = verdict.with_context(|| format!("no verdict on {name}"))?;
         let told = |column| verdict.get(column).unwrap_or("?");
         let equal = verdict.get("equal") == Some("t");
-        println!(
-            "verify {name} at position {}: {} rows live, {} rows replayed from zero, {}",
+        print(&format!(
+            "verify {name} at position {}: {} rows live, {} rows replayed from zero, {}\n",
             told("position"),
             told("rows_live"),
             told("rows_replayed"),
             if equal { "equal" } else { "DIFFERENT" },
-        );
+        ))?;
         differing += usize::from(!equal);
     }
     Ok(differing)
 }
 
-fn print_next_steps(dir: &Path, from_postgres: bool) {
+fn print_next_steps(dir: &Path, from_postgres: bool) -> Result<()> {
     let dir = dir.display();
     let topic = if from_postgres { "demo.public.payments" } else { "payments" };
-    println!(
+    print(&format!(
         "\nThe data is in {dir}. Serve it:\n\
          \n  evert serve --data {dir}\n\
          \nand, in another terminal:\n\
@@ -310,12 +316,13 @@ fn print_next_steps(dir: &Path, from_postgres: bool) {
          \n  redis-cli -p 7379 HGETALL merchant_today:m42\
          \n  curl -s '127.0.0.1:7080/payments_search/_search?q=riya&size=1'\
          \n  psql -h 127.0.0.1 -p 7432 -c 'SHOW VIEWS'\
-         \n  kcat -b 127.0.0.1:9092 -t {topic} -C -o -3 -e"
-    );
+         \n  kcat -b 127.0.0.1:9092 -t {topic} -C -o -3 -e\n"
+    ))?;
     if from_postgres {
-        println!(
+        print(&format!(
             "\nThat Postgres keeps its write-ahead log for it until:\n\
-             \n  psql -h 127.0.0.1 -p 7432 -c 'DROP SOURCE {SOURCE} CASCADE'"
-        );
+             \n  psql -h 127.0.0.1 -p 7432 -c 'DROP SOURCE {SOURCE} CASCADE'\n"
+        ))?;
     }
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! The demo's screen: panels repainted in a terminal, a line now and then elsewhere.
 
-use std::io::{IsTerminal, Stdout, Write, stdout};
+use std::io::{IsTerminal, Stdout, stdout};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -16,6 +16,7 @@ use ratatui::text::Line;
 use ratatui::widgets::{Block, Row, Table as TableWidget};
 
 use super::panels::Panel;
+use crate::output::print;
 
 /// The figures beside the panels.
 pub(super) struct Figures {
@@ -143,10 +144,4 @@ pub(super) fn print_panels(panels: &[Panel]) -> Result<()> {
         out.push_str(&format!("\n{}\n{table}\n", panel.title));
     }
     print(&out)
-}
-
-fn print(text: &str) -> Result<()> {
-    let mut stdout = stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    Ok(stdout.flush()?)
 }

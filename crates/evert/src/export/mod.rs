@@ -18,6 +18,8 @@ use clap::{Args, ValueEnum};
 use futures::TryStreamExt;
 use tokio_postgres::{Client, Column, NoTls, SimpleQueryMessage};
 
+use crate::output::Output;
+
 /// The flags of `evert export`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ExportArgs {
@@ -61,13 +63,17 @@ pub(crate) async fn run(args: ExportArgs) -> Result<()> {
     let (client, connection) = connected.context("cannot connect to the SQL door")?;
     tokio::spawn(connection);
     let query = args.query.trim().trim_end_matches(';').trim_end();
+    if let Some(mistake) = order::mistake(query) {
+        bail!(mistake);
+    }
     let moment = moment(&args.as_of);
-    let described = client.prepare(&format!("{query}\n{moment}")).await;
-    let described = described.map_err(|error| told(&error))?;
+    // By itself, so that errors are in its own words.
+    let described = client.prepare(query).await.map_err(|error| told(&error))?;
+    refuse_changing(&client, query).await?;
     let sql = format!("{}\n{moment}", order::whole(query, described.columns().len()));
     let rows = match &args.out {
         None => {
-            let out = Box::new(std::io::BufWriter::new(std::io::stdout()));
+            let out = Box::new(std::io::BufWriter::new(Output::new()));
             copy(&client, &sql, described.columns(), args.format, out).await?
         }
         Some(path) => {
@@ -114,6 +120,26 @@ fn moment(text: &str) -> String {
     }
 }
 
+/// Refuses a query whose rows depend on more than the log. No view may be made of one either: the
+/// server says so when it plans it.
+async fn refuse_changing(client: &Client, query: &str) -> Result<()> {
+    let sql = format!("EXPLAIN CREATE MATERIALIZED VIEW evert_export AS\n{query}");
+    let Err(error) = client.simple_query(&sql).await else { return Ok(()) };
+    let message = error.as_db_error().map_or("", |error| error.message());
+    let changing = message.strip_suffix(" in a view is not supported");
+    // Any other refusal is of views only.
+    let changing = changing
+        .filter(|what| what.ends_with("()"))
+        .or_else(|| message.strip_prefix("a view over ")?.strip_suffix(" is not supported"));
+    match changing {
+        None => Ok(()),
+        Some(what) => bail!(
+            "an export is the same whenever it is made, and {what} is not: it depends on more than \
+             the log"
+        ),
+    }
+}
+
 async fn copy(
     client: &Client,
     sql: &str,
@@ -121,18 +147,22 @@ async fn copy(
     format: Format,
     out: Box<dyn Write + Send>,
 ) -> Result<u64> {
+    let rows = client.simple_query_raw(sql).await.map_err(|error| told(&error))?;
+    let mut rows = std::pin::pin!(rows);
+    // Nothing is written of a moment that cannot be read.
+    let mut message = rows.try_next().await.map_err(|error| told(&error))?;
     let mut sink: Box<dyn Sink> = match format {
         Format::Csv => Box::new(csv::CsvFile::begin(out, columns)?),
         Format::Parquet => Box::new(parquet::ParquetFile::begin(out, columns)?),
     };
-    let rows = client.simple_query_raw(sql).await.map_err(|error| told(&error))?;
-    let mut rows = std::pin::pin!(rows);
     let mut count = 0;
-    while let Some(message) = rows.try_next().await.map_err(|error| told(&error))? {
-        let SimpleQueryMessage::Row(row) = message else { continue };
-        let values: Vec<_> = (0..row.len()).map(|column| row.get(column)).collect();
-        sink.row(&values)?;
-        count += 1;
+    while let Some(came) = message {
+        if let SimpleQueryMessage::Row(row) = came {
+            let values: Vec<_> = (0..row.len()).map(|column| row.get(column)).collect();
+            sink.row(&values)?;
+            count += 1;
+        }
+        message = rows.try_next().await.map_err(|error| told(&error))?;
     }
     sink.finish()?;
     Ok(count)
@@ -147,11 +177,6 @@ fn told(error: &tokio_postgres::Error) -> anyhow::Error {
         }
         None => anyhow::anyhow!("{error}"),
     }
-}
-
-/// What a column's type is called in errors.
-fn refuse(column: &Column) -> Result<()> {
-    bail!("column \"{}\" is {}, which the format has no type for", column.name(), column.type_())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A total order for a query's rows: its own, then all columns.
+//! A total order for a query's rows: its own, then all columns; and what is no query.
 
 /// The query with an order in which no two different rows are equal.
 pub(super) fn whole(query: &str, columns: usize) -> String {
@@ -26,7 +26,7 @@ impl Outline {
     fn of(query: &str) -> Self {
         let mut outline = Self { is_ordered: false, end: query.len() };
         let mut before = String::new();
-        for (at, word) in words(query) {
+        for (at, word) in words(query).into_iter().filter_map(Word::outside) {
             let word = word.to_ascii_uppercase();
             match (before.as_str(), word.as_str()) {
                 ("ORDER", "BY") => outline.is_ordered = true,
@@ -42,8 +42,43 @@ impl Outline {
     }
 }
 
-/// The words outside of brackets, quotes and comments, with their places.
-fn words(text: &str) -> Vec<(usize, &str)> {
+/// What is wrong with a text that is not one SELECT without a moment of its own.
+pub(super) fn mistake(query: &str) -> Option<&'static str> {
+    let words = words(query);
+    let word = |word: &Word<'_>| word.text.to_ascii_uppercase();
+    let begins = words.first().map(word);
+    let is_query = matches!(begins.as_deref(), Some("SELECT" | "WITH" | "VALUES" | "TABLE"));
+    if !is_query || words.iter().any(|word| word.text == ";") {
+        return Some("the query must be one SELECT");
+    }
+    let outside: Vec<_> = words.iter().filter(|word| word.depth == 0).map(word).collect();
+    let is_as_of = |words: &[String]| {
+        words[0] == "AS"
+            && words[1] == "OF"
+            && matches!(words[2].as_str(), "POSITION" | "TIMESTAMP")
+    };
+    outside.windows(3).any(is_as_of).then_some(
+        "the query has an AS OF of its own: leave it out, the moment is what --as-of says",
+    )
+}
+
+/// A word, or a semicolon.
+struct Word<'a> {
+    at: usize,
+    text: &'a str,
+    /// In how many brackets.
+    depth: usize,
+}
+
+impl<'a> Word<'a> {
+    /// A word that is not in brackets, with its place.
+    fn outside(self) -> Option<(usize, &'a str)> {
+        (self.depth == 0).then_some((self.at, self.text))
+    }
+}
+
+/// The words outside of quotes and comments.
+fn words(text: &str) -> Vec<Word<'_>> {
     let bytes = text.as_bytes();
     let (mut found, mut depth, mut at) = (Vec::new(), 0_usize, 0);
     while at < bytes.len() {
@@ -53,6 +88,10 @@ fn words(text: &str) -> Vec<(usize, &str)> {
             b'-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
             b'/' if rest.starts_with("/*") => rest.find("*/").map_or(rest.len(), |end| end + 2),
             b'$' => dollar_quoted(rest),
+            b';' => {
+                found.push(Word { at, text: &rest[..1], depth });
+                1
+            }
             b'(' => {
                 depth += 1;
                 1
@@ -64,9 +103,7 @@ fn words(text: &str) -> Vec<(usize, &str)> {
             c if c.is_ascii_alphabetic() || c == b'_' => {
                 let is_inside = |c: char| !(c.is_alphanumeric() || c == '_' || c == '.');
                 let end = rest.find(is_inside).unwrap_or(rest.len());
-                if depth == 0 {
-                    found.push((at, &rest[..end]));
-                }
+                found.push(Word { at, text: &rest[..end], depth });
                 end
             }
             _ => rest.chars().next().map_or(1, char::len_utf8),
@@ -105,6 +142,23 @@ fn dollar_quoted(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_one_select_is_a_query() {
+        for query in [
+            "SELECT 1",
+            "-- all\n(SELECT ';' AS of) UNION SELECT 2",
+            "WITH a AS (SELECT 1) TABLE a",
+            "SELECT a AS of FROM t",
+        ] {
+            assert_eq!(mistake(query), None, "{query}");
+        }
+        for query in ["", "DELETE FROM t", "SELECT 1; SELECT 2", "EXPLAIN SELECT 1", "( ; )"] {
+            assert_eq!(mistake(query), Some("the query must be one SELECT"), "{query}");
+        }
+        let own = mistake("SELECT * FROM t as of position 4").expect("refused");
+        assert!(own.contains("--as-of"), "{own}");
+    }
 
     #[test]
     fn the_order_is_made_whole() {

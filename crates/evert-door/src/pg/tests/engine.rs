@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -258,6 +259,12 @@ impl Session for TestSession {
 
     fn transaction_status(&self) -> TransactionStatus {
         self.status
+    }
+
+    /// `SET idle_ms TO '50'`
+    fn idle_in_transaction_max(&self) -> Option<Duration> {
+        let (_, ms) = self.settings.iter().find(|(name, _)| name == "idle_ms")?;
+        Some(Duration::from_millis(ms.parse().expect("a number")))
     }
 
     fn fail_transaction(&mut self) {

@@ -170,6 +170,17 @@ async fn stopping_lets_idle_clients_know() {
 }
 
 #[tokio::test]
+async fn a_transaction_that_is_left_alone_ends_with_its_session() {
+    let door = TestDoor::open().await;
+    let (client, socket) = door.connect().await.expect("connects");
+    client.simple_query("SET idle_ms TO '50'").await.expect("set");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    client.simple_query("BEGIN").await.expect("an idle session is not ended");
+    tokio::time::timeout(Duration::from_secs(10), socket).await.expect("ends").expect("ends");
+    assert!(client.is_closed());
+}
+
+#[tokio::test]
 async fn rows_are_copied_out_as_they_come() {
     let door = TestDoor::open().await;
     let client = door.client().await;
