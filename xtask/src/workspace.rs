@@ -66,9 +66,18 @@ impl Workspace {
     }
 }
 
+/// Cargo, without what it has told this program of itself: build scripts that look at the same
+/// variables would run again after each call of cargo by hand, and half of all dependencies with
+/// them.
 fn cargo(directory: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(directory);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 
