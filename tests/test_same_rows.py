@@ -96,6 +96,8 @@ class World:
         for statement in SETUP:
             server.query(statement)
         create_sinks(server, postgres, cache)
+        # What sinks write into is there from here on.
+        all_at(server, log_end(server))
         self.doors = doors(server, postgres, cache)
         self.writers = [SqlWriter(server, seed + 1), SqlWriter(server, seed + 2), KafkaWriter(server, seed + 3)]
         self.readers = {name: Reader(name, open_door) for name, (_, open_door) in self.doors.items()}
@@ -192,7 +194,6 @@ def in_trouble(server: Server, names: set[str]) -> None:
 def test_each_kind_fails_alone(server, postgres, cache):
     """What a kind needs is taken away: it says so, the others go on, and it comes back."""
     world = World(server, postgres, cache, seeded())
-    all_at(server, log_end(server))
 
     def trouble(names: set[str], take, give, rebuild: bool = False) -> None:
         for reader in world.readers_of(names):

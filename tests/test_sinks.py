@@ -142,6 +142,17 @@ def test_a_target_that_is_down_delays_only_its_sink(server, postgres):
     assert state(server, "k") == "live"
 
 
+def test_sinks_that_begin_at_once_do_not_hinder_each_other(server, postgres):
+    orders(server)
+    names = [f"k{number}" for number in range(8)]
+    for name in names:
+        server.query(f"CREATE SINK {name} ON by_city INTO POSTGRES '{postgres.url}' TABLE {name} WITH (create = 'on')")
+    for name in names:
+        live(server, name)
+        check_verdict(server, name)
+    assert "tried again" not in server.log(), server.log_tail()
+
+
 def test_a_table_that_has_vanished_is_filled_anew(server, postgres):
     orders(server)
     server.query(f"CREATE SINK k ON by_city INTO POSTGRES '{postgres.url}' TABLE t WITH (create = 'on')")

@@ -10,6 +10,8 @@ use super::table::Table;
 const STAGED: &str = "pg_temp.evert_sink_rows";
 /// The table of marks, beside the target.
 const MARKS: &str = "evert_sink_positions";
+/// The advisory lock of those who make it: `evertsnk`.
+const MAKING: i64 = i64::from_be_bytes(*b"evertsnk");
 
 /// Statements that end in a semicolon can be put one after the other.
 pub(super) struct Statements {
@@ -57,9 +59,11 @@ fn marks_of(table: &[String]) -> String {
     }
 }
 
+/// Two transactions that make a table at once both find that it is not there, and one of them fails
+/// by Postgres's own catalog: sinks do it one after the other.
 fn make_marks(marks: &str) -> String {
     format!(
-        "CREATE TABLE IF NOT EXISTS {marks} (sink text PRIMARY KEY, log_id text NOT NULL, id text \
+        "SELECT pg_advisory_xact_lock({MAKING}); CREATE TABLE IF NOT EXISTS {marks} (sink text PRIMARY KEY, log_id text NOT NULL, id text \
          NOT NULL, position bigint, updated_at timestamptz NOT NULL DEFAULT now())"
     )
 }
