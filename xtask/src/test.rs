@@ -69,8 +69,7 @@ pub(crate) fn end_to_end(
 
 /// Builds the binary exactly as a user does.
 ///
-/// Apart from the tests, whose features (planted faults) must not reach what pytest runs. Features
-/// of other people's crates are the same in both builds, so that those compile once.
+/// All features are the same as in the tests' build, so that every library compiles once.
 fn build(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
     steps.command("build", workspace.cargo().args(["build", "--release", "--locked"]))
 }

@@ -18,8 +18,8 @@ pub struct LogConfig {
     pub large_memory_bytes: usize,
     /// Who runs the background work.
     pub threads: Threads,
-    /// Faults planted on purpose, to show that the tests catch them.
-    #[cfg(feature = "planted-faults")]
+    /// Faults planted on purpose, to show that the tests catch them. Nothing but tests sets them.
+    #[doc(hidden)]
     pub planted: Planted,
 }
 
@@ -33,7 +33,6 @@ impl Default for LogConfig {
             checkpoint_bytes: 192 << 20,
             large_memory_bytes: 4 << 20,
             threads: Threads::Real,
-            #[cfg(feature = "planted-faults")]
             planted: Planted::default(),
         }
     }
@@ -41,17 +40,11 @@ impl Default for LogConfig {
 
 impl LogConfig {
     pub(crate) fn acks_before_sync(&self) -> bool {
-        #[cfg(feature = "planted-faults")]
-        return self.planted.ack_before_sync;
-        #[cfg(not(feature = "planted-faults"))]
-        false
+        self.planted.ack_before_sync
     }
 
     pub(crate) fn cuts_at_first_bad_frame(&self) -> bool {
-        #[cfg(feature = "planted-faults")]
-        return self.planted.cut_at_first_bad_frame;
-        #[cfg(not(feature = "planted-faults"))]
-        false
+        self.planted.cut_at_first_bad_frame
     }
 }
 
@@ -66,7 +59,7 @@ pub enum Threads {
 }
 
 /// Faults planted on purpose.
-#[cfg(feature = "planted-faults")]
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Planted {
     /// Acknowledges a group before the journal is synced.

@@ -38,9 +38,7 @@ mod tests;
 mod topic;
 
 pub use append::{NewCommit, NewPart};
-#[cfg(feature = "planted-faults")]
-pub use config::Planted;
-pub use config::{LogConfig, Threads};
+pub use config::{LogConfig, Planted, Threads};
 pub use error::{AppendError, OpenError, ReadError, TopicError};
 pub use large::LargeCommit;
 pub use log::Log;

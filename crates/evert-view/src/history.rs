@@ -170,7 +170,6 @@ impl History {
     }
 
     /// Lets go of all cuts, as time does.
-    #[cfg(feature = "planted-faults")]
     pub(crate) fn forget_cuts(&self) {
         self.lock().cuts.clear();
     }

@@ -61,9 +61,7 @@ pub use catalog::{
     Catalog, CatalogError, Format, IndexDef, NewRelation, Pause, PlanError, Relation, RelationKind,
     SourceDef, StartedFrom, ViewDef, ViewOptions,
 };
-pub use checkpoint::CheckpointConfig;
-#[cfg(feature = "planted-faults")]
-pub use checkpoint::PlantedCheckpointFaults;
+pub use checkpoint::{CheckpointConfig, PlantedCheckpointFaults};
 pub use cohort::Cut;
 pub use decode::{KeyWriter, RowParser};
 pub use difference::{Difference, RowDifference};

@@ -255,8 +255,8 @@ impl Views {
         Ok(Arc::new(cut))
     }
 
-    /// Lets go of the cuts of the last seconds: reads of the past have to fold it.
-    #[cfg(feature = "planted-faults")]
+    /// Lets go of the cuts of the last seconds: reads of the past have to fold it. For tests.
+    #[doc(hidden)]
     pub fn forget_cuts(&self) {
         self.shared().history.forget_cuts();
     }

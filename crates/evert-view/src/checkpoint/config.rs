@@ -14,13 +14,13 @@ pub struct CheckpointConfig {
     pub dir: PathBuf,
     /// The least time between two. It grows when taking one is expensive.
     pub every: Duration,
-    /// Faults planted on purpose, to show that the tests catch them.
-    #[cfg(feature = "planted-faults")]
+    /// Faults planted on purpose, to show that the tests catch them. Nothing but tests sets them.
+    #[doc(hidden)]
     pub planted: PlantedCheckpointFaults,
 }
 
 /// Faults in the writing of checkpoints.
-#[cfg(feature = "planted-faults")]
+#[doc(hidden)]
 #[derive(Clone, Debug, Default)]
 pub struct PlantedCheckpointFaults {
     /// The position is written before the state.
@@ -34,35 +34,18 @@ pub struct PlantedCheckpointFaults {
 impl CheckpointConfig {
     /// In `dir`, no more often than `every`.
     pub fn new(dir: PathBuf, every: Duration) -> Self {
-        Self {
-            dir,
-            every,
-            #[cfg(feature = "planted-faults")]
-            planted: PlantedCheckpointFaults::default(),
-        }
+        Self { dir, every, planted: PlantedCheckpointFaults::default() }
     }
 
     pub(super) fn writes_position_first(&self) -> bool {
-        #[cfg(feature = "planted-faults")]
-        return self.planted.position_first;
-        #[cfg(not(feature = "planted-faults"))]
-        false
+        self.planted.position_first
     }
 
     pub(super) fn stops_after(&self, writes: u64) -> bool {
-        #[cfg(feature = "planted-faults")]
-        return self.planted.stop_after_writes.is_some_and(|stop| writes >= stop);
-        #[cfg(not(feature = "planted-faults"))]
-        {
-            let _ = writes;
-            false
-        }
+        self.planted.stop_after_writes.is_some_and(|stop| writes >= stop)
     }
 
     pub(super) fn table_changes(&self) -> usize {
-        #[cfg(feature = "planted-faults")]
-        return self.planted.table_changes.unwrap_or(TABLE_CHANGES);
-        #[cfg(not(feature = "planted-faults"))]
-        TABLE_CHANGES
+        self.planted.table_changes.unwrap_or(TABLE_CHANGES)
     }
 }

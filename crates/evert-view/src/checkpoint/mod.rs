@@ -20,9 +20,7 @@ mod writer;
 
 use evert_fold::StateError;
 
-pub use config::CheckpointConfig;
-#[cfg(feature = "planted-faults")]
-pub use config::PlantedCheckpointFaults;
+pub use config::{CheckpointConfig, PlantedCheckpointFaults};
 pub(crate) use entries::Entries;
 use manifest::Manifest;
 pub(crate) use moments::Moments;
