@@ -1,9 +1,11 @@
 """COPY, by psycopg and psql: text and csv over the connection, csv and Parquet by files."""
 
+import base64
 import datetime
 import decimal
 import uuid
 
+import duckdb
 import psycopg
 import pytest
 from psycopg import errors
@@ -219,6 +221,10 @@ def test_files_under_the_root(new_server, tmp_path, format):
         with pytest.raises(errors.BadCopyFileFormat):
             connection.execute(f"COPY back FROM 'bad' (FORMAT {format})")
     assert sorted(path.name for path in root.iterdir()) == ["bad", f"out.{format}"]
+    if format == "parquet":
+        kept = duckdb.sql(f"SELECT key, value FROM parquet_kv_metadata('{path}')").fetchall()
+        [schema] = [base64.b64decode(value) for key, value in kept if key == b"ARROW:schema"]
+        assert b"name" in schema and b"evert.origin" not in schema, "a file is no relation's"
 
 
 def test_files_are_off_by_default(server):

@@ -31,6 +31,13 @@ impl Origin {
         metadata.insert(COLUMN.to_owned(), self.column.to_string());
         field.with_metadata(metadata)
     }
+
+    /// The field, which no longer tells where it comes from: what is kept elsewhere must not.
+    pub fn untold(field: Field) -> Field {
+        let mut metadata = field.metadata().clone();
+        metadata.retain(|key, _| key != RELATION && key != COLUMN);
+        field.with_metadata(metadata)
+    }
 }
 
 #[cfg(test)]
@@ -47,5 +54,6 @@ mod tests {
         let told = origin.tell(field.clone());
         assert_eq!(Origin::of_field(&told), Some(origin));
         assert_eq!(told.data_type(), field.data_type());
+        assert_eq!(Origin::untold(told), field);
     }
 }

@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Fields, Schema, SchemaRef};
+use evert_model::Origin;
 use evert_view::Relation;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
@@ -79,7 +80,11 @@ fn unreadable(error: &ParquetError) -> SqlError {
 }
 
 /// Rows on their way into a Parquet file.
-pub(crate) struct ParquetOut(ArrowWriter<Pieces>);
+pub(crate) struct ParquetOut {
+    writer: ArrowWriter<Pieces>,
+    /// Of the file: it does not tell whose columns they were.
+    schema: SchemaRef,
+}
 
 /// What the writer has written and nobody has taken.
 #[derive(Default)]
@@ -100,25 +105,33 @@ impl ParquetOut {
     ///
     /// # Errors
     /// When Parquet has no form for a column's type.
-    pub(crate) fn new(schema: SchemaRef) -> Result<Self, SqlError> {
+    pub(crate) fn new(schema: &Schema) -> Result<Self, SqlError> {
+        let fields = schema.fields().iter();
+        let fields: Fields = fields.map(|field| Origin::untold(Field::clone(field))).collect();
+        let schema = Arc::new(Schema::new(fields));
         let compression = Compression::ZSTD(ZstdLevel::default());
         let properties = WriterProperties::builder()
             .set_compression(compression)
             .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
             .build();
-        let writer = ArrowWriter::try_new(Pieces::default(), schema, Some(properties));
-        Ok(Self(writer.map_err(|error| refused(&error))?))
+        let (pieces, of) = (Pieces::default(), Arc::clone(&schema));
+        let writer = ArrowWriter::try_new(pieces, of, Some(properties));
+        Ok(Self { writer: writer.map_err(|error| refused(&error))?, schema })
     }
 
     /// Adds rows and gives the bytes that are the file's next. Blocks.
     pub(crate) fn write(&mut self, rows: &RecordBatch) -> Result<Vec<u8>, SqlError> {
-        self.0.write(rows).map_err(|error| refused(&error))?;
-        Ok(std::mem::take(&mut self.0.inner_mut().0))
+        let (schema, columns) = (Arc::clone(&self.schema), rows.columns().to_vec());
+        let count = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let rows = RecordBatch::try_new_with_options(schema, columns, &count)
+            .map_err(|error| refused(&error.into()))?;
+        self.writer.write(&rows).map_err(|error| refused(&error))?;
+        Ok(std::mem::take(&mut self.writer.inner_mut().0))
     }
 
     /// The file's last bytes. Blocks.
     pub(crate) fn finish(self) -> Result<Vec<u8>, SqlError> {
-        Ok(self.0.into_inner().map_err(|error| refused(&error))?.0)
+        Ok(self.writer.into_inner().map_err(|error| refused(&error))?.0)
     }
 }
 

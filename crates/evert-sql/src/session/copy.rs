@@ -97,7 +97,7 @@ impl Session {
                 }
                 match file {
                     Some(file) if copy.options.format == Format::Parquet => {
-                        let writer = ParquetOut::new(schema)?;
+                        let writer = ParquetOut::new(&schema)?;
                         let guard = self.guard_copy();
                         let count = guard.run(parquet_out(writer, batches, file)).await?;
                         Ok(done(format!("COPY {count}")))
