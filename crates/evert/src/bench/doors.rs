@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 
 use super::Bench;
 use super::report::{Durability, Outcome, Report};
+use super::usage::Taken;
 
 /// Rows of the table, which redis-benchmark's random keys are spread over.
 const ROWS: usize = 100_000;
@@ -65,7 +66,7 @@ pub(super) fn items(bench: &Bench, report: &mut Report) -> Result<()> {
 
 /// A server of its own, stopped when it goes out of scope.
 pub(super) struct Server {
-    process: Child,
+    pub(super) process: Child,
     keyvalue: SocketAddr,
     pub(super) sql: Option<SocketAddr>,
     http: Option<SocketAddr>,
@@ -192,6 +193,7 @@ fn fill_redis(server: &Server) -> Result<()> {
 
 /// What redis-benchmark measures.
 fn ask(server: &Server, command: &[&str], pipeline: usize, requests: usize) -> Result<Outcome> {
+    let taken = Taken::by(server.process.id());
     let done = Command::new("redis-benchmark")
         .args(["-h", "127.0.0.1", "-p", &server.keyvalue.port().to_string(), "--csv"])
         .args(["-c", CONNECTIONS, "-P", &pipeline.to_string(), "-n", &requests.to_string()])
@@ -207,7 +209,7 @@ fn ask(server: &Server, command: &[&str], pipeline: usize, requests: usize) -> R
         bail!("redis-benchmark said {text:?} {:?}", String::from_utf8_lossy(&done.stderr));
     };
     let elapsed = Duration::from_secs_f64(requests as f64 / per_second);
-    Ok(Outcome { elapsed, records: requests, ..Outcome::default() })
+    Ok(Outcome { elapsed, records: requests, taken: Some(taken()), ..Outcome::default() })
 }
 
 /// When each row was changed last.
@@ -274,6 +276,7 @@ async fn messages(server: &Server, told: Told, changes: usize) -> Result<Outcome
         }));
     }
     let client = server.sql().await?;
+    let taken = Taken::by(server.process.id());
     let begun = Instant::now();
     for step in 0..changes / CHANGES_AT_ONCE {
         let due =
@@ -295,7 +298,8 @@ async fn messages(server: &Server, told: Told, changes: usize) -> Result<Outcome
     listeners.iter().for_each(tokio::task::JoinHandle::abort);
     let latencies = std::mem::take(&mut *lock(&latencies));
     ensure!(latencies.len() == expected, "{} messages of {expected}", latencies.len());
-    Ok(Outcome { elapsed, records: expected, latencies, ..Outcome::default() })
+    let taken = Some(taken());
+    Ok(Outcome { elapsed, records: expected, latencies, taken, ..Outcome::default() })
 }
 
 /// Notes that rows change now; gives a number that no earlier change had.

@@ -67,7 +67,7 @@ pub(super) fn items(bench: &Bench, report: &mut Report, catalog: &Catalog) -> Re
             latencies.push(start.elapsed());
         }
         let records = commits * COMMIT_ROWS;
-        Ok(Outcome { elapsed: latencies.iter().sum(), records, bytes: None, latencies })
+        Ok(Outcome { elapsed: latencies.iter().sum(), records, latencies, ..Outcome::default() })
     })?;
     rebuild(bench, report, catalog)?;
     lookups(bench, report, catalog)

@@ -11,6 +11,7 @@ use tokio_postgres::NoTls;
 use super::Bench;
 use super::doors::Server;
 use super::report::{Durability, Outcome, Report};
+use super::usage::Taken;
 
 const TABLE: &str = "evert_bench_accounts";
 const ROWS: usize = 100_000;
@@ -32,11 +33,17 @@ pub(super) fn items(bench: &Bench, report: &mut Report, url: &str) -> Result<()>
     for url in [&own, url] {
         Handle::current().block_on(fill(url))?;
     }
+    let process = Some(evert.process.id());
     for connections in CONNECTIONS {
-        for (name, url) in [("evert", own.as_str()), ("Postgres", url)] {
+        for (name, url, process) in [("evert", own.as_str(), process), ("Postgres", url, None)] {
             let name = format!("pgbench -S -M prepared, {connections} connections: {name}");
             report.item(bench, &name, Durability::Read, true, || {
-                ask(Command::new("pgbench").arg("-f").arg(&script).args(["-c", connections, url]))
+                let taken = process.map(Taken::by);
+                let mut pgbench = Command::new("pgbench");
+                let asked = ask(pgbench.arg("-f").arg(&script).args(["-c", connections, url]))?;
+                // Postgres is a process for each connection: what it takes is not known.
+                let taken = taken.map_or_else(Taken::default, |taken| taken());
+                Ok(Outcome { taken: Some(taken), ..asked })
             })?;
         }
     }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::disk::{Disk, percentile};
 use super::machine::Machine;
+use super::usage::Taken;
 use super::{Bench, Flags, usage};
 
 /// All figures of one benchmark.
@@ -64,6 +65,8 @@ pub(super) struct Outcome {
     pub(super) bytes: Option<u64>,
     /// How long each request or tick took, where that is measured.
     pub(super) latencies: Vec<Duration>,
+    /// What another process took, where that did the work.
+    pub(super) taken: Option<Taken>,
 }
 
 impl Outcome {
@@ -121,21 +124,23 @@ impl Report {
     ) -> Result<()> {
         let mut outcomes = Vec::new();
         usage::forget_peak();
-        let (mut cpu, mut counted) = (Duration::ZERO, 0);
+        let (mut cpu, mut counted, mut elsewhere) = (Duration::ZERO, 0, None);
         for run in 1..=bench.runs {
             bench.begin(&format!("{name} ({run} of {})", bench.runs));
             let before = usage::cpu_time();
             let outcome = once()?;
-            if let (Some(before), Some(after)) = (before, usage::cpu_time()) {
-                cpu += after.saturating_sub(before);
+            let here = before.zip(usage::cpu_time()).map(|(a, b)| b.saturating_sub(a));
+            if let Some(spent) = outcome.taken.map_or(here, |taken| taken.cpu) {
+                cpu += spent;
                 counted += outcome.records;
             }
+            elsewhere = outcome.taken;
             outcomes.push(outcome);
         }
         let item = Item::new(name, durability, rate, &mut outcomes);
         self.items.push(Item {
             cpu_us_per_record: (counted > 0).then(|| cpu.as_secs_f64() * 1e6 / counted as f64),
-            memory_peak_bytes: usage::memory_peak(),
+            memory_peak_bytes: elsewhere.map_or_else(usage::memory_peak, |t| t.memory_peak),
             ..item
         });
         Ok(())
@@ -166,7 +171,10 @@ impl Report {
              {fdatasync_p50_us:.0} us (p99 {fdatasync_p99_us:.0})"
         );
         let runs = if self.runs == 1 { "one run" } else { "medians (and extremes) of all runs" };
-        println!("shown    {runs}; CPU of the whole process, preparation included\n");
+        println!(
+            "shown    {runs}; CPU of the whole process, preparation included, or of the server \
+             that is asked\n"
+        );
         println!("{}", self.table());
         Ok(())
     }
@@ -293,6 +301,7 @@ mod tests {
             records: 100,
             bytes: Some(50_000_000),
             latencies: vec![Duration::from_micros(seconds)],
+            ..Outcome::default()
         };
         let mut outcomes = [outcome(10), outcome(1), outcome(5)];
         let rate = median_rate(&outcomes);

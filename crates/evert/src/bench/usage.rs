@@ -1,4 +1,5 @@
-//! What the process has used so far: CPU time and memory, as Linux tells it.
+//! What this process, and servers that it asks, have used so far: CPU time and memory, as Linux
+//! tells it.
 
 use std::time::Duration;
 
@@ -7,7 +8,33 @@ const TICKS_PER_SECOND: u64 = 100;
 
 /// CPU time of all threads, user and system. Nothing where there is no `/proc`.
 pub(super) fn cpu_time() -> Option<Duration> {
-    ticks_of(&std::fs::read_to_string("/proc/self/stat").ok()?)
+    cpu_time_in("self")
+}
+
+fn cpu_time_in(process: &str) -> Option<Duration> {
+    ticks_of(&std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?)
+}
+
+/// What a process that was asked has taken; what is not known of it is nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Taken {
+    /// CPU time meanwhile.
+    pub(super) cpu: Option<Duration>,
+    /// The most memory that was resident meanwhile, in bytes.
+    pub(super) memory_peak: Option<u64>,
+}
+
+impl Taken {
+    /// Looks at a process from now on, until the function that is returned is called.
+    pub(super) fn by(process: u32) -> impl FnOnce() -> Self {
+        let process = process.to_string();
+        forget_peak_of(&process);
+        let before = cpu_time_in(&process);
+        move || Self {
+            cpu: before.zip(cpu_time_in(&process)).map(|(a, b)| b.saturating_sub(a)),
+            memory_peak: memory_line(&process, "VmHWM:"),
+        }
+    }
 }
 
 /// CPU time of the threads of a name that are alive. Nothing where there is no `/proc`.
@@ -33,16 +60,16 @@ fn ticks_of(stat: &str) -> Option<Duration> {
 
 /// The most memory that was resident since the last `forget_peak`, in bytes.
 pub(super) fn memory_peak() -> Option<u64> {
-    memory_line("VmHWM:")
+    memory_line("self", "VmHWM:")
 }
 
 /// The memory that is resident, in bytes.
 pub(super) fn memory() -> Option<u64> {
-    memory_line("VmRSS:")
+    memory_line("self", "VmRSS:")
 }
 
-fn memory_line(name: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+fn memory_line(process: &str, name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
@@ -50,7 +77,11 @@ fn memory_line(name: &str) -> Option<u64> {
 
 /// Begins a new peak. Where the kernel does not allow it, the peak is the process's whole one.
 pub(super) fn forget_peak() {
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    forget_peak_of("self");
+}
+
+fn forget_peak_of(process: &str) {
+    let _ = std::fs::write(format!("/proc/{process}/clear_refs"), "5");
 }
 
 #[cfg(test)]

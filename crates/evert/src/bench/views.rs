@@ -192,7 +192,7 @@ fn ticks_of(ticks: usize, view: &mut View, tick: impl FnMut(&mut View) -> Durati
     let mut tick = tick;
     let latencies: Vec<Duration> = (0..ticks).map(|_| tick(view)).collect();
     let records = ticks * SMALL_TICK_ROWS;
-    Outcome { elapsed: latencies.iter().sum(), records, bytes: None, latencies }
+    Outcome { elapsed: latencies.iter().sum(), records, latencies, ..Outcome::default() }
 }
 
 /// A view and what it publishes.
