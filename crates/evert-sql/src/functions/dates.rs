@@ -13,6 +13,7 @@ use arrow::datatypes::{
 };
 use datafusion::common::Result;
 use datafusion::logical_expr::{ReturnFieldArgs, ScalarUDF, Volatility};
+use datafusion::scalar::ScalarValue;
 use evert_model::ColumnType;
 
 use super::moments::times_of_texts;
@@ -371,16 +372,22 @@ fn date_bin(call: &Call<'_>) -> Result<ArrayRef, SqlError> {
 }
 
 fn age_type(args: &ReturnFieldArgs<'_>) -> Returned {
-    let is_stamp =
-        |ty: &&DataType| matches!(ty, DataType::Timestamp(..) | DataType::Date32 | DataType::Null);
+    let is_stamp = |(ty, constant): (&&DataType, &Option<&ScalarValue>)| match ty {
+        DataType::Timestamp(..) | DataType::Date32 | DataType::Null => true,
+        ty => is_text(ty) && constant.is_some(),
+    };
     match types(args).as_slice() {
-        both @ [_, _] if both.iter().all(is_stamp) => of(INTERVAL),
+        both @ [_, _] if both.iter().zip(args.scalar_arguments).all(is_stamp) => of(INTERVAL),
         _ => Ok(None),
     }
 }
 
 fn age(call: &Call<'_>) -> Result<ArrayRef, SqlError> {
-    let (later, earlier) = (Times::of(&call.values[0])?, Times::of(&call.values[1])?);
+    let times = |values: &ArrayRef| match is_text(values.data_type()) {
+        true => Times::of(&times_of_texts(values, &zoned())?),
+        false => Times::of(values),
+    };
+    let (later, earlier) = (times(&call.values[0])?, times(&call.values[1])?);
     each_span(call, |row| times::age(later.micros(row)?, earlier.micros(row)?))
 }
 

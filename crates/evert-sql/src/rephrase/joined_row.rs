@@ -5,12 +5,25 @@ use sqlparser::ast::{
     SelectItemQualifiedWildcardKind, WildcardAdditionalOptions,
 };
 
+use super::whole_rows::WholeRow;
 use crate::SqlError;
 use crate::error::{AMBIGUOUS_COLUMN, UNDEFINED_COLUMN};
 use crate::names::fold;
 
-/// Merged columns and what they are.
-pub(super) type Merged = Vec<(String, Expr)>;
+/// What names mean that are not columns of one table.
+#[derive(Clone, Default)]
+pub(super) struct Meanings {
+    /// Merged columns, and functions in FROM, and what they are.
+    pub(super) values: Vec<(String, Expr)>,
+    /// Tables, where a whole row is meant.
+    pub(super) rows: Vec<WholeRow>,
+}
+
+impl Meanings {
+    pub(super) fn value(&self, name: &str) -> Option<&Expr> {
+        self.values.iter().find(|(other, _)| other == name).map(|(_, value)| value)
+    }
+}
 
 /// A part of the row that tables in FROM make.
 #[derive(Clone)]
@@ -23,6 +36,8 @@ pub(super) enum Piece {
     Unnamed,
     /// The name of a function in FROM, which is that of its value unless a column has it.
     Whole { name: String, value: Expr },
+    /// A table whose columns, which come before it, are known.
+    Table(WholeRow),
 }
 
 fn is_unknown(piece: &Piece) -> bool {
@@ -34,6 +49,15 @@ fn is_unknown(piece: &Piece) -> bool {
 pub(super) struct Row(pub(super) Vec<Piece>);
 
 impl Row {
+    /// Notes that an outer join may have none of it.
+    pub(super) fn make_optional(&mut self) {
+        for piece in &mut self.0 {
+            if let Piece::Table(row) = piece {
+                row.optional = true;
+            }
+        }
+    }
+
     /// Takes out the column that a join merges.
     pub(super) fn take(&mut self, wanted: &str, side: &str) -> Result<Expr, SqlError> {
         let is_it = |piece: &Piece| matches!(piece, Piece::Column { name, .. } if name == wanted);
@@ -96,15 +120,15 @@ impl Row {
                 }
                 Piece::Unknown { table: other, .. }
                     if table.is_some_and(|table| fold(other) != table) => {}
-                Piece::Whole { .. } => {}
+                Piece::Whole { .. } | Piece::Table(_) => {}
                 Piece::Unknown { .. } | Piece::Unnamed => return None,
             }
         }
         Some(names)
     }
 
-    /// What the names of merged columns mean, also of those further out.
-    pub(super) fn meanings(&self, outer: &Merged) -> Merged {
+    /// What names mean that are not columns of one table, also of those further out.
+    pub(super) fn meanings(&self, outer: &Meanings) -> Meanings {
         let called = |wanted: &str| {
             self.0
                 .iter()
@@ -121,8 +145,19 @@ impl Row {
             }
             _ => None,
         });
-        let further = outer.iter().filter(|(name, _)| all_known && called(name) == 0).cloned();
-        own.chain(further).collect()
+        let further =
+            outer.values.iter().filter(|(name, _)| all_known && called(name) == 0).cloned();
+        let tables = self.0.iter().filter_map(|piece| match piece {
+            Piece::Table(row) => Some(row),
+            _ => None,
+        });
+        // The nearest table of a name is the one that is meant.
+        let rows = tables.chain(&outer.rows).map(|row| {
+            let hidden = row.hidden || !all_known || called(&row.name) > 0;
+            WholeRow { hidden, ..row.clone() }
+        });
+        let rows = rows.collect();
+        Meanings { values: own.chain(further).collect(), rows }
     }
 
     /// What `*` stands for.
@@ -140,7 +175,7 @@ impl Row {
                     Err(SqlError::unsupported("* over JOIN ... USING of such tables")
                         .hint("Name the columns."))
                 }
-                Piece::Whole { .. } => return None,
+                Piece::Whole { .. } | Piece::Table(_) => return None,
             })
         };
         self.0.iter().filter_map(item).collect()

@@ -1,5 +1,6 @@
 //! `JOIN ... USING` and `NATURAL JOIN` as joins ON: the columns that they merge are named once, and
-//! come first under `*`, as in Postgres.
+//! come first under `*`, as in Postgres. What else a name means by the tables of its SELECT: the
+//! value of a function in FROM, a table's whole row.
 //!
 //! Which columns a table has is known from the catalog or from what the statement says; of a
 //! function in FROM it is not.
@@ -14,7 +15,8 @@ use sqlparser::ast::{
 };
 
 use super::from_functions::list_function;
-use super::joined_row::{Merged, Piece, Row, column_name, quoted};
+use super::joined_row::{Meanings, Piece, Row, column_name, quoted};
+use super::whole_rows::{self, WholeRow};
 use super::{call, derived, function_name, keyed_groups, query_of, select_all, unnamed};
 use crate::SqlError;
 use crate::context::Tables;
@@ -29,11 +31,11 @@ pub(super) fn merge(query: &mut Query, tables: &dyn Tables) -> Result<(), SqlErr
     if Visit::visit(query, &mut FindsMerging).is_continue() {
         return Ok(());
     }
-    let scope = Scope { tables, named: Vec::new(), outer: Vec::new() };
+    let scope = Scope { tables, named: Vec::new(), outer: Meanings::default() };
     scope.query(query)
 }
 
-/// Looks for a join that merges columns, for groups, and for functions of two names.
+/// Looks for a join that merges columns, for groups, for functions of two names, and for whole rows.
 struct FindsMerging;
 
 impl Visitor for FindsMerging {
@@ -47,6 +49,13 @@ impl Visitor for FindsMerging {
         match groups || select.from.iter().any(|tables| merges(tables) || has_elements(tables)) {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Function(function) if whole_rows::takes_rows(function) => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
         }
     }
 }
@@ -75,8 +84,8 @@ struct Scope<'a> {
     tables: &'a dyn Tables,
     /// Common table expressions and their columns, the nearest last.
     named: Vec<(String, Option<Vec<String>>)>,
-    /// What SELECTs further out merge.
-    outer: Merged,
+    /// What names mean by the tables of the SELECTs further out.
+    outer: Meanings,
 }
 
 impl Scope<'_> {
@@ -101,17 +110,17 @@ impl Scope<'_> {
             return self.operands(&mut query.body);
         };
         self.complete_groups(select, query.order_by.as_ref());
-        let merged = self.select(select)?;
+        let mut meanings = self.select(select)?;
         // What ORDER BY names is a result first.
         let is_result = |name: &str| {
             select.projection.iter().any(|item| {
                 matches!(item, SelectItem::ExprWithAlias { alias, .. } if fold(alias) == name)
             })
         };
-        let merged = merged.into_iter().filter(|(name, _)| !is_result(name)).collect();
+        meanings.values.retain(|(name, _)| !is_result(name));
         match &mut query.order_by {
             Some(order) => match &mut order.kind {
-                OrderByKind::Expressions(exprs) => self.replace(exprs, merged),
+                OrderByKind::Expressions(exprs) => self.replace(exprs, meanings),
                 OrderByKind::All(_) => Ok(()),
             },
             None => Ok(()),
@@ -129,7 +138,7 @@ impl Scope<'_> {
                 self.operands(right)
             }
             SetExpr::Query(query) => self.query(query),
-            body => self.replace(body, Vec::new()),
+            body => self.replace(body, Meanings::default()),
         }
     }
 
@@ -139,14 +148,14 @@ impl Scope<'_> {
     }
 
     /// Gives what names mean in the SELECT that are not columns of one table.
-    fn select(&self, select: &mut Select) -> Result<Merged, SqlError> {
+    fn select(&self, select: &mut Select) -> Result<Meanings, SqlError> {
         let does = select.from.iter().any(merges);
         let mut row = Row::default();
         for tables in &mut select.from {
             let more = self.chain(tables, &row)?;
             row.0.extend(more.0);
         }
-        let merged = row.meanings(&self.outer);
+        let meanings = row.meanings(&self.outer);
         let is_all = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_));
         if does && select.projection.iter().any(is_all) {
             let all = row.all()?;
@@ -168,26 +177,26 @@ impl Scope<'_> {
         }
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(Expr::Identifier(name)) = item
-                && let Some(value) = find(&merged, &fold(name))
+                && let Some(value) = meanings.value(&fold(name))
                 && column_name(value) != Some(fold(name))
             {
                 let alias = name.clone();
                 *item = SelectItem::ExprWithAlias { expr: Expr::Identifier(name.clone()), alias };
             }
         }
-        self.replace(&mut select.projection, merged.clone())?;
-        self.replace(&mut select.selection, merged.clone())?;
-        self.replace(&mut select.group_by, merged.clone())?;
-        self.replace(&mut select.having, merged.clone())?;
-        self.replace(&mut select.distinct, merged.clone())?;
-        self.replace(&mut select.qualify, merged.clone())?;
-        self.replace(&mut select.named_window, merged.clone())?;
-        Ok(merged)
+        self.replace(&mut select.projection, meanings.clone())?;
+        self.replace(&mut select.selection, meanings.clone())?;
+        self.replace(&mut select.group_by, meanings.clone())?;
+        self.replace(&mut select.having, meanings.clone())?;
+        self.replace(&mut select.distinct, meanings.clone())?;
+        self.replace(&mut select.qualify, meanings.clone())?;
+        self.replace(&mut select.named_window, meanings.clone())?;
+        Ok(meanings)
     }
 
     /// Puts meanings in the place of names, and goes into subqueries.
-    fn replace(&self, part: &mut impl VisitMut, merged: Merged) -> Result<(), SqlError> {
-        let scope = Scope { outer: merged, ..self.clone() };
+    fn replace(&self, part: &mut impl VisitMut, meanings: Meanings) -> Result<(), SqlError> {
+        let scope = Scope { outer: meanings, ..self.clone() };
         match part.visit(&mut Names { scope: &scope, below: 0 }) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(error) => Err(error),
@@ -227,12 +236,17 @@ impl Scope<'_> {
         }
         Ok(Row(match self.columns_of_factor(factor) {
             Some(columns) => {
-                let column = |name: String| Piece::Column {
-                    value: Expr::CompoundIdentifier(vec![table.clone(), quoted(&name)]),
-                    name,
-                    is_merged: false,
+                let with_value = |name: String| {
+                    let value = vec![table.clone(), quoted(&name)];
+                    (name, Expr::CompoundIdentifier(value))
                 };
-                columns.into_iter().map(column).collect()
+                let columns: Vec<_> = columns.into_iter().map(with_value).collect();
+                let name = fold(&table);
+                let row =
+                    WholeRow { name, columns: columns.clone(), optional: false, hidden: false };
+                let column = |(name, value)| Piece::Column { name, value, is_merged: false };
+                let columns = columns.into_iter().map(column);
+                columns.chain([Piece::Table(row)]).collect()
             }
             None => vec![Piece::Unknown { table, taken: Vec::new() }],
         }))
@@ -240,12 +254,19 @@ impl Scope<'_> {
 
     fn join(&self, join: &mut Join, mut left: Row, mut right: Row) -> Result<Row, SqlError> {
         use JoinOperator::{
-            Anti, FullOuter, LeftAnti, LeftSemi, Right, RightAnti, RightOuter, RightSemi, Semi,
+            Anti, FullOuter, Left, LeftAnti, LeftOuter, LeftSemi, Right, RightAnti, RightOuter,
+            RightSemi, Semi,
         };
         let both = |left: &Row, right: &Row| Row([left.0.clone(), right.0.clone()].concat());
         let operator = &mut join.join_operator;
         let is_full = matches!(operator, FullOuter(_));
         let is_right = matches!(operator, Right(_) | RightOuter(_));
+        if is_full || is_right {
+            left.make_optional();
+        }
+        if is_full || matches!(operator, Left(_) | LeftOuter(_)) {
+            right.make_optional();
+        }
         match operator {
             Semi(_) | LeftSemi(_) | Anti(_) | LeftAnti(_) => return Ok(left),
             RightSemi(_) | RightAnti(_) => return Ok(right),
@@ -431,10 +452,6 @@ fn using_name(column: &ObjectName) -> Option<String> {
     }
 }
 
-fn find<'a>(merged: &'a Merged, name: &str) -> Option<&'a Expr> {
-    merged.iter().find(|(merged, _)| merged == name).map(|(_, value)| value)
-}
-
 /// What columns of a table are called by.
 fn alias(table: &TableFactor) -> Option<Ident> {
     let (alias, name) = match table {
@@ -474,10 +491,19 @@ impl VisitorMut for Names<'_> {
         ControlFlow::Continue(())
     }
 
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        if self.below == 0
+            && let Expr::Function(function) = expr
+        {
+            whole_rows::put(function, &self.scope.outer.rows);
+        }
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
         if self.below == 0
             && let Expr::Identifier(name) = expr
-            && let Some(value) = find(&self.scope.outer, &fold(name))
+            && let Some(value) = self.scope.outer.value(&fold(name))
         {
             *expr = value.clone();
         }

@@ -8,6 +8,11 @@ use super::{call, unnamed};
 /// The same in calls; `None` where there is more than subscripts.
 pub(super) fn taken(expr: &Expr) -> Option<Expr> {
     let Expr::CompoundFieldAccess { root, access_chain } = expr else { return None };
+    // `(t).a` is `t.a`.
+    let (root, in_parentheses) = match root.as_ref() {
+        Expr::Nested(inner) if matches!(**inner, Expr::Identifier(_)) => (inner, true),
+        _ => (root, false),
+    };
     // `t.a[1]`
     let is_name = |access: &&AccessExpr| matches!(access, AccessExpr::Dot(Expr::Identifier(_)));
     let names = access_chain.iter().take_while(is_name).count();
@@ -41,7 +46,7 @@ pub(super) fn taken(expr: &Expr) -> Option<Expr> {
             _ => return None,
         };
     }
-    (names < access_chain.len()).then_some(array)
+    (names < access_chain.len() || in_parentheses).then_some(array)
 }
 
 fn bound(digits: &str) -> Expr {

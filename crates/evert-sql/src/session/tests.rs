@@ -755,6 +755,29 @@ async fn schemas_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_are_json_by_their_tables_names_only() {
+    let server = Server::start();
+    let mut session = server.session();
+    run(&mut session, "CREATE TABLE t (id bigint PRIMARY KEY, s text)").await;
+    run(&mut session, "CREATE TABLE u (t bigint PRIMARY KEY)").await;
+    run(&mut session, "INSERT INTO t VALUES (1, 'a'); INSERT INTO u VALUES (2)").await;
+    script(
+        &mut session,
+        &[
+            ("SELECT row_to_json(x) FROM t AS x", r#"SELECT 1: {"id":1,"s":"a"}"#),
+            ("SELECT row_to_json(x) FROM t AS x(a, b)", r#"SELECT 1: {"a":1,"b":"a"}"#),
+            // A column of the name is meant first.
+            ("SELECT to_json(t) FROM t, u", "SELECT 1: 2"),
+            ("SELECT to_json(t.*) FROM t, u", r#"SELECT 1: {"id":1,"s":"a"}"#),
+        ],
+    )
+    .await;
+    assert_eq!(refusal(&mut session, "SELECT row_to_json(t) FROM t AS x").await, "42703");
+    assert_eq!(refusal(&mut session, "SELECT row_to_json(s) FROM t").await, "42883");
+    assert_eq!(refusal(&mut session, "SELECT t FROM t").await, "42703");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_standard_s_catalogs_are_there() {
     let server = Server::start();
     let mut session = server.session();

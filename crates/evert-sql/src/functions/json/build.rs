@@ -2,102 +2,86 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringViewBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, StringViewArray, StringViewBuilder};
 use arrow::datatypes::{DataType, Field, FieldRef};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::{Result, exec_err};
 
-use super::super::rows::{external, is_null};
-use super::is_json;
+use super::super::rows::external;
+use super::super::texts::texts_of;
 use super::tree::Tree;
+use super::{ObjectForm, is_json};
 use crate::SqlError;
 use crate::error::INVALID_PARAMETER_VALUE;
 
-/// `json_build_object`: names and values in turn. `spaced`: as `json` writes it, not `jsonb`.
+/// `json_build_object`: names and values in turn.
 pub(super) fn object(
     args: &[ArrayRef],
     fields: &[FieldRef],
     rows: usize,
-    spaced: bool,
+    form: ObjectForm,
 ) -> Result<ArrayRef> {
-    let colon = if spaced { " : " } else { ": " };
+    let (colon, comma) = match form {
+        ObjectForm::Json => (" : ", ", "),
+        ObjectForm::Binary => (": ", ", "),
+        ObjectForm::Row => (":", ","),
+    };
+    let mut members = Vec::with_capacity(args.len() / 2);
+    for (pair, fields) in args.chunks(2).zip(fields.chunks(2)) {
+        members.push((texts(&pair[0])?, written(&pair[1], &fields[1])?));
+    }
     let mut objects = StringViewBuilder::with_capacity(rows);
+    let mut text = String::new();
     for row in 0..rows {
-        let mut text = String::from("{");
-        for (place, (pair, fields)) in args.chunks(2).zip(fields.chunks(2)).enumerate() {
-            if is_null(&pair[0], row) {
+        text.clear();
+        text.push('{');
+        for (place, (names, values)) in members.iter().enumerate() {
+            if names.is_null(row) {
                 return exec_err!("invalid argument: a name in an object is NULL");
             }
             if place > 0 {
-                text.push_str(", ");
+                text.push_str(comma);
             }
-            push_quoted(&mut text, &plain(&pair[0], row)?);
+            push_quoted(&mut text, names.value(row));
             text.push_str(colon);
-            push(&mut text, &pair[1], &fields[1], row)?;
+            text.push_str(or_null(values, row));
         }
         text.push('}');
-        objects.append_value(text);
+        objects.append_value(&text);
     }
     Ok(Arc::new(objects.finish()))
 }
 
 /// `json_build_array`.
 pub(super) fn array(args: &[ArrayRef], fields: &[FieldRef], rows: usize) -> Result<ArrayRef> {
+    let columns = args.iter().zip(fields).map(|(values, field)| written(values, field));
+    let columns = columns.collect::<Result<Vec<_>>>()?;
     let mut arrays = StringViewBuilder::with_capacity(rows);
     for row in 0..rows {
-        let mut text = String::from("[");
-        for (place, (value, field)) in args.iter().zip(fields).enumerate() {
-            if place > 0 {
-                text.push_str(", ");
-            }
-            push(&mut text, value, field, row)?;
-        }
-        text.push(']');
-        arrays.append_value(text);
+        arrays.append_value(bracketed(columns.iter().map(|column| or_null(column, row)), ", "));
     }
     Ok(Arc::new(arrays.finish()))
 }
 
 /// Lists of JSON values as JSON arrays.
 pub(super) fn list(lists: &ArrayRef) -> Result<ArrayRef> {
-    let Some(lists) = lists.as_list_opt::<i32>() else {
-        return exec_err!("invalid argument: not a list of JSON values");
-    };
-    let mut arrays = StringViewBuilder::with_capacity(lists.len());
-    for list in lists.iter() {
-        let Some(list) = list else {
-            arrays.append_null();
-            continue;
-        };
-        let mut text = String::from("[");
-        for row in 0..list.len() {
-            if row > 0 {
-                text.push_str(", ");
-            }
-            match list.is_null(row) {
-                true => text.push_str("null"),
-                false => text.push_str(&plain(&list, row)?),
-            }
-        }
-        text.push(']');
-        arrays.append_value(text);
-    }
-    Ok(Arc::new(arrays.finish()))
+    each_list(lists, &texts, ", ").map(|arrays| Arc::new(arrays) as ArrayRef)
 }
 
 /// A name and a value as they stand in an object.
 pub(super) fn member(args: &[ArrayRef], fields: &[FieldRef], rows: usize) -> Result<ArrayRef> {
+    let (names, values) = (texts(&args[0])?, written(&args[1], &fields[1])?);
     let mut members = StringViewBuilder::with_capacity(rows);
+    let mut text = String::new();
     for row in 0..rows {
-        if is_null(&args[0], row) {
+        if names.is_null(row) {
             let message = "field name must not be null";
             return Err(external(SqlError::new(INVALID_PARAMETER_VALUE, message)));
         }
-        let mut text = String::new();
-        push_quoted(&mut text, &plain(&args[0], row)?);
+        text.clear();
+        push_quoted(&mut text, names.value(row));
         text.push_str(" : ");
-        push(&mut text, &args[1], &fields[1], row)?;
-        members.append_value(text);
+        text.push_str(or_null(&values, row));
+        members.append_value(&text);
     }
     Ok(Arc::new(members.finish()))
 }
@@ -113,9 +97,9 @@ pub(super) fn members(lists: &ArrayRef, binary: bool) -> Result<ArrayRef> {
             objects.append_null();
             continue;
         };
-        let members: Result<Vec<String>> =
-            (0..list.len()).map(|place| plain(&list, place)).collect();
-        let text = format!("{{ {} }}", members?.join(", "));
+        let members = texts(&list)?;
+        let members: Vec<&str> = members.iter().flatten().collect();
+        let text = format!("{{ {} }}", members.join(", "));
         objects.append_value(match binary {
             true => Tree::read(super::parse(&text)?).map_err(super::invalid)?.written(),
             false => text,
@@ -126,56 +110,82 @@ pub(super) fn members(lists: &ArrayRef, binary: bool) -> Result<ArrayRef> {
 
 /// `to_json`.
 pub(super) fn value(values: &ArrayRef, field: &Field) -> Result<ArrayRef> {
-    let mut texts = StringViewBuilder::with_capacity(values.len());
-    for row in 0..values.len() {
-        if is_null(values, row) {
-            texts.append_null();
-            continue;
-        }
-        let mut text = String::new();
-        push(&mut text, values, field, row)?;
-        texts.append_value(text);
-    }
-    Ok(Arc::new(texts.finish()))
+    Ok(Arc::new(written(values, field)?))
 }
 
-/// Writes one value.
-fn push(text: &mut String, values: &ArrayRef, field: &Field, row: usize) -> Result<()> {
-    if is_null(values, row) {
-        text.push_str("null");
-        return Ok(());
+fn texts(values: &ArrayRef) -> Result<StringViewArray> {
+    Ok(texts_of(values).map_err(external)?.as_string_view().clone())
+}
+
+fn or_null(values: &StringViewArray, row: usize) -> &str {
+    if values.is_null(row) { "null" } else { values.value(row) }
+}
+
+fn bracketed<'a>(values: impl Iterator<Item = &'a str>, comma: &str) -> String {
+    let mut text = String::from("[");
+    for (place, value) in values.enumerate() {
+        if place > 0 {
+            text.push_str(comma);
+        }
+        text.push_str(value);
     }
-    match values.data_type() {
+    text.push(']');
+    text
+}
+
+/// Lists as JSON arrays of what `write` makes of their values.
+fn each_list(
+    lists: &ArrayRef,
+    write: &dyn Fn(&ArrayRef) -> Result<StringViewArray>,
+    comma: &str,
+) -> Result<StringViewArray> {
+    let Some(lists) = lists.as_list_opt::<i32>() else {
+        return exec_err!("invalid argument: not a list of JSON values");
+    };
+    let values = write(lists.values())?;
+    let array = |row: usize| {
+        let places = lists.value_offsets()[row] as usize..lists.value_offsets()[row + 1] as usize;
+        bracketed(places.map(|place| or_null(&values, place)), comma)
+    };
+    Ok((0..lists.len()).map(|row| lists.is_valid(row).then(|| array(row))).collect())
+}
+
+/// Each value as JSON; NULL for NULL.
+///
+/// As Postgres writes them (`datum_to_json`): numbers and JSON as they are, times as ISO 8601 has
+/// them, all else as texts.
+fn written(values: &ArrayRef, field: &Field) -> Result<StringViewArray> {
+    let ty = values.data_type();
+    match ty {
         DataType::List(item) => {
-            let list = values.as_list::<i32>().value(row);
-            text.push('[');
-            for element in 0..list.len() {
-                if element > 0 {
-                    text.push(',');
-                }
-                push(text, &list, item, element)?;
-            }
-            text.push(']');
+            return each_list(values, &|items| written(items, item), ",");
         }
-        DataType::Boolean => text.push_str(&plain(values, row)?),
-        ty if ty.is_floating() => {
-            let written = plain(values, row)?;
-            // JSON has no word for these.
-            match written.as_str() {
-                "NaN" | "inf" | "-inf" => push_quoted(text, &written.replace("inf", "Infinity")),
-                _ => text.push_str(written.strip_suffix(".0").unwrap_or(&written)),
-            }
-        }
-        ty if ty.is_numeric() => text.push_str(&plain(values, row)?),
-        _ if is_json(field) => text.push_str(&plain(values, row)?),
-        _ => push_quoted(text, &plain(values, row)?),
+        DataType::Boolean => return texts(values),
+        ty if is_json(field) || ty.is_numeric() && !ty.is_floating() => return texts(values),
+        _ => {}
     }
-    Ok(())
-}
-
-fn plain(values: &ArrayRef, row: usize) -> Result<String> {
-    let options = FormatOptions::default();
-    Ok(ArrayFormatter::try_new(values.as_ref(), &options)?.value(row).try_to_string()?)
+    // Infinity is no number of JSON's, nor a time of ISO's.
+    let is_finite = |text: &str| text.ends_with(|last: char| last.is_ascii_digit());
+    let texts = texts(values)?;
+    let mut out = StringViewBuilder::with_capacity(texts.len());
+    let mut quoted = String::new();
+    for text in &texts {
+        let Some(text) = text else {
+            out.append_null();
+            continue;
+        };
+        quoted.clear();
+        match ty {
+            ty if ty.is_floating() && is_finite(text) => quoted.push_str(text),
+            DataType::Timestamp(_, zone) if is_finite(text) => {
+                let text = text.replacen(' ', "T", 1);
+                push_quoted(&mut quoted, &if zone.is_some() { text + ":00" } else { text });
+            }
+            _ => push_quoted(&mut quoted, text),
+        }
+        out.append_value(&quoted);
+    }
+    Ok(out.finish())
 }
 
 pub(super) fn push_quoted(text: &mut String, value: &str) {

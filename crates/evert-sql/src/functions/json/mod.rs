@@ -34,6 +34,7 @@ use self::text::{Invalid, Json, Kind};
 use super::rows::external;
 use crate::SqlError;
 use crate::error::UNTRANSLATABLE_CHARACTER;
+use crate::wording::undefined_function;
 
 /// What a function does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,9 +59,7 @@ enum Task {
     TypeOf,
     /// The text itself, as JSON.
     Mark,
-    BuildObject {
-        spaced: bool,
-    },
+    BuildObject(ObjectForm),
     BuildArray,
     /// A list of JSON values as an array.
     List,
@@ -71,6 +70,19 @@ enum Task {
         binary: bool,
     },
     ToJson,
+}
+
+const ROW_TO_JSON: &str = "row_to_json";
+
+/// How an object is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum ObjectForm {
+    /// As `json_build_object` does: `{"a" : 1, "b" : 2}`.
+    Json,
+    /// As `jsonb` does: `{"a": 1, "b": 2}`.
+    Binary,
+    /// As `row_to_json` does: `{"a":1,"b":2}`.
+    Row,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -105,8 +117,9 @@ const NAMES: &[(&str, Task)] = &[
     ("jsonb_array_length", Task::Length),
     ("json_typeof", Task::TypeOf),
     ("jsonb_typeof", Task::TypeOf),
-    ("json_build_object", Task::BuildObject { spaced: true }),
-    ("jsonb_build_object", Task::BuildObject { spaced: false }),
+    ("json_build_object", Task::BuildObject(ObjectForm::Json)),
+    ("jsonb_build_object", Task::BuildObject(ObjectForm::Binary)),
+    ("json_row", Task::BuildObject(ObjectForm::Row)),
     ("json_build_array", Task::BuildArray),
     ("jsonb_build_array", Task::BuildArray),
     ("json_list", Task::List),
@@ -115,6 +128,8 @@ const NAMES: &[(&str, Task)] = &[
     ("jsonb_members", Task::Members { binary: true }),
     ("to_json", Task::ToJson),
     ("to_jsonb", Task::ToJson),
+    // Rows are JSON before it sees them.
+    (ROW_TO_JSON, Task::ToJson),
 ];
 
 static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
@@ -222,7 +237,7 @@ impl ScalarUDFImpl for JsonFunction {
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         let given = args.arg_fields.len();
         let fits = match self.task {
-            Task::BuildObject { .. } => given.is_multiple_of(2),
+            Task::BuildObject(_) => given.is_multiple_of(2),
             Task::BuildArray => true,
             Task::ExtractPath | Task::ExtractPathText => given > 0,
             Task::Get
@@ -237,6 +252,12 @@ impl ScalarUDFImpl for JsonFunction {
             | Task::Member => given == 2,
             _ => given == 1,
         };
+        if self.name == ROW_TO_JSON && !args.arg_fields.iter().all(|field| is_json(field)) {
+            let types = args.arg_fields.iter().map(|field| field.data_type());
+            return Err(external(
+                undefined_function(self.name, types).hint("Name a table of FROM: row_to_json(t)."),
+            ));
+        }
         if !fits {
             return plan_err!("function {} does not take {given} arguments", self.name);
         }
@@ -246,7 +267,7 @@ impl ScalarUDFImpl for JsonFunction {
             | Task::Path
             | Task::ExtractPath
             | Task::Mark
-            | Task::BuildObject { .. }
+            | Task::BuildObject(_)
             | Task::BuildArray
             | Task::List
             | Task::Members { .. }
@@ -271,7 +292,7 @@ impl ScalarUDFImpl for JsonFunction {
 impl JsonFunction {
     fn evaluate(&self, args: &[ArrayRef], fields: &[FieldRef], rows: usize) -> Result<ArrayRef> {
         match self.task {
-            Task::BuildObject { spaced } => return build::object(args, fields, rows, spaced),
+            Task::BuildObject(form) => return build::object(args, fields, rows, form),
             Task::BuildArray => return build::array(args, fields, rows),
             Task::ToJson => return build::value(&args[0], &fields[0]),
             Task::List => return build::list(&args[0]),
@@ -363,7 +384,7 @@ impl JsonFunction {
                 }
                 Ok(Arc::new(names.finish()))
             }
-            Task::BuildObject { .. }
+            Task::BuildObject(_)
             | Task::BuildArray
             | Task::List
             | Task::Member
