@@ -227,6 +227,22 @@ def test_files_under_the_root(new_server, tmp_path, format):
         assert b"name" in schema and b"evert.origin" not in schema, "a file is no relation's"
 
 
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_columns_that_a_file_lacks_have_their_defaults(new_server, tmp_path, format):
+    server = new_server("--files", str(tmp_path)).start()
+    with server.connect() as connection:
+        connection.execute("CREATE TABLE given (id bigint PRIMARY KEY, name text)")
+        connection.execute("INSERT INTO given SELECT i, 'n' FROM generate_series(1, 20000) AS s(i)")
+        connection.execute(f"COPY given TO 'out' (FORMAT {format})")
+        connection.execute(
+            "CREATE TABLE t (u uuid PRIMARY KEY DEFAULT gen_random_uuid(), id bigint, name text,"
+            " state text NOT NULL DEFAULT 'new', at timestamptz DEFAULT now())"
+        )
+        assert connection.execute(f"COPY t (id, name) FROM 'out' (FORMAT {format})").rowcount == 20_000
+        query = "SELECT count(DISTINCT u), count(*), min(state), max(state), count(at) FROM t"
+        assert connection.execute(query).fetchone() == (20_000, 20_000, "new", "new", 20_000)
+
+
 def test_files_are_off_by_default(server):
     with server.connect() as connection:
         connection.execute("CREATE TABLE t (id integer PRIMARY KEY)")

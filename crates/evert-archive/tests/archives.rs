@@ -16,7 +16,7 @@ use evert_model::{
     BatchBuilder, Column, ColumnType, Compression, PartitionId, Position, RowSchema, TimestampMs,
 };
 use evert_view::{
-    Catalog, Format, Lengths, Name, NewRelation, OutletDef, OutletFactory, OutletKind,
+    Catalog, Defaults, Format, Lengths, Name, NewRelation, OutletDef, OutletFactory, OutletKind,
     OutletVerdict, PlanError, PlannedView, Planner, RelationKind, Views,
 };
 use serde_json::json;
@@ -81,6 +81,7 @@ impl World {
             format,
             conflict_is_error: false,
             lengths: Lengths::new(),
+            defaults: Defaults::new(),
             source: None,
         };
         self.views.create_relation(new).expect("a relation");

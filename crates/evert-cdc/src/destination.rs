@@ -184,6 +184,7 @@ pub(crate) fn new_relation(source: &str, table: &Table) -> NewRelation {
         format: Format::Debezium,
         conflict_is_error: false,
         lengths: Lengths::new(),
+        defaults: Default::default(),
         source: Some(source.to_owned()),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use evert_model::{Column, PositionToken, RowSchema};
-use evert_view::{Lengths, Name, OutletKind, RelationKind, TextLength};
+use evert_view::{Defaults, Lengths, Name, OutletKind, RelationKind, TextLength};
 use sqlparser::ast::{Delete, Expr, Insert, Query, Update};
 
 use crate::NewSource;
@@ -85,6 +85,7 @@ pub(crate) struct CreateRelation {
     pub(crate) topic_config: BTreeMap<String, String>,
     pub(crate) conflict_is_error: bool,
     pub(crate) lengths: Lengths,
+    pub(crate) defaults: Defaults,
     /// What the user should know about the columns.
     pub(crate) notices: Vec<String>,
 }

@@ -43,6 +43,7 @@ pub(crate) async fn create_relation(
         format: Format::Json,
         conflict_is_error: create.conflict_is_error,
         lengths: create.lengths.clone(),
+        defaults: create.defaults.clone(),
         source: None,
     };
     let own_topic = new.topic.is_none().then(|| engine.log.topic(&create.name.to_string()));

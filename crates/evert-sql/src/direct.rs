@@ -79,6 +79,24 @@ pub(crate) fn evaluate(plan: &LogicalPlan, props: &ExecutionProps) -> Result<Rec
     }
 }
 
+/// So many rows of a plan that [`is_direct`], reads nothing and would give one; `None` for others.
+pub(crate) fn repeated(
+    plan: &LogicalPlan,
+    props: &ExecutionProps,
+    count: usize,
+) -> Result<Option<RecordBatch>> {
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            let rows = repeated(&projection.input, props, count)?;
+            rows.map(|rows| projected(projection, &rows, props)).transpose()
+        }
+        LogicalPlan::EmptyRelation(empty) if empty.produce_one_row => {
+            batch(&Arc::new(Schema::empty()), Vec::new(), count).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
 fn with_table(scan: &TableScan, check: impl Fn(&Table) -> bool) -> bool {
     let Ok(provider) = source_as_provider(&scan.source) else { return false };
     provider.downcast_ref::<Table>().is_some_and(check)
@@ -142,7 +160,14 @@ fn keep(filter: &Filter, props: &ExecutionProps) -> Result<RecordBatch> {
 }
 
 fn project(projection: &Projection, props: &ExecutionProps) -> Result<RecordBatch> {
-    let rows = evaluate(&projection.input, props)?;
+    projected(projection, &evaluate(&projection.input, props)?, props)
+}
+
+fn projected(
+    projection: &Projection,
+    rows: &RecordBatch,
+    props: &ExecutionProps,
+) -> Result<RecordBatch> {
     let input = projection.input.schema();
     let schema = Arc::new(projection.schema.as_arrow().clone());
     if rows.num_rows() == 0 {
@@ -152,7 +177,7 @@ fn project(projection: &Projection, props: &ExecutionProps) -> Result<RecordBatc
         .expr
         .iter()
         .map(|expr| {
-            create_physical_expr(expr, input, props)?.evaluate(&rows)?.into_array(rows.num_rows())
+            create_physical_expr(expr, input, props)?.evaluate(rows)?.into_array(rows.num_rows())
         })
         .collect::<Result<Vec<_>>>()?;
     let count = rows.num_rows();

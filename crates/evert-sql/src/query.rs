@@ -12,6 +12,7 @@ use datafusion::common::{DataFusionError, ParamValues};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, TableScan, TableSource, Volatility, cast,
 };
@@ -497,6 +498,20 @@ fn canonical_output(plan: LogicalPlan, schema: &Schema) -> Result<LogicalPlan, D
 }
 
 impl Planned {
+    /// So many rows of a SELECT without FROM, volatile functions called for each; `None` for other
+    /// queries.
+    pub(crate) fn repeated(
+        &self,
+        props: &ExecutionProps,
+        count: usize,
+    ) -> Result<Option<RecordBatch>, SqlError> {
+        if !self.direct {
+            return Ok(None);
+        }
+        direct::repeated(&self.plan, props, count)
+            .map_err(|error| SqlError { position: None, ..translate::planning(&error, "") })
+    }
+
     /// The plan as EXPLAIN shows it.
     pub(crate) fn display(&self) -> String {
         self.plan.display_indent().to_string()

@@ -37,6 +37,9 @@ pub enum Format {
     Debezium,
 }
 
+/// What statements give columns of which they say nothing: SQL expressions by the columns' names.
+pub type Defaults = BTreeMap<String, String>;
+
 /// A relation: a topic with a schema.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Relation {
@@ -58,6 +61,9 @@ pub struct Relation {
     /// How long texts may be that statements write.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lengths: Lengths,
+    /// What columns are that a statement leaves out; NULL without one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub defaults: Defaults,
     /// The source that writes it; DML is refused then.
     #[serde(default)]
     pub source: Option<String>,
@@ -96,6 +102,8 @@ pub struct NewRelation {
     pub conflict_is_error: bool,
     /// See [`Relation::lengths`].
     pub lengths: Lengths,
+    /// See [`Relation::defaults`].
+    pub defaults: Defaults,
     /// See [`Relation::source`].
     pub source: Option<String>,
 }

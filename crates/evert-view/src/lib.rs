@@ -58,8 +58,8 @@ mod widen;
 
 pub use calendar::{date_of_day, day_of_date};
 pub use catalog::{
-    Catalog, CatalogError, Format, IndexDef, NewRelation, Pause, PlanError, Relation, RelationKind,
-    SourceDef, StartedFrom, ViewDef, ViewOptions,
+    Catalog, CatalogError, Defaults, Format, IndexDef, NewRelation, Pause, PlanError, Relation,
+    RelationKind, SourceDef, StartedFrom, ViewDef, ViewOptions,
 };
 pub use checkpoint::{CheckpointConfig, PlantedCheckpointFaults};
 pub use cohort::Cut;

@@ -188,6 +188,7 @@ impl Views {
             format: new.format,
             conflict_is_error: new.conflict_is_error,
             lengths: new.lengths,
+            defaults: new.defaults,
             source: new.source,
             started_from: None,
         };

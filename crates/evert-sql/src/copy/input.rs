@@ -9,6 +9,7 @@ use evert_view::Relation;
 use super::fields::{Fields, Lines, text};
 use super::{Format, Header, Options, mistakes};
 use crate::SqlError;
+use crate::dml::defaults::Filling;
 use crate::dml::values;
 use crate::error::{BAD_COPY_FORMAT, NOT_NULL_VIOLATION, UNDEFINED_COLUMN};
 
@@ -25,6 +26,7 @@ pub(crate) struct Input {
     columns: Vec<usize>,
     /// NOT NULL columns that get no field.
     missing: Option<usize>,
+    filling: Filling,
     /// By field: what FORCE_NOT_NULL and FORCE_NULL say.
     force_not_null: Vec<bool>,
     force_null: Vec<bool>,
@@ -45,6 +47,7 @@ impl Input {
     pub(crate) fn new(
         relation: &Arc<Relation>,
         columns: &[usize],
+        filling: Filling,
         options: &Options,
     ) -> Result<Self, SqlError> {
         debug_assert!(options.format != Format::Parquet, "Parquet holds no lines");
@@ -61,12 +64,14 @@ impl Input {
             }
             Ok::<_, SqlError>(forced)
         };
-        let missing = (0..schema.columns.len())
-            .find(|index| !schema.columns[*index].nullable && !columns.contains(index));
+        let missing = (0..schema.columns.len()).find(|&index| {
+            !schema.columns[index].nullable && !columns.contains(&index) && !filling.fills(index)
+        });
         Ok(Self {
             relation: Arc::clone(relation),
             columns: columns.to_vec(),
             missing,
+            filling,
             force_not_null: forced(&options.force_not_null, "FORCE_NOT_NULL")?,
             force_null: forced(&options.force_null, "FORCE_NULL")?,
             header: options.header,
@@ -189,6 +194,7 @@ impl Input {
                 .map_err(|error| self.bad_value(&schema.columns[column], texts, &numbers, error))?;
             arrays[column] = Some(values);
         }
+        self.filling.fill(&mut arrays, numbers.len())?;
         values::rows(&self.relation, arrays, numbers.len())
     }
 

@@ -15,6 +15,7 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
 use crate::SqlError;
+use crate::dml::defaults::Filling;
 use crate::dml::values;
 use crate::error::{BAD_COPY_FORMAT, FEATURE_NOT_SUPPORTED, IO_ERROR, UNDEFINED_COLUMN};
 
@@ -28,6 +29,7 @@ pub(crate) struct ParquetIn {
     relation: Arc<Relation>,
     /// (the relation's column, the file's)
     columns: Vec<(usize, usize)>,
+    filling: Filling,
     reader: ParquetRecordBatchReader,
 }
 
@@ -40,6 +42,7 @@ impl ParquetIn {
         file: File,
         relation: &Arc<Relation>,
         columns: &[usize],
+        filling: Filling,
     ) -> Result<Self, SqlError> {
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| unreadable(&e))?;
         let schema = Arc::clone(builder.schema());
@@ -56,7 +59,7 @@ impl ParquetIn {
         });
         let columns = columns.collect::<Result<_, _>>()?;
         let reader = builder.with_batch_size(BATCH_ROWS).build().map_err(|e| unreadable(&e))?;
-        Ok(Self { relation: Arc::clone(relation), columns, reader })
+        Ok(Self { relation: Arc::clone(relation), columns, filling, reader })
     }
 
     /// The next rows; `None` at the end. Blocks.
@@ -71,6 +74,7 @@ impl ParquetIn {
         for &(column, found) in &self.columns {
             arrays[column] = Some(Arc::clone(batch.column(found)));
         }
+        self.filling.fill(&mut arrays, batch.num_rows())?;
         values::rows(&self.relation, arrays, batch.num_rows()).map(Some)
     }
 }

@@ -14,18 +14,17 @@ use evert_model::{ColumnType, ItemType};
 use evert_view::{Name, Relation, RelationKind, RowChange};
 use sqlparser::ast::{
     ArrayElemTypeDef, CastKind, DataType as SqlType, DoUpdate, ExactNumberInfo, Expr, Ident,
-    Insert, OnConflictAction, OnInsert, Parens, Query, SelectItem, SetExpr, SetOperator,
-    SetQuantifier, Statement, TableObject, TimezoneInfo, UnaryOperator, Value, ValueWithSpan,
-    visit_expressions,
+    Insert, OnConflictAction, OnInsert, Parens, SelectItem, SetExpr, SetOperator, SetQuantifier,
+    Statement, TableObject, TimezoneInfo, UnaryOperator, Value, visit_expressions,
 };
 
-use super::{Evaluation, Outcome, select_mut, update, values};
+use super::{Evaluation, Outcome, defaults, select_mut, update, values};
 use crate::casts::NumericText;
 use crate::error::{
     CARDINALITY_VIOLATION, DUPLICATE_COLUMN, INTERNAL_ERROR, SYNTAX_ERROR, UNDEFINED_COLUMN,
     UNIQUE_VIOLATION,
 };
-use crate::names::{fold, parts, relation_name};
+use crate::names::{parts, relation_name};
 use crate::overlay::Keys;
 use crate::query::{Planned, Scope, hint_assigned, plan};
 use crate::scan::Rows;
@@ -112,33 +111,51 @@ pub(super) fn source(
         return Ok(planned);
     }
     let columns = columns(statement, relation)?;
-    let Some(query) = &statement.source else {
-        return Err(SqlError::unsupported("INSERT ... DEFAULT VALUES"));
+    let mut query = match &statement.source {
+        Some(query) => query.as_ref().clone(),
+        None => defaults::only()?,
     };
-    let mut query = query.as_ref().clone();
+    let all_listed = !statement.columns.is_empty();
     let mut types = hints.to_vec();
-    prepare_values(&mut query, relation, &columns, &mut types);
+    if let SetExpr::Values(values) = query.body.as_mut() {
+        let given = values.rows.first().map_or(0, |row| row.len());
+        check_count(given, &columns, all_listed)?;
+        let columns = [&columns[..given], &defaults::left_out(relation, &columns[..given])];
+        prepare_values(&mut values.rows, relation, &columns.concat(), given, &mut types)?;
+    }
     if let SetExpr::Values(values) = query.body.as_ref()
         && values.rows.iter().any(|row| row.iter().any(has_subquery))
     {
         *query.body = selects(&values.rows)?;
     }
-    let planned = plan(state, &query, &parsed.text, scope, &types)?;
-    let given = planned.schema.fields().len();
-    // As in Postgres, trailing columns may be left out when no columns are listed.
-    if given > columns.len() || (given < columns.len() && !statement.columns.is_empty()) {
-        let (more, fewer) = if given > columns.len() {
-            ("expressions", "target columns")
-        } else {
-            ("target columns", "expressions")
-        };
-        return Err(SqlError::new(SYNTAX_ERROR, format!("INSERT has more {more} than {fewer}")));
+    let is_values = matches!(query.body.as_ref(), SetExpr::Values(_));
+    let mut planned = plan(state, &query, &parsed.text, scope, &types)?;
+    if !is_values {
+        let given = planned.schema.fields().len();
+        check_count(given, &columns, all_listed)?;
+        let left_out = defaults::left_out(relation, &columns[..given]);
+        if !left_out.is_empty() {
+            let query = defaults::beside(query, relation, &left_out)?;
+            planned = plan(state, &query, &parsed.text, scope, &types)?;
+        }
     }
     let planned = Arc::new(planned);
     if planned.reusable {
         parsed.cache(&scope.catalog, hints, &planned);
     }
     Ok(planned)
+}
+
+/// As in Postgres, trailing columns may be left out when no columns are listed.
+fn check_count(given: usize, columns: &[usize], all_listed: bool) -> Result<(), SqlError> {
+    let (more, fewer) = if given > columns.len() {
+        ("expressions", "target columns")
+    } else if given < columns.len() && all_listed {
+        ("target columns", "expressions")
+    } else {
+        return Ok(());
+    };
+    Err(SqlError::new(SYNTAX_ERROR, format!("INSERT has more {more} than {fewer}")))
 }
 
 fn has_subquery(cell: &Expr) -> bool {
@@ -171,29 +188,33 @@ fn selects(rows: &[Parens<Vec<Expr>>]) -> Result<SetExpr, SqlError> {
     all.ok_or_else(|| SqlError::new(SYNTAX_ERROR, "VALUES has no rows"))
 }
 
-/// In VALUES, DEFAULT is NULL, and a parameter has its column's type.
+/// In VALUES, DEFAULT is what was declared, also for columns beyond those `given`, and a parameter
+/// has its column's type.
 fn prepare_values(
-    query: &mut Query,
+    rows: &mut [Parens<Vec<Expr>>],
     relation: &Relation,
     columns: &[usize],
+    given: usize,
     hints: &mut Vec<Option<DataType>>,
-) {
-    let SetExpr::Values(values) = query.body.as_mut() else { return };
-    for row in &mut values.rows {
-        for (index, cell) in row.iter_mut().enumerate() {
-            if matches!(cell, Expr::Identifier(ident)
-                if ident.quote_style.is_none() && fold(ident) == "default")
-            {
-                *cell = Expr::Value(ValueWithSpan::from(Value::Null));
+) -> Result<(), SqlError> {
+    for row in &mut *rows {
+        // Rows of other lengths than the first are refused by the planner.
+        if row.len() == given {
+            for &column in &columns[given..] {
+                row.content.push(defaults::expression(relation, column)?);
             }
-            if let Some(column) = columns.get(index) {
-                hint_assigned(hints, cell, relation.schema.columns[*column].ty);
+        }
+        for (cell, &column) in row.iter_mut().zip(columns) {
+            if defaults::is_default(cell) {
+                *cell = defaults::expression(relation, column)?;
             }
+            hint_assigned(hints, cell, relation.schema.columns[column].ty);
         }
     }
     for (index, column) in columns.iter().enumerate() {
-        read_apart(&mut values.rows, index, relation.schema.columns[*column].ty);
+        read_apart(rows, index, relation.schema.columns[*column].ty);
     }
+    Ok(())
 }
 
 /// In VALUES each value takes its column's type by itself, where the rows together would give all
@@ -342,7 +363,9 @@ async fn new_rows(
     let planned = source(state, evaluation.parsed, statement, relation, scope, &hints)?;
     let given = evaluation.collect(&planned).await?;
     let mut arrays: Vec<Option<ArrayRef>> = vec![None; relation.schema.columns.len()];
-    for (column, array) in columns(statement, relation)?.into_iter().zip(given.columns()) {
+    let listed = columns(statement, relation)?;
+    let filled = defaults::filled(relation, &listed, given.num_columns());
+    for (column, array) in filled.into_iter().zip(given.columns()) {
         arrays[column] = Some(Arc::clone(array));
     }
     values::rows(relation, arrays, given.num_rows())

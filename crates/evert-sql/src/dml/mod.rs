@@ -3,6 +3,7 @@
 //! Owns: turning a statement into [`RowChange`]s of a transaction.
 //! Not here: locks, commits (`session`, `transaction`).
 
+pub(crate) mod defaults;
 pub(crate) mod insert;
 mod lock;
 mod update;

@@ -9,14 +9,16 @@ use datafusion::execution::session_state::SessionState;
 use evert_view::{Name, Relation, RowChange};
 use sqlparser::ast::{
     Assignment, AssignmentTarget, BinaryOperator, Delete, DoUpdate, Expr, FromTable, Ident, Query,
-    TableWithJoins, Update, UpdateTableFromKind, Value, ValueWithSpan,
+    TableWithJoins, Update, UpdateTableFromKind,
 };
 
 use super::insert::{column_index, duplicate_key};
-use super::{Evaluation, Outcome, column_of, named, select_from, select_mut, single_table, values};
+use super::{
+    Evaluation, Outcome, column_of, defaults, named, select_from, select_mut, single_table, values,
+};
 use crate::command::Command;
 use crate::error::{DUPLICATE_COLUMN, INTERNAL_ERROR};
-use crate::names::{fold, parts};
+use crate::names::parts;
 use crate::overlay::Keys;
 use crate::query::{Planned, Scope, hint_assigned, plan};
 use crate::statement::Parsed;
@@ -57,19 +59,14 @@ fn assignments(
                 let message = format!("multiple assignments to same column \"{name}\"");
                 return Err(SqlError::new(DUPLICATE_COLUMN, message));
             }
-            assigned.push((column, default_is_null(value)));
+            let value = match defaults::is_default(&value) {
+                true => defaults::expression(relation, column)?,
+                false => value,
+            };
+            assigned.push((column, value));
         }
     }
     Ok(assigned)
-}
-
-fn default_is_null(value: Expr) -> Expr {
-    match &value {
-        Expr::Identifier(ident) if ident.quote_style.is_none() && fold(ident) == "default" => {
-            Expr::Value(ValueWithSpan::from(Value::Null))
-        }
-        _ => value,
-    }
 }
 
 /// What the SELECT behind a statement is made of.

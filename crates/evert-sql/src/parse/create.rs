@@ -50,6 +50,7 @@ pub(super) fn relation(parser: &mut Parser<'_>, text: &str) -> Result<Command, S
         topic_config: BTreeMap::new(),
         conflict_is_error: false,
         lengths: BTreeMap::new(),
+        defaults: BTreeMap::new(),
         notices: Vec::new(),
     };
     describe_columns(&mut create, &columns, &constraints).map_err(|error| {
@@ -97,9 +98,12 @@ fn describe_columns(
                 ColumnOption::NotNull => nullable = false,
                 ColumnOption::PrimaryKey(_) => key_is(&mut key, vec![name.clone()])?,
                 ColumnOption::Comment(_) | ColumnOption::Collation(_) => {}
+                ColumnOption::Default(value) => {
+                    create.defaults.insert(name.clone(), value.to_string());
+                }
                 other => {
                     return Err(SqlError::unsupported(format!("column option {other}"))
-                        .hint("A column may be NOT NULL and PRIMARY KEY."));
+                        .hint("A column may be NOT NULL, PRIMARY KEY and have a DEFAULT."));
                 }
             }
         }

@@ -16,6 +16,7 @@ use crate::copy::{
     CopyFile, ForceQuote, Format, Input, Options, ParquetIn, ParquetOut, file_to_read,
     file_to_write,
 };
+use crate::dml::defaults::Filling;
 use crate::dml::{self, insert};
 use crate::engine::Inner;
 use crate::error::{
@@ -168,10 +169,11 @@ impl Session {
         let guard = self.guard_copy();
         let relation = dml::writable(name, &self.engine.views.catalog())?;
         let columns = insert::listed(&relation, columns)?;
+        let filling = Filling::new(&self.state, &self.scope(), &relation, &columns)?;
         let mut target = self.target(&relation, &guard).await?;
         match &copy.end {
             CopyEnd::Client => {
-                let input = Input::new(&relation, &columns, &copy.options)?;
+                let input = Input::new(&relation, &columns, filling, &copy.options)?;
                 let pending = Vec::new();
                 self.copying = Some(Box::new(CopyIn { input, target, guard, pending }));
                 return Ok(Response::CopyIn { columns: columns.len() });
@@ -179,7 +181,8 @@ impl Session {
             CopyEnd::File(path) => {
                 let root = self.engine.config.files_dir.clone();
                 let file = file_to_read(root.as_deref(), path).await?;
-                self.take_file(file, &columns, &copy.options, &mut target, &guard).await?;
+                let into = (columns.as_slice(), filling);
+                self.take_file(file, into, &copy.options, &mut target, &guard).await?;
             }
         }
         self.end_copy(target, &guard).await.map(done)
@@ -188,7 +191,7 @@ impl Session {
     async fn take_file(
         &mut self,
         mut file: tokio::fs::File,
-        columns: &[usize],
+        (columns, filling): (&[usize], Filling),
         options: &Options,
         target: &mut Target,
         guard: &Guard,
@@ -196,7 +199,7 @@ impl Session {
         let relation = Arc::clone(&target.relation);
         if options.format == Format::Parquet {
             let (file, columns) = (file.into_std().await, columns.to_vec());
-            let open = aside(move || ParquetIn::open(file, &relation, &columns));
+            let open = aside(move || ParquetIn::open(file, &relation, &columns, filling));
             let mut input = guard.run(open).await?;
             loop {
                 let next = aside(move || input.next().map(|rows| (input, rows)));
@@ -206,7 +209,7 @@ impl Session {
                 self.put(target, rows, guard).await?;
             }
         }
-        let mut input = Input::new(&relation, columns, options)?;
+        let mut input = Input::new(&relation, columns, filling, options)?;
         loop {
             let mut chunk = Vec::with_capacity(CHUNK_BYTES);
             let read = file.read_buf(&mut chunk).await;

@@ -29,6 +29,7 @@ use tokio::sync::watch;
 
 use crate::command::Command;
 use crate::ddl::Changed;
+use crate::dml::defaults;
 use crate::engine::Inner;
 use crate::error::{
     ACTIVE_TRANSACTION, IN_FAILED_TRANSACTION, INVALID_PARAMETER_VALUE, NO_ACTIVE_TRANSACTION,
@@ -362,6 +363,7 @@ impl Session {
             Command::ReleaseSavepoint(name) => self.release(name),
             Command::RollbackTo(name) => self.rollback_to(name),
             Command::CreateRelation(create) => {
+                defaults::check(&self.state, &self.scope(), &create.schema, &create.defaults)?;
                 let changed = ddl::create_relation(&self.engine, create).await?;
                 let stream = create.kind == evert_view::RelationKind::Stream;
                 Ok(self.changed(changed, if stream { "CREATE STREAM" } else { "CREATE TABLE" }))

@@ -755,6 +755,64 @@ async fn schemas_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn columns_that_are_left_out_have_their_defaults() {
+    let server = Server::start();
+    let mut session = server.session();
+    let create = "CREATE TABLE t (id int PRIMARY KEY, n numeric(8,2) NOT NULL DEFAULT 1.5, s text \
+                  DEFAULT 'it''s' || '!', at timestamptz DEFAULT now(), u uuid DEFAULT \
+                  gen_random_uuid(), tags text[] DEFAULT '{a,b}', x int)";
+    script(
+        &mut session,
+        &[
+            (create, "CREATE TABLE"),
+            ("INSERT INTO t (id) VALUES (1), (2)", "INSERT 0 2"),
+            ("INSERT INTO t VALUES (3, DEFAULT, NULL), (4, 2, DEFAULT)", "INSERT 0 2"),
+            ("INSERT INTO t (x, id) SELECT i, i FROM generate_series(5, 6) AS g(i)", "INSERT 0 2"),
+            ("INSERT INTO t SELECT 7, 3.25", "INSERT 0 1"),
+            (
+                "SELECT id, n, s, tags, x FROM t ORDER BY id",
+                "SELECT 7: 1|1.50|it's!|[a, b]| 2|1.50|it's!|[a, b]| 3|1.50||[a, b]| \
+                 4|2.00|it's!|[a, b]| 5|1.50|it's!|[a, b]|5 6|1.50|it's!|[a, b]|6 \
+                 7|3.25|it's!|[a, b]|",
+            ),
+            // Each row has its own.
+            ("SELECT count(DISTINCT u), count(at), min(at) <= now() FROM t", "SELECT 1: 7|7|true"),
+            ("UPDATE t SET n = DEFAULT, s = DEFAULT, x = DEFAULT WHERE id = 6", "UPDATE 1"),
+            (
+                "INSERT INTO t (id) VALUES (4) ON CONFLICT (id) DO UPDATE SET n = DEFAULT",
+                "INSERT 0 1",
+            ),
+            (
+                "SELECT id, n, s, x FROM t WHERE id IN (4, 6) ORDER BY id",
+                "SELECT 2: 4|1.50|it's!| 6|1.50|it's!|",
+            ),
+            ("CREATE STREAM facts (kind text DEFAULT 'none', n int)", "CREATE STREAM"),
+            ("INSERT INTO facts DEFAULT VALUES", "INSERT 0 1"),
+            ("SELECT kind, n FROM facts", "SELECT 1: none|"),
+            (
+                "SELECT column_name, column_default FROM information_schema.columns WHERE \
+                 table_name = 't' AND column_default IS NOT NULL ORDER BY ordinal_position LIMIT 3",
+                "SELECT 3: n|1.5 s|'it''s' || '!' at|now()",
+            ),
+        ],
+    )
+    .await;
+    for (refused, why) in [
+        ("CREATE TABLE w (id int PRIMARY KEY, n int DEFAULT id)", "0A000"),
+        ("CREATE TABLE w (id int PRIMARY KEY, n int DEFAULT id + 1)", "42703"),
+        ("CREATE TABLE w (id int PRIMARY KEY, n int DEFAULT (SELECT 1))", "0A000"),
+        ("CREATE TABLE w (id int PRIMARY KEY, n int DEFAULT count(*))", "0A000"),
+        ("CREATE TABLE w (id int PRIMARY KEY, n int DEFAULT 'one')", "22P02"),
+        ("CREATE TABLE w (id int PRIMARY KEY, n int DEFAULT nothing())", "42883"),
+        ("INSERT INTO t (n) VALUES (1)", "23502"),
+        ("INSERT INTO t (id, n) VALUES (8)", "42601"),
+        ("INSERT INTO t (id, n) VALUES (8, NULL)", "23502"),
+    ] {
+        assert_eq!(refusal(&mut session, refused).await, why, "{refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rows_are_json_by_their_tables_names_only() {
     let server = Server::start();
     let mut session = server.session();

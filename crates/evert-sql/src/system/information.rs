@@ -157,7 +157,9 @@ fn tables(engine: &Inner, rows: &mut Builder) {
 }
 
 fn columns(engine: &Inner, rows: &mut Builder) {
-    for (name, schema, _, insertable) in relations(&engine.views.catalog()) {
+    let catalog = engine.views.catalog();
+    for (name, schema, _, insertable) in relations(&catalog) {
+        let relation = catalog.relation(&name);
         for (index, column) in (1i64..).zip(&schema.columns) {
             let (precision, scale, datetime) = sizes(column.ty);
             let octets = (column.ty == ColumnType::Text).then_some(1_i64 << 30);
@@ -166,13 +168,14 @@ fn columns(engine: &Inner, rows: &mut Builder) {
                 _ => precision.map(|_| 2),
             };
             let (no, none) = (|| Cell::from("NO"), || Cell::Null);
+            let default = relation.and_then(|relation| relation.defaults.get(&column.name));
             rows.push(vec![
                 DATABASE.into(),
                 name.schema.clone().into(),
                 name.name.clone().into(),
                 column.name.clone().into(),
                 index.into(),
-                Cell::Null,
+                default.map_or(Cell::Null, |default| default.clone().into()),
                 if column.nullable { "YES" } else { "NO" }.into(),
                 base_name(column.ty).into(),
                 none(),

@@ -9,7 +9,9 @@ use arrow::compute::{cast, concat_batches, take_record_batch};
 use arrow::util::display::array_value_to_string;
 use evert_fold::{Arrangement, Dataflow};
 use evert_model::{Column, ColumnType, Delta, LogTime, RowSchema, TopicId};
-use evert_view::{Catalog, Format, Lengths, Name, Planner, Relation, RelationKind, ViewDef};
+use evert_view::{
+    Catalog, Defaults, Format, Lengths, Name, Planner, Relation, RelationKind, ViewDef,
+};
 use futures::TryStreamExt;
 
 use super::{STATE, SqlPlanner, plan_text};
@@ -39,6 +41,7 @@ fn relation(name: &str, columns: &str) -> (Name, Arc<Relation>) {
         format: Format::Json,
         conflict_is_error: false,
         lengths: Lengths::new(),
+        defaults: Defaults::new(),
         source: None,
         started_from: None,
     };

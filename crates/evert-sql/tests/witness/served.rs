@@ -397,6 +397,7 @@ fn definition(table: &Table) -> NewRelation {
         format,
         conflict_is_error: false,
         lengths: Lengths::new(),
+        defaults: Default::default(),
         source: None,
     }
 }

@@ -6,9 +6,9 @@ use evert_model::{
 };
 
 use super::*;
-use crate::Lengths;
 use crate::Name;
 use crate::encode::{RowChange, encode};
+use crate::{Defaults, Lengths};
 
 fn schema(columns: &[(&str, ColumnType)], key: &[usize]) -> RowSchema {
     let columns = columns
@@ -28,6 +28,7 @@ fn relation(kind: RelationKind, format: Format, schema: RowSchema) -> Relation {
         format,
         conflict_is_error: false,
         lengths: Lengths::new(),
+        defaults: Defaults::new(),
         source: None,
         started_from: None,
     }

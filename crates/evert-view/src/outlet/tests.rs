@@ -13,12 +13,12 @@ use evert_log::{Log, LogConfig, NewCommit};
 use evert_model::{Column, ColumnType, Position, RowSchema};
 
 use super::*;
-use crate::Lengths;
 use crate::catalog::{Catalog, CatalogError, Format, NewRelation, RelationKind};
 use crate::encode::RowChange;
 use crate::planner::{PlannedView, Planner};
 use crate::status::ViewState;
 use crate::subscribe::SubscribeFrom;
+use crate::{Defaults, Lengths};
 use crate::{Views, subscribe};
 
 /// What is stored, and outlives the outlet.
@@ -201,6 +201,7 @@ impl World {
             format: Format::Json,
             conflict_is_error: false,
             lengths: Lengths::new(),
+            defaults: Defaults::new(),
             source: None,
         };
         views.create_relation(new).expect("a table");

@@ -8,11 +8,11 @@ use evert_log::{LogConfig, NewCommit};
 use evert_model::{Column, ColumnType, RowSchema};
 
 use super::*;
-use crate::Lengths;
 use crate::Views;
 use crate::catalog::{Catalog, Format, NewRelation, PlanError};
 use crate::encode::RowChange;
 use crate::planner::{PlannedView, Planner};
+use crate::{Defaults, Lengths};
 
 const COMMITS: i64 = 200;
 
@@ -36,6 +36,7 @@ fn stream() -> NewRelation {
         format: Format::Json,
         conflict_is_error: false,
         lengths: Lengths::new(),
+        defaults: Defaults::new(),
         source: None,
     }
 }

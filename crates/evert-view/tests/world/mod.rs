@@ -17,8 +17,8 @@ use evert_model::{
     TimestampMs,
 };
 use evert_view::{
-    CheckpointConfig, Cut, Difference, Format, IsolationConfig, Lengths, Name, NewRelation,
-    PlantedCheckpointFaults, RelationKind, Views, ViewsConfig, errors_name,
+    CheckpointConfig, Cut, Defaults, Difference, Format, IsolationConfig, Lengths, Name,
+    NewRelation, PlantedCheckpointFaults, RelationKind, Views, ViewsConfig, errors_name,
 };
 use followers::Followers;
 use plans::Plans;
@@ -88,6 +88,7 @@ impl Relation {
             format: Format::Json,
             conflict_is_error: false,
             lengths: Lengths::new(),
+            defaults: Defaults::new(),
             source: None,
         }
     }

@@ -154,6 +154,7 @@ fn catalog() -> Catalog {
             format: Format::Json,
             conflict_is_error: false,
             lengths: Lengths::new(),
+            defaults: Default::default(),
             source: None,
             started_from: None,
         };

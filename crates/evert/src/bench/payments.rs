@@ -45,6 +45,7 @@ pub(super) fn new_relation(relation: &Relation) -> NewRelation {
         format: relation.format,
         conflict_is_error: false,
         lengths: Lengths::new(),
+        defaults: Default::default(),
         source: None,
     }
 }
@@ -61,6 +62,7 @@ fn relation(name: &str, columns: &[(&str, ColumnType)]) -> Relation {
         format: Format::Json,
         conflict_is_error: false,
         lengths: Lengths::new(),
+        defaults: Default::default(),
         source: None,
         started_from: None,
     }

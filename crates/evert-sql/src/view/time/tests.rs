@@ -9,7 +9,7 @@ use arrow::util::display::array_value_to_string;
 use chrono::DateTime;
 use evert_fold::{Arrangement, Dataflow};
 use evert_model::{Delta, LogTime, TopicId};
-use evert_view::{Catalog, Format, Lengths, Name, Planner, Relation, RelationKind};
+use evert_view::{Catalog, Defaults, Format, Lengths, Name, Planner, Relation, RelationKind};
 use futures::TryStreamExt;
 
 use crate::command::Command;
@@ -35,6 +35,7 @@ fn catalog() -> Catalog {
             format: Format::Json,
             conflict_is_error: false,
             lengths: Lengths::new(),
+            defaults: Defaults::new(),
             source: None,
             started_from: None,
         };
