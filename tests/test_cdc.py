@@ -130,6 +130,66 @@ def test_changes_of_every_kind(server, postgres):
     check_equal(server, postgres, "SELECT a, b FROM {}bag")
 
 
+def test_tables_whose_names_have_quotes(server, postgres):
+    postgres.execute(
+        'CREATE TABLE "MixedCase" (id int PRIMARY KEY, "userName" text)',
+        'CREATE TABLE "odd ""näme""" (id int PRIMARY KEY)',
+        """INSERT INTO "MixedCase" VALUES (1, 'Asha')""",
+        'INSERT INTO "odd ""näme""" VALUES (2)',
+    )
+    tables = """public."MixedCase", public."odd ""näme\""" """
+    server.query(f"CREATE SOURCE shop FROM POSTGRES '{postgres.url}' (PUBLICATION 'shop', TABLES ({tables}))")
+    catch_up(server, postgres)
+    assert server.query('SELECT id, "userName" FROM shop."MixedCase"') == [(1, "Asha")]
+    assert server.query('SELECT id FROM shop."odd ""näme"""') == [(2,)]
+
+
+def test_rows_that_come_and_are_truncated_at_once_are_nowhere(server, postgres):
+    postgres.execute(
+        "CREATE TABLE keyed (id int PRIMARY KEY, v text)",
+        "CREATE TABLE bag (v text)",
+        "ALTER TABLE bag REPLICA IDENTITY FULL",
+        "INSERT INTO keyed VALUES (1, 'one')",
+        "INSERT INTO bag VALUES ('one')",
+    )
+    create_source(server, postgres, "keyed", "bag")
+    for relation in ("keyed", "bag"):
+        server.query(f"CREATE SEARCH INDEX {relation}_search ON shop.{relation} (v)")
+    server.query(f"CREATE SINK copied ON shop.keyed INTO POSTGRES '{postgres.url}' TABLE copied WITH (create = 'on')")
+    catch_up(server, postgres)
+    wait_until(lambda: postgres.query("SELECT * FROM copied") == [(1, "one")], 30, "the sink has the row")
+    [(before,)] = server.query("SHOW POSITION")
+    with postgres.connect() as connection, connection.transaction():
+        for statement in (
+            "UPDATE keyed SET v = 'two'",
+            "INSERT INTO keyed VALUES (2, 'two')",
+            "INSERT INTO bag VALUES ('two')",
+            "TRUNCATE keyed, bag",
+            "INSERT INTO keyed VALUES (3, 'three')",
+            "INSERT INTO bag VALUES ('three')",
+            "TRUNCATE bag",
+            "INSERT INTO bag VALUES ('four')",
+        ):
+            connection.execute(statement)
+    catch_up(server, postgres)
+    [(end,)] = server.query("SHOW POSITION")
+    assert server.query("SELECT * FROM shop.keyed") == [(3, "three")]
+    assert server.query("SELECT * FROM shop.bag") == [("four",)]
+    for relation, rows in (("keyed", ["three"]), ("bag", ["four"])):
+        query = f"SELECT v FROM search('{relation}_search', '*')"
+        wait_until(lambda: [v for (v,) in server.query(query)] == rows, 30, f"{relation} is searched as it is")
+        server.verify(f"{relation}_search")
+    wait_until(lambda: postgres.query("SELECT * FROM copied") == [(3, "three")], 30, "the sink has what is there")
+    server.verify("copied")
+    # By key, each change is told once, and what is retracted comes first.
+    with server.connect() as connection, connection.cursor() as cursor:
+        with cursor.copy(
+            f"COPY (SUBSCRIBE shop.keyed AS OF POSITION {before} UP TO POSITION {end}) TO STDOUT"
+        ) as copy:
+            told = [row[1:] for row in copy.rows()]
+    assert sorted(told) == [("-1", "1", "one"), ("1", "3", "three")]
+
+
 def test_a_column_that_is_added_is_said_not_to_be_taken(server, postgres):
     postgres.execute("CREATE TABLE orders (id int PRIMARY KEY, n int, twice int GENERATED ALWAYS AS (n * 2) STORED)")
     create_source(server, postgres, "orders")

@@ -100,6 +100,7 @@ pub(crate) const STRING_TOO_LONG: &str = "22001";
 pub(crate) const SYNTAX_ERROR: &str = "42601";
 pub(crate) const UNDEFINED_COLUMN: &str = "42703";
 pub(crate) const UNDEFINED_FUNCTION: &str = "42883";
+pub(crate) const WINDOWING_ERROR: &str = "42P20";
 pub(crate) const UNDEFINED_OBJECT: &str = "42704";
 pub(crate) const SYNTAX_OR_ACCESS: &str = "42000";
 pub(crate) const UNDEFINED_TABLE: &str = "42P01";

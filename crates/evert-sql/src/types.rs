@@ -64,6 +64,11 @@ pub(crate) fn column_type(ty: &SqlType) -> Result<Option<ColumnType>, SqlError> 
             };
             return Err(unknown(ty).hint(hint));
         }
+        _ if ty.to_string().to_lowercase().ends_with("serial") => {
+            return Err(SqlError::unsupported(format!("type {ty}")).hint(
+                "There are no sequences: give keys, or use uuid DEFAULT gen_random_uuid().",
+            ));
+        }
         _ => {
             return Err(unknown(ty).hint(
                 "Types are boolean, smallint, integer, bigint, real, double precision, \

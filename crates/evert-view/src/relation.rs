@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use evert_fold::{BagInput, OperatorState, RowError, Snapshot, StateError, Upsert};
+use evert_fold::{BagInput, OperatorState, RowError, Snapshot, StateError, Upsert, net_change};
 use evert_log::CommitPart;
 use evert_model::Delta;
 
@@ -106,10 +106,12 @@ impl RelationInput {
         found
     }
 
-    /// Applies what was read and gives the rows' changes.
+    /// Applies what was read and gives the rows' changes. No row is both inserted and retracted:
+    /// who follows them need not know their order.
     pub(crate) fn fold(&mut self, mut bad: impl FnMut(RowError)) -> Vec<Delta> {
         let mut changes = Vec::new();
         let mut upserts = Vec::new();
+        let mut truncated = false;
         for event in self.decoder.take() {
             match (event, &mut self.rows) {
                 (Event::Rows(rows), _) => changes.push(Delta::inserts(rows)),
@@ -119,8 +121,12 @@ impl RelationInput {
                     changes.push(change);
                     errors.into_iter().for_each(&mut bad);
                 }
-                (Event::Truncate, Rows::Bag(bag)) => changes.push(bag.truncate()),
+                (Event::Truncate, Rows::Bag(bag)) => {
+                    truncated = true;
+                    changes.push(bag.truncate());
+                }
                 (Event::Truncate, Rows::Table(table)) => {
+                    truncated = true;
                     changes.push(table.apply(&std::mem::take(&mut upserts)));
                     changes.push(table.truncate());
                 }
@@ -135,7 +141,7 @@ impl RelationInput {
             changes.push(table.apply(&upserts));
         }
         changes.retain(|delta| !delta.is_empty());
-        changes
+        if truncated { net_change(changes) } else { changes }
     }
 
     /// The rows now; a stream keeps none.

@@ -21,7 +21,7 @@ use super::rows::{
     Call, RowFunction, Run, cast, external, is_integer, is_number, is_text, of, types,
 };
 use crate::SqlError;
-use crate::error::FEATURE_NOT_SUPPORTED;
+use crate::error::{FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE};
 use crate::times::{self, DAY, Field, HOUR, MINUTE, Number, SECOND, Source, Span};
 
 pub(super) const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
@@ -233,7 +233,7 @@ fn date_trunc(call: &Call<'_>) -> Result<ArrayRef, SqlError> {
         let name = units.value(row);
         let (field, micros) = (named.field(name, ty)?, times.micros(row)?);
         let Some(zones) = &zones else { return times::truncate(field, name, micros).map(Some) };
-        let zone = times::zone(zones.value(row))?;
+        let zone = times::zone_asked_for(zones.value(row))?;
         let cut = times::truncate(field, name, times::local(micros, zone)?)?;
         times::universal(cut, zone).map(Some)
     })
@@ -393,20 +393,44 @@ fn age(call: &Call<'_>) -> Result<ArrayRef, SqlError> {
 
 /// `timezone(zone, time)`, which is `time AT TIME ZONE zone`.
 fn timezone_type(args: &ReturnFieldArgs<'_>) -> Returned {
+    let is_zone = |ty: &DataType| is_text(ty) || is_interval(ty);
     match types(args).as_slice() {
-        [zone, DataType::Timestamp(_, None)] if is_text(zone) => of(zoned()),
-        [zone, DataType::Timestamp(..) | DataType::Date32 | DataType::Null] if is_text(zone) => {
+        [zone, DataType::Timestamp(_, None)] if is_zone(zone) => of(zoned()),
+        [zone, DataType::Timestamp(..) | DataType::Date32 | DataType::Null] if is_zone(zone) => {
             of(plain())
         }
         _ => Ok(None),
     }
 }
 
+/// By how many microseconds the zone that an interval is is ahead of UTC.
+fn ahead_of_utc(zone: Span) -> Result<i64, SqlError> {
+    if zone.months != 0 || zone.days != 0 {
+        let zone = zone.written();
+        let message = format!("interval time zone \"{zone}\" must not include months or days");
+        return Err(SqlError::new(INVALID_PARAMETER_VALUE, message));
+    }
+    Ok(zone.micros / SECOND * SECOND)
+}
+
 fn timezone(call: &Call<'_>) -> Result<ArrayRef, SqlError> {
-    let (zones, times) = (call.texts(0)?, Times::of(&call.values[1])?);
+    let times = Times::of(&call.values[1])?;
     let to_zoned = is_zoned(call.ty);
+    if is_interval(call.values[0].data_type()) {
+        let zones = Times::of(&call.values[0])?;
+        return stamps(call, |row| {
+            let (ahead, micros) = (ahead_of_utc(zones.span(row))?, times.micros(row)?);
+            let moved = match (micros, to_zoned) {
+                (i64::MAX | i64::MIN, _) => Some(micros),
+                (_, true) => micros.checked_sub(ahead),
+                (_, false) => micros.checked_add(ahead),
+            };
+            moved.map(Some).ok_or_else(|| times::out_of_range("timestamp"))
+        });
+    }
+    let zones = call.texts(0)?;
     stamps(call, |row| {
-        let (zone, micros) = (times::zone(zones.value(row))?, times.micros(row)?);
+        let (zone, micros) = (times::zone_asked_for(zones.value(row))?, times.micros(row)?);
         match to_zoned {
             true => times::universal(micros, zone).map(Some),
             false => times::local(micros, zone).map(Some),

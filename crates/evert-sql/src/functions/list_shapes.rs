@@ -1,5 +1,5 @@
-//! The shape of arrays: `array_dims`, `array_ndims`, `array_fill`, `trim_array`, and the places that
-//! `generate_subscripts` gives.
+//! The shape of arrays: `array_dims`, `array_ndims`, `cardinality`, `array_fill`, `trim_array`, and
+//! the places that `generate_subscripts` gives.
 
 use std::sync::{Arc, LazyLock};
 
@@ -23,6 +23,7 @@ static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
     let functions = [
         RowFunction::new("array_dims", |args| of_list(args, DataType::Utf8View), dims),
         RowFunction::new("array_ndims", |args| of_list(args, DataType::Int32), ndims),
+        RowFunction::new("cardinality", cardinality_type, cardinality),
         RowFunction::new("array_subscripts", subscripts_type, subscripts),
         RowFunction::new("trim_array", trim_type, trim),
         RowFunction::new("array_fill", fill_type, fill),
@@ -68,6 +69,28 @@ fn ndims(call: &Call<'_>) -> Result<ArrayRef, SqlError> {
     call.each::<Int32Array, i32>(|row| {
         let count = lengths(&call.values[0], row)?.len();
         Ok((count > 0).then(|| i32::try_from(count).unwrap_or(i32::MAX)))
+    })
+}
+
+fn cardinality_type(args: &ReturnFieldArgs<'_>) -> Returned {
+    match types(args).as_slice() {
+        [list] if is_list(list) || list.is_null() => of(DataType::Int32),
+        _ => Ok(None),
+    }
+}
+
+/// The elements of all dimensions.
+fn cardinality(call: &Call<'_>) -> Result<ArrayRef, SqlError> {
+    let item = item_field(call.values[0].data_type());
+    let is_nested = item.is_some_and(|item| is_list(item.data_type()));
+    let lists = lists(&call.values[0])?;
+    call.each::<Int32Array, i32>(|row| {
+        if !is_nested {
+            return Ok(Some(lists.value_length(row)));
+        }
+        let lengths = lengths(&call.values[0], row)?;
+        let count = if lengths.is_empty() { 0 } else { lengths.iter().product::<usize>() };
+        Ok(Some(i32::try_from(count).unwrap_or(i32::MAX)))
     })
 }
 

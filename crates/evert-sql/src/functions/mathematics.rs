@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Decimal128Type};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, ReturnFieldArgs, ScalarUDF};
+use datafusion::scalar::ScalarValue;
 
 use super::rows::{Call, RowFunction, Run, cast, is_decimal, is_integer, is_number, of, types};
 use crate::SqlError;
@@ -35,6 +36,7 @@ static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
         RowFunction::new("log", log_type, log),
         RowFunction::new("ceil", whole_type, |call| whole(call, true)),
         RowFunction::new("floor", whole_type, |call| whole(call, false)),
+        RowFunction::new("trunc", trunc_type, trunc),
         RowFunction::new("sign", sign_type, sign),
         RowFunction::new("div", div_type, div),
         RowFunction::new("scale", scale_type, scale),
@@ -203,6 +205,75 @@ fn decimals(
     let values = call.each::<Decimal128Array, i128>(|row| units(row).map(Some))?;
     let values = values.as_primitive::<Decimal128Type>().clone();
     Ok(Arc::new(values.with_data_type(call.ty.clone())))
+}
+
+/// `trunc(x)` and `trunc(x, digits)`. Digits that are constant are all that a decimal keeps.
+fn trunc_type(args: &ReturnFieldArgs<'_>) -> Returned {
+    match types(args).as_slice() {
+        [DataType::Decimal128(precision, scale)] => of(cut_type(*precision, *scale, Some(0))),
+        [DataType::Decimal128(precision, scale), digits] if is_integer(digits) => {
+            of(cut_type(*precision, *scale, constant_digits(args)))
+        }
+        [x, digits] if x.is_integer() && is_integer(digits) => of(WHOLE),
+        [x] if is_number(x) => of(DataType::Float64),
+        [x, digits] if is_number(x) && is_integer(digits) => of(DataType::Float64),
+        _ => Ok(None),
+    }
+}
+
+/// What holds each integer.
+const WHOLE: DataType = DataType::Decimal128(20, 0);
+
+/// The second argument, if it is the same in every row.
+fn constant_digits(args: &ReturnFieldArgs<'_>) -> Option<i64> {
+    let digits = args.scalar_arguments.get(1).copied().flatten()?;
+    match digits.cast_to(&DataType::Int64).ok()? {
+        ScalarValue::Int64(digits) => Some(digits.unwrap_or(0)),
+        _ => None,
+    }
+}
+
+/// The type of a decimal that is cut after so many digits.
+fn cut_type(precision: u8, scale: i8, digits: Option<i64>) -> DataType {
+    let most = i64::from(scale);
+    let kept = digits.map_or(most, |digits| digits.max(0).min(most));
+    let kept = i8::try_from(kept).unwrap_or(scale);
+    let precision = i16::from(precision) - (i16::from(scale) - i16::from(kept));
+    DataType::Decimal128(u8::try_from(precision.max(1)).unwrap_or(38), kept)
+}
+
+fn trunc(call: &Call<'_>) -> Result<ArrayRef, SqlError> {
+    let digits = if call.values.len() == 2 { Some(call.integers(1)?) } else { None };
+    let digits = |row: usize| digits.as_ref().map_or(0, |digits| digits.value(row));
+    let DataType::Decimal128(_, kept) = *call.ty else {
+        let x = call.floats(0)?;
+        return call.each::<Float64Array, f64>(|row| Ok(Some(cut(x.value(row), digits(row)))));
+    };
+    let values = match call.values[0].data_type() {
+        DataType::Decimal128(..) => Arc::clone(&call.values[0]),
+        _ => cast(&call.values[0], &WHOLE)?,
+    };
+    let DataType::Decimal128(_, scale) = *values.data_type() else {
+        unreachable!("decimals are decimals")
+    };
+    let units = values.as_primitive::<Decimal128Type>().clone();
+    let fewer = 10_i128.pow(u32::try_from(scale - kept).unwrap_or(0));
+    decimals(call, |row| {
+        let cut = i64::from(scale).saturating_sub(digits(row)).max(0);
+        let one = u32::try_from(cut).ok().and_then(|cut| 10_i128.checked_pow(cut));
+        let units = units.value(row);
+        Ok(one.map_or(0, |one| (units - units % one) / fewer))
+    })
+}
+
+/// A float without what comes after so many digits.
+fn cut(x: f64, digits: i64) -> f64 {
+    if digits == 0 {
+        return x.trunc();
+    }
+    let by = 10_f64.powi(digits.clamp(-300, 300) as i32);
+    let scaled = x * by;
+    if scaled.is_finite() { scaled.trunc() / by } else { x }
 }
 
 fn sign_type(args: &ReturnFieldArgs<'_>) -> Returned {

@@ -48,7 +48,7 @@ pub(crate) use conversions::{
 };
 pub(crate) use floats::{compared, has_floats, in_one_form};
 pub(crate) use in_order::in_order;
-pub(crate) use json::{JsonOperators, json_functions};
+pub(crate) use json::{JsonOperators, gives_json, json_functions, marked_json};
 pub(crate) use lists::{ArrayOperators, in_list_order};
 pub(crate) use moments::{TimeOperators, interval_of, is_read, times_of_texts};
 pub(crate) use ordered_sets::{check_percentile, is_ordered_set};

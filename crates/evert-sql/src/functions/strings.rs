@@ -12,6 +12,7 @@ use super::rows::{Call, RowFunction, is_integer, is_text, of, types};
 use super::texts::sent_texts;
 use crate::SqlError;
 use crate::error::{INVALID_PARAMETER_VALUE, PROGRAM_LIMIT, SYNTAX_ERROR};
+use crate::system::needs_quotes;
 use crate::translate;
 
 type Returned = Result<Option<arrow::datatypes::FieldRef>>;
@@ -31,6 +32,7 @@ static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
         RowFunction::new("rpad", pad_type, |call| padded(call, false)),
         RowFunction::new("chr", one_integer, chr),
         RowFunction::new("to_hex", one_integer, to_hex),
+        RowFunction::new("quote_ident", one_text, quote_ident),
         RowFunction::new("quote_literal", any_one, quote_literal),
         RowFunction::new("quote_nullable", any_one, quote_nullable),
         RowFunction::new("similar_to", similar_type, similar_to),
@@ -294,6 +296,23 @@ pub(super) fn literal(text: &str) -> String {
         true => format!("E'{}'", quoted.replace('\\', "\\\\")),
         false => format!("'{quoted}'"),
     }
+}
+
+/// A text as a name: in quotes unless it is one without.
+fn identifier(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let is_bare = text.starts_with(|c: char| !c.is_ascii_digit())
+        && text.bytes().all(plain)
+        && !needs_quotes(text);
+    match is_bare {
+        true => text.to_owned(),
+        false => format!("\"{}\"", text.replace('"', "\"\"")),
+    }
+}
+
+fn quote_ident(call: &Call<'_>) -> Result<ArrayRef, SqlError> {
+    let texts = call.texts(0)?;
+    call.each_text(|row| Ok(Some(identifier(texts.value(row)))))
 }
 
 fn quote_literal(call: &Call<'_>) -> Result<ArrayRef, SqlError> {

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use evert_model::{Column, ColumnType, RowSchema};
 use evert_view::RelationKind;
-use sqlparser::ast::{ColumnDef, ColumnOption, Expr, Ident, IndexColumn, Query, TableConstraint};
+use sqlparser::ast::{
+    ColumnDef, ColumnOption, Expr, Ident, IndexColumn, ObjectName, ObjectNamePart, Query,
+    TableConstraint,
+};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
@@ -419,6 +422,20 @@ pub(super) fn source(parser: &mut Parser<'_>, text: &str) -> Result<Command, Sql
     Ok(Command::CreateSource(new))
 }
 
+/// A table's name as the source reads it: with quotes where it has them here.
+fn as_over_there(name: &ObjectName) -> String {
+    let part = |part: &ObjectNamePart| match part.as_ident() {
+        Some(ident) if ident.quote_style == Some('"') => {
+            format!("\"{}\"", ident.value.replace('"', "\"\""))
+        }
+        // A text holds a name as it is written over there.
+        Some(ident) if ident.quote_style.is_some() => ident.value.clone(),
+        Some(ident) => fold(ident),
+        None => part.to_string(),
+    };
+    name.0.iter().map(part).collect::<Vec<_>>().join(".")
+}
+
 fn source_option(parser: &mut Parser<'_>, text: &str, new: &mut NewSource) -> Result<(), SqlError> {
     if consume_word(parser, "PUBLICATION") {
         new.publication = Some(literal(parser, text)?);
@@ -429,7 +446,7 @@ fn source_option(parser: &mut Parser<'_>, text: &str, new: &mut NewSource) -> Re
         at_text(parser.expect_token(&Token::LParen), text)?;
         loop {
             let name = at_text(parser.parse_object_name(false), text)?;
-            new.tables.push(crate::names::parts(&name)?.join("."));
+            new.tables.push(as_over_there(&name));
             if !parser.consume_token(&Token::Comma) {
                 break;
             }

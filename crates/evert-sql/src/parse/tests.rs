@@ -101,7 +101,7 @@ fn sources() {
                 (PUBLICATION 'p', TABLES (public.orders, \"Odd\"))";
     let Command::CreateSource(new) = one(text) else { panic!("a source") };
     assert_eq!(new.publication.as_deref(), Some("p"));
-    assert_eq!(new.tables, ["public.orders", "Odd"]);
+    assert_eq!(new.tables, ["public.orders", "\"Odd\""]);
     assert_eq!(refusal("CREATE SOURCE s FROM MYSQL 'x'").0, "0A000");
 }
 

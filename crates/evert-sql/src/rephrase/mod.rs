@@ -3,7 +3,7 @@
 //! Owns: what ORDER BY names (`output_order`), what shares a name (`alike`), columns that joins
 //! merge (`merged`, `joined_row`), columns that a key takes along (`keyed_groups`), outer tables' names (`outer_names`), numbers with exponents
 //! (`literals`), comparisons of rows (`rows`), what Postgres spells in its own way (`spelled`),
-//! tables' whole rows as JSON (`whole_rows`), subscripts (`subscripts`), `ARRAY(SELECT ...)` (`subquery_arrays`), FETCH FIRST as LIMIT, column
+//! tables' whole rows as JSON (`whole_rows`), windows that name others (`windows`), subscripts (`subscripts`), `ARRAY(SELECT ...)` (`subquery_arrays`), FETCH FIRST as LIMIT, column
 //! names of recursive queries, functions that return rows as subqueries that unnest a list.
 //! Not here: what the words mean.
 
@@ -21,6 +21,7 @@ mod spelled;
 mod subquery_arrays;
 mod subscripts;
 mod whole_rows;
+mod windows;
 
 pub(crate) use outer_names::with_outer_names;
 
@@ -89,6 +90,9 @@ impl VisitorMut for Rephraser {
         }
         if let Some(with) = &mut query.with {
             name_recursive(with);
+        }
+        if let Err(error) = windows::write_out(query) {
+            return ControlFlow::Break(error);
         }
         output_order::settle(query);
         tell_casts_apart(query);

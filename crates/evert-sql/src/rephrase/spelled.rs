@@ -52,9 +52,13 @@ pub(super) fn respelled(expr: &Expr) -> Result<Option<Expr>, SqlError> {
             }
         }
         Expr::Cast { .. } => return Ok(None),
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } if is_power(expr) => {
+            return Ok(power_of_negative(expr));
+        }
         Expr::UnaryOp { op, expr } => return Ok(unary(op, expr)),
         Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right }
-            if is_json_cast(left) && is_json_cast(right) =>
+            if is_json_cast(left) && (is_json_cast(right) || string(right).is_some())
+                || is_json_cast(right) && string(left).is_some() =>
         {
             called("json_concat", [(**left).clone(), (**right).clone()])
         }
@@ -108,6 +112,20 @@ fn is_json_cast(expr: &Expr) -> bool {
         Expr::Nested(inner) => is_json_cast(inner),
         _ => false,
     }
+}
+
+fn is_power(expr: &Expr) -> bool {
+    matches!(expr, Expr::BinaryOp { op: BinaryOperator::PGExp, .. })
+}
+
+/// `-x ^ 2` is `(-x) ^ 2`: a sign binds tighter than a power, unlike in mathematics.
+fn power_of_negative(expr: &Expr) -> Option<Expr> {
+    let Expr::BinaryOp { left, op: BinaryOperator::PGExp, right } = expr else { return None };
+    let base = match is_power(left) {
+        true => power_of_negative(left)?,
+        false => nested(Expr::UnaryOp { op: UnaryOperator::Minus, expr: left.clone() }),
+    };
+    Some(binary(base, BinaryOperator::PGExp, (**right).clone()))
 }
 
 fn field_name(field: &DateTimeField) -> String {

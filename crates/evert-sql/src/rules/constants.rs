@@ -1,5 +1,6 @@
 //! Constant texts where values of other types give a result its type, as Postgres resolves UNION,
-//! CASE and the like: `CASE WHEN paid THEN amount ELSE '0' END` is a number.
+//! CASE and the like: `CASE WHEN paid THEN amount ELSE '0' END` is a number. And what CASE, coalesce
+//! and subqueries make of JSON, which stays JSON.
 //!
 //! DataFusion would make texts of the others, or refuse. What an operator's sides are is settled
 //! while a statement is planned (`functions::ConstantOperators`).
@@ -19,7 +20,7 @@ use super::set_operation::is_set_operation;
 use crate::SqlError;
 use crate::casts::is_text;
 use crate::error::DATATYPE_MISMATCH;
-use crate::functions::{apart_from_text, constant_as, constant_text};
+use crate::functions::{apart_from_text, constant_as, constant_text, gives_json, marked_json};
 use crate::wording::type_name;
 
 /// Gives constants their types in a plan that comes straight from SQL.
@@ -64,6 +65,14 @@ fn rewritten(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         _ => false,
     };
+    let by_values = match &expr {
+        Expr::Case(_) | Expr::ScalarSubquery(_) => true,
+        Expr::ScalarFunction(call) => matches!(call.func.name(), "coalesce" | "nullif"),
+        _ => false,
+    };
+    if by_values && gives_json(&expr, schema) {
+        return Ok(Transformed::yes(marked_json(expr)));
+    }
     Ok(Transformed::new_transformed(expr, found))
 }
 

@@ -114,6 +114,19 @@ fn rewritten(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let call = Expr::ScalarFunction(ScalarFunction { func, args });
             Ok(Transformed::new_transformed(call, changed))
         }
+        Expr::WindowFunction(mut call) if matches!(call.fun.name(), "lag" | "lead") => {
+            let Some(ty) = with_default(&call.params.args, schema) else {
+                return Ok(Transformed::no(Expr::WindowFunction(call)));
+            };
+            for place in [0, 2] {
+                let arg = std::mem::take(&mut call.params.args[place]);
+                call.params.args[place] = match arg {
+                    Expr::Literal(value, metadata) => Expr::Literal(value.cast_to(&ty)?, metadata),
+                    arg => as_type(arg, &ty, schema)?,
+                };
+            }
+            Ok(Transformed::yes(Expr::WindowFunction(call)))
+        }
         Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
             let (from, to) =
                 (expr.get_type(schema), subquery.subquery.schema().field(0).data_type());
@@ -142,6 +155,17 @@ fn rewritten(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         other => Ok(Transformed::no(other)),
     }
+}
+
+/// The type of `lag` and `lead` with a default that is no value of the first argument's type.
+fn with_default(args: &[Expr], schema: &DFSchema) -> Option<DataType> {
+    let [value, _, Expr::Literal(default, _)] = args else { return None };
+    let (from, to) = (default.data_type(), value.get_type(schema).ok()?);
+    let there_and_back = default.cast_to(&to).and_then(|there| there.cast_to(&from));
+    if !from.is_numeric() || !to.is_numeric() || there_and_back.is_ok_and(|back| back == *default) {
+        return None;
+    }
+    unified(&to, &from)
 }
 
 /// An operator's two sides.

@@ -1,11 +1,28 @@
 //! What is the same everywhere and is asked for as rows: `pg_get_keywords()`, `pg_timezone_names`.
 
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
 use super::SystemTable;
 use super::rows::{Builder, Kind::Bool, Kind::Text};
 use crate::engine::Inner;
 
 /// Postgres 15's keywords: each with its category, and whether it may be a name without AS.
 const KEYWORDS: &str = include_str!("keywords.txt");
+
+/// Those that are not unreserved.
+static QUOTED: LazyLock<HashSet<&str>> = LazyLock::new(|| {
+    let quoted = |line: &'static str| {
+        let (word, category) = line.split_once(' ')?;
+        (!category.starts_with('U')).then_some(word)
+    };
+    KEYWORDS.lines().filter_map(quoted).collect()
+});
+
+/// Whether a word is a name only in quotes.
+pub(crate) fn needs_quotes(word: &str) -> bool {
+    QUOTED.contains(word)
+}
 
 pub(super) const TABLES: &[SystemTable] = &[
     SystemTable {

@@ -94,7 +94,6 @@ pub(crate) fn functions() -> Vec<ScalarUDF> {
         create_pg_relation_size_udf(),
         create_pg_total_relation_size_udf(),
         create_pg_get_partition_ancestors_udf(),
-        quote_ident_udf::create_quote_ident_udf(),
         quote_ident_udf::create_parse_ident_udf(),
         array_bounds_udf::create_array_upper_udf(),
         array_bounds_udf::create_array_lower_udf(),

@@ -23,6 +23,7 @@ mod vectors;
 
 pub(crate) use clients::rewrite;
 pub(crate) use definitions::functions as definition_functions;
+pub(crate) use keywords::needs_quotes;
 pub(crate) use library::functions as library_functions;
 pub(crate) use named_oids::functions as named_oid_functions;
 

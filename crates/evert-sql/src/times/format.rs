@@ -302,6 +302,9 @@ pub(crate) fn written_span_as(span: Span, template: &str) -> Result<String, SqlE
             "YYYY" => (i64::from(span.months / 12), 4),
             _ => return Err(refused(name)),
         };
+        // Of these the sign is one of the digits.
+        let signed = value < 0 && matches!(name, "DD" | "MS" | "US");
+        let width = if signed { width - 1 } else { width };
         put_number(&mut out, value, width, fill || matches!(name, "MS" | "US"));
         add_ordinal(&mut out, start, ordinal);
     }

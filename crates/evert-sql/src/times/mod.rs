@@ -27,7 +27,7 @@ pub(crate) use number_format::{number_as, number_read_as};
 pub(crate) use read::{read_clock, read_date, read_timestamp};
 pub(crate) use read_span::read_span;
 pub(crate) use span::{Span, age};
-pub(crate) use zone::{local, universal, zone};
+pub(crate) use zone::{local, universal, zone, zone_asked_for};
 
 use crate::SqlError;
 

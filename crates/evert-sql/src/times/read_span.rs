@@ -46,7 +46,7 @@ pub(crate) fn read_span(text: &str, number_is: Option<&str>) -> Result<Span, Sql
     let trimmed = text.trim();
     let read = match trimmed.strip_prefix('P') {
         Some(designators) => iso(designators),
-        None => words(trimmed, number_is),
+        None => words(&signs_joined(trimmed), number_is),
     };
     read.map_err(|mistake| match mistake {
         Mistake::Syntax => {
@@ -145,6 +145,21 @@ impl Sum {
 
 fn plus(a: i64, b: i64) -> Part<i64> {
     a.checked_add(b).ok_or(Mistake::Range)
+}
+
+/// `1 month - 1 day` as `1 month -1 day`.
+fn signs_joined(text: &str) -> String {
+    let mut joined = String::with_capacity(text.len());
+    let mut after_sign = false;
+    for c in text.chars() {
+        if after_sign && c.is_whitespace() {
+            continue;
+        }
+        let begins = joined.is_empty() || joined.ends_with(char::is_whitespace);
+        after_sign = begins && matches!(c, '-' | '+');
+        joined.push(c);
+    }
+    joined
 }
 
 /// Postgres's own form: numbers with units, times of day, years and months with a hyphen.
@@ -268,4 +283,26 @@ fn iso(text: &str) -> Part<Span> {
         rest = &after[1..];
     }
     sum.span()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sign_may_stand_apart_from_its_number() {
+        for (text, expected) in [
+            ("1 month - 1 day", Some("1 mon -1 days")),
+            ("- 2 hours + 30 minutes", Some("-01:30:00")),
+            ("1 day -  04:05", Some("1 day -04:05:00")),
+            ("1 month -1 day", Some("1 mon -1 days")),
+            ("1-2", Some("1 year 2 mons")),
+            ("1- 2", None),
+            ("1 month -", None),
+            ("- day", None),
+        ] {
+            let written = read_span(text, None).ok().map(Span::written);
+            assert_eq!(written.as_deref(), expected, "{text}");
+        }
+    }
 }

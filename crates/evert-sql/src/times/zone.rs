@@ -23,21 +23,101 @@ const ABBREVIATIONS: [(&str, &str); 12] = [
     ("pdt", "-07:00"),
 ];
 
-/// The zone of a name (`Asia/Kolkata`), an abbreviation or an offset as in a timestamp's text
-/// (`+05:30`, `-8`).
+/// Words of zones' names that are not written as `New_York` is.
+const WORDS: [&str; 18] = [
+    "ACT",
+    "BajaNorte",
+    "BajaSur",
+    "ComodRivadavia",
+    "DeNoronha",
+    "DumontDUrville",
+    "EasterIsland",
+    "GB",
+    "IN",
+    "LHI",
+    "McMurdo",
+    "NSW",
+    "UCT",
+    "US",
+    "UTC",
+    "au",
+    "es",
+    "of",
+];
+const BETWEEN_WORDS: [char; 3] = ['/', '_', '-'];
+
+/// The zone of a timestamp's text: a name (`Asia/Kolkata`), an abbreviation or an offset, which
+/// counts to the east (`+05:30`, `-8`).
 pub(crate) fn zone(name: &str) -> Result<Tz, SqlError> {
-    let unknown = || {
-        let message = format!("time zone \"{name}\" not recognized");
-        SqlError::new(INVALID_PARAMETER_VALUE, message)
+    let zone = match name.starts_with(['+', '-']) {
+        true => offset(name).and_then(|offset| offset.parse().ok()),
+        false => named(name),
     };
+    zone.ok_or_else(|| unknown(name))
+}
+
+/// The zone that `AT TIME ZONE` names. An offset counts to the west, as POSIX has it.
+pub(crate) fn zone_asked_for(name: &str) -> Result<Tz, SqlError> {
+    let zone = match name.starts_with(['+', '-']) {
+        true => posix(name),
+        false => named(name).or_else(|| posix(name)),
+    };
+    zone.ok_or_else(|| unknown(name))
+}
+
+fn unknown(name: &str) -> SqlError {
+    let message = format!("time zone \"{name}\" not recognized");
+    SqlError::new(INVALID_PARAMETER_VALUE, message)
+}
+
+/// The zone of a name or an abbreviation, in any case.
+fn named(name: &str) -> Option<Tz> {
     let known = ABBREVIATIONS.iter().find(|(short, _)| name.eq_ignore_ascii_case(short));
     if let Some((_, offset)) = known {
-        return offset.parse().map_err(|_| unknown());
+        return offset.parse().ok();
     }
-    if name.starts_with(['+', '-']) {
-        return offset(name).and_then(|offset| offset.parse().ok()).ok_or_else(unknown);
+    let zone = name.parse::<Tz>().or_else(|_| name.to_ascii_uppercase().parse());
+    zone.or_else(|_| spelled(name).parse()).ok()
+}
+
+/// `america/port-au-prince` as `America/Port-au-Prince`.
+fn spelled(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for piece in name.split_inclusive(BETWEEN_WORDS) {
+        let word = piece.trim_end_matches(BETWEEN_WORDS);
+        let known = WORDS.iter().find(|known| known.eq_ignore_ascii_case(word));
+        let is_gmt = word.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("gmt"));
+        match known {
+            Some(known) => out.push_str(known),
+            None if is_gmt => out.push_str(&word.to_ascii_uppercase()),
+            None => {
+                let (first, rest) = word.split_at(word.chars().next().map_or(0, char::len_utf8));
+                out.push_str(&first.to_ascii_uppercase());
+                out.push_str(&rest.to_ascii_lowercase());
+            }
+        }
+        out.push_str(&piece[word.len()..]);
     }
-    name.parse().map_err(|_| unknown())
+    out
+}
+
+/// `+3`, `-05:30`, `UTC+3`: so far to the west.
+fn posix(text: &str) -> Option<Tz> {
+    let offset = text.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+    let (sign, digits) = match offset.strip_prefix('-') {
+        Some(digits) => ('+', digits),
+        None => ('-', offset.strip_prefix('+').unwrap_or(offset)),
+    };
+    let (hours, minutes) = digits.split_once(':').unwrap_or((digits, "0"));
+    let number = |text: &str| {
+        let all_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<u8>().ok().filter(|_| all_digits)
+    };
+    let (hours, minutes) = (number(hours)?, number(minutes)?);
+    if hours > 23 || minutes > 59 {
+        return None;
+    }
+    format!("{sign}{hours:02}:{minutes:02}").parse().ok()
 }
 
 /// `+5`, `+0530` and `+05:30` as the last.

@@ -23,14 +23,15 @@ use datafusion::common::{DFSchema, Result, exec_datafusion_err, exec_err, plan_e
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, TypeSignature, Volatility,
+    ColumnarValue, Expr, ExprSchemable, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs,
+    ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
 use evert_model::{Column, ColumnType, RowSchema};
 use sqlparser::ast::BinaryOperator;
 
 use self::text::{Invalid, Json, Kind};
+use super::constants::constant_text;
 use super::rows::external;
 use crate::SqlError;
 use crate::error::UNTRANSLATABLE_CHARACTER;
@@ -164,9 +165,14 @@ impl ExprPlanner for JsonOperators {
         expr: RawBinaryExpr,
         schema: &DFSchema,
     ) -> Result<PlannerResult<RawBinaryExpr>> {
-        let is_json = |side: &Expr| side.to_field(schema).is_ok_and(|(_, field)| is_json(&field));
+        let is_json = |side: &Expr| gives_json(side, schema);
+        // A constant text beside JSON is JSON.
+        let are_json =
+            |a: &Expr, b: &Expr| is_json(a) && (is_json(b) || constant_text(b).is_some());
         let task = match expr.op {
-            BinaryOperator::StringConcat if is_json(&expr.left) && is_json(&expr.right) => {
+            BinaryOperator::StringConcat
+                if are_json(&expr.left, &expr.right) || are_json(&expr.right, &expr.left) =>
+            {
                 Task::Concat
             }
             BinaryOperator::Arrow => Task::Get,
@@ -208,6 +214,35 @@ fn json_field(name: &str) -> Field {
     let column = Column { name: name.to_owned(), ty: ColumnType::Json, nullable: true };
     let schema = RowSchema { columns: vec![column], key: Vec::new() }.to_arrow();
     schema.field(0).clone()
+}
+
+/// Whether an expression's values are JSON, also where its field, as the planner makes it, does not
+/// say so.
+pub(crate) fn gives_json(expr: &Expr, schema: &DFSchema) -> bool {
+    match expr {
+        Expr::Alias(alias) => gives_json(&alias.expr, schema),
+        Expr::Cast(cast) => is_json(&cast.field),
+        Expr::Case(case) => {
+            let thens = case.when_then_expr.iter().map(|(_, then)| then);
+            thens.chain(&case.else_expr).any(|result| gives_json(result, schema))
+        }
+        Expr::ScalarFunction(call) if matches!(call.func.name(), "coalesce" | "nullif") => {
+            call.args.iter().any(|arg| gives_json(arg, schema))
+        }
+        Expr::ScalarSubquery(subquery) => match subquery.subquery.as_ref() {
+            LogicalPlan::Projection(projection) => match projection.expr.as_slice() {
+                [expr] => gives_json(expr, projection.input.schema()),
+                _ => false,
+            },
+            plan => plan.schema().fields().first().is_some_and(|field| is_json(field)),
+        },
+        other => other.to_field(schema).is_ok_and(|(_, field)| is_json(&field)),
+    }
+}
+
+/// An expression whose values are JSON, whose field says so too.
+pub(crate) fn marked_json(expr: Expr) -> Expr {
+    Expr::ScalarFunction(ScalarFunction::new_udf(function(Task::Mark), vec![expr]))
 }
 
 fn is_json(field: &Field) -> bool {

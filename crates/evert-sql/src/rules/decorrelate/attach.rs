@@ -82,6 +82,8 @@ impl Domain {
                 let input = self.attach(&alias.input, fresh)?;
                 realias(input, alias, &self.column_list())
             }
+            // The first LATERAL of a FROM clause: what it takes is what the whole clause takes.
+            LogicalPlan::Subquery(subquery) => self.attach(&subquery.subquery, fresh),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(plan, aggregate, fresh),
             LogicalPlan::Join(join) => self.join(join, fresh),
             LogicalPlan::Distinct(Distinct::All(input)) => {
@@ -220,7 +222,7 @@ impl Domain {
         if let Some(filter) = &original.filter {
             conditions.push(self.names.apply(filter.clone(), &both)?);
         }
-        if lateral(original).is_some() {
+        if lateral(original)?.is_some() {
             let left = self.attach(&original.left, fresh)?;
             let inner = Renaming(
                 self.names

@@ -50,12 +50,12 @@ fn collect(plan: &LogicalPlan, found: &mut Vec<Outer>) -> Result<()> {
             Ok(TreeNodeRecursion::Continue)
         })?;
     }
-    if let LogicalPlan::Join(join) = plan
-        && let Some(lateral) = lateral(join)
-    {
+    if let LogicalPlan::Join(join) = plan {
+        let taken = free(&join.right)?;
+        let is_lateral = is_lateral(join, &taken);
         collect(&join.left, found)?;
-        for outer in free(lateral)? {
-            if !join.left.schema().has_column(&outer.1) {
+        for outer in taken {
+            if !is_lateral || !join.left.schema().has_column(&outer.1) {
                 add(found, outer);
             }
         }
@@ -84,15 +84,34 @@ pub(super) fn free_in(expr: &Expr, schema: &DFSchema) -> Result<Vec<Outer>> {
 }
 
 /// The right side of a join, if it may refer to the left one.
-pub(super) fn lateral(join: &Join) -> Option<&LogicalPlan> {
-    let mut right = join.right.as_ref();
-    loop {
-        match right {
-            LogicalPlan::SubqueryAlias(alias) => right = &alias.input,
-            LogicalPlan::Subquery(subquery) => return Some(&subquery.subquery),
-            _ => return None,
-        }
+pub(super) fn lateral(join: &Join) -> Result<Option<&LogicalPlan>> {
+    if let LogicalPlan::Subquery(subquery) = unaliased(&join.right) {
+        return Ok(Some(subquery.subquery.as_ref()));
     }
+    let taken = free(&join.right)?;
+    Ok(is_lateral(join, &taken).then_some(join.right.as_ref()))
+}
+
+/// Whether the right side of a join, which takes some columns from around it, may have them of
+/// the left one.
+fn is_lateral(join: &Join, taken: &[Outer]) -> bool {
+    let takes_left = || taken.iter().any(|(_, column)| join.left.schema().has_column(column));
+    match unaliased(&join.right) {
+        LogicalPlan::Subquery(_) => true,
+        // Tables in parentheses, one of which is LATERAL.
+        LogicalPlan::Join(_) => takes_left(),
+        // The planner marks a LATERAL query only if the query itself names columns from around
+        // it, not if just the subqueries in its expressions do. One that names some and has no
+        // mark is not LATERAL: its names are those of a query further out.
+        right => takes_left() && right.all_out_ref_exprs().is_empty(),
+    }
+}
+
+fn unaliased(mut plan: &LogicalPlan) -> &LogicalPlan {
+    while let LogicalPlan::SubqueryAlias(alias) = plan {
+        plan = &alias.input;
+    }
+    plan
 }
 
 /// Columns from around, and the names that they have got nearer by.

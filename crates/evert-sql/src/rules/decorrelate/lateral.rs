@@ -20,7 +20,7 @@ impl Decorrelator {
         if !join.on.is_empty() || !matches!(join.join_type, JoinType::Inner | JoinType::Left) {
             return Err(refused(&format!("a {} join with LATERAL", join.join_type)));
         }
-        let subquery = lateral(&join).expect("the caller has seen it");
+        let subquery = lateral(&join)?.expect("the caller has seen it");
         let (plan, names) = (subquery.clone(), subquery.schema().columns());
         if join.join_type == JoinType::Inner
             && let Some(direct) = self.row_by_row(&left, &plan)?
@@ -72,6 +72,7 @@ impl Decorrelator {
             LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: true, .. }) => {
                 Some(left.clone())
             }
+            LogicalPlan::Subquery(subquery) => self.row_by_row(left, &subquery.subquery)?,
             LogicalPlan::SubqueryAlias(alias) => {
                 let Some(input) = self.row_by_row(left, &alias.input)? else { return Ok(None) };
                 if clashes(left, alias.schema.as_ref()) {

@@ -102,10 +102,12 @@ impl Decorrelator {
     fn plan(&mut self, plan: LogicalPlan) -> Result<LogicalPlan> {
         match plan {
             LogicalPlan::Filter(filter) if has_subquery(&filter.predicate) => self.filter(filter),
-            LogicalPlan::Join(join) if lateral(&join).is_some() => self.lateral(join),
+            LogicalPlan::Join(join) if lateral(&join)?.is_some() => self.lateral(join),
             LogicalPlan::Join(join) if join.filter.as_ref().is_some_and(has_subquery) => {
                 self.join(join)
             }
+            // What it took from around it are columns by now.
+            LogicalPlan::Subquery(subquery) => self.plan(Arc::unwrap_or_clone(subquery.subquery)),
             other if other.expressions().iter().any(has_subquery) => self.expressions(other),
             other => other.map_children(|child| Ok(Transformed::yes(self.plan(child)?))).data(),
         }

@@ -40,6 +40,7 @@ pub(super) fn pull(plan: &LogicalPlan, names: &mut Names) -> Result<Option<Pulle
     match plan {
         LogicalPlan::Projection(projection) => pull_projection(projection, names),
         LogicalPlan::SubqueryAlias(alias) => pull_alias(alias, names),
+        LogicalPlan::Subquery(subquery) => pull(&subquery.subquery, names),
         LogicalPlan::Filter(filter) => pull_filter(filter, names),
         LogicalPlan::Join(join) => pull_join(join, names),
         LogicalPlan::Aggregate(aggregate) => pull_aggregate(aggregate, names),
@@ -237,7 +238,7 @@ fn pull_join(join: &Join, names: &mut Names) -> Result<Option<Pulled>> {
             return Ok(None);
         }
     }
-    if lateral(join).is_some() {
+    if lateral(join)?.is_some() {
         return Ok(None);
     }
     let inner_join = join.join_type == JoinType::Inner;

@@ -10,6 +10,7 @@ pub(super) fn regardless_of_columns(plan: &LogicalPlan) -> Result<&LogicalPlan> 
     match plan {
         LogicalPlan::Projection(projection) => regardless_of_columns(&projection.input),
         LogicalPlan::SubqueryAlias(alias) => regardless_of_columns(&alias.input),
+        LogicalPlan::Subquery(subquery) => regardless_of_columns(&subquery.subquery),
         LogicalPlan::Sort(sort) => regardless_of_columns(&sort.input),
         LogicalPlan::Distinct(Distinct::All(input)) => regardless_of_columns(input),
         LogicalPlan::Limit(limit)
@@ -27,6 +28,7 @@ pub(super) fn always_one_row(plan: &LogicalPlan) -> bool {
         LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
         LogicalPlan::Projection(projection) => always_one_row(&projection.input),
         LogicalPlan::SubqueryAlias(alias) => always_one_row(&alias.input),
+        LogicalPlan::Subquery(subquery) => always_one_row(&subquery.subquery),
         LogicalPlan::Sort(sort) => always_one_row(&sort.input),
         LogicalPlan::EmptyRelation(empty) => empty.produce_one_row,
         LogicalPlan::Values(values) => values.values.len() == 1,
@@ -39,6 +41,7 @@ pub(super) fn at_most_one_row(plan: &LogicalPlan) -> Result<bool> {
     Ok(match plan {
         LogicalPlan::Projection(projection) => at_most_one_row(&projection.input)?,
         LogicalPlan::SubqueryAlias(alias) => at_most_one_row(&alias.input)?,
+        LogicalPlan::Subquery(subquery) => at_most_one_row(&subquery.subquery)?,
         LogicalPlan::Sort(sort) => at_most_one_row(&sort.input)?,
         LogicalPlan::Filter(filter) => at_most_one_row(&filter.input)?,
         LogicalPlan::Limit(limit) => {
