@@ -359,6 +359,129 @@ def test_an_index_says_what_it_cannot(server, client):
         assert time.monotonic() - began < 10
 
 
+@pytest.fixture
+def shop(server, client):
+    """Orders o0 to o11, one a month, with numbers in arrays; beside them others, of 200 labels in all."""
+    server.query("CREATE TABLE orders (id text PRIMARY KEY, kind text, label text, nums bigint[], paid timestamptz)")
+    rows = ", ".join(
+        f"('o{i}', '{'abbccc'[i % 6]}', 'l{i % 200}', ARRAY[{i}, {100 - 3 * i}, 1],"
+        f" '2024-{i + 1:02}-05 00:00:00+00')"
+        for i in range(12)
+    )
+    server.query(f"INSERT INTO orders VALUES {rows}")
+    many = ", ".join(f"('x{i}', 'x', 'l{i % 200}', NULL, NULL)" for i in range(400))
+    server.query(f"INSERT INTO orders VALUES {many}")
+    server.query("CREATE SEARCH INDEX orders_search ON orders (kind, label, nums, paid) WITH (kind='keyword', label='keyword')")
+    client.indices.refresh(index="orders_search")
+
+    def search(**body):
+        return client.search(index="orders_search", **body)
+
+    return search
+
+
+def buckets_of(search, kind: str, **options):
+    query = {"exists": {"field": "paid"}}
+    return search(size=0, query=query, aggs={"a": {kind: options}})["aggregations"]["a"]["buckets"]
+
+
+def refusal_of(search, **body) -> str:
+    with pytest.raises(BadRequestError) as refused:
+        search(**body)
+    return refused.value.info["error"]["reason"]
+
+
+def test_buckets_are_in_the_order_and_bounds_asked_for(shop):
+    quarter = {"field": "paid", "calendar_interval": "quarter", "format": "yyyy-MM"}
+    keyed = buckets_of(shop, "date_histogram", **quarter, keyed=True)
+    assert {name: bucket["doc_count"] for name, bucket in keyed.items()} == {
+        "2024-01": 3, "2024-04": 3, "2024-07": 3, "2024-10": 3}
+    assert keyed["2024-04"]["key_as_string"] == "2024-04" and isinstance(keyed["2024-04"]["key"], int)
+    bounds = {"min": "2023-08-15", "max": "2025-01"}
+    extended = buckets_of(shop, "date_histogram", **quarter, extended_bounds=bounds, order={"_key": "desc"})
+    assert [(bucket["key_as_string"], bucket["doc_count"]) for bucket in extended] == [
+        ("2025-01", 0), ("2024-10", 3), ("2024-07", 3), ("2024-04", 3), ("2024-01", 3), ("2023-10", 0), ("2023-07", 0)]
+    assert len(buckets_of(shop, "date_histogram", **quarter, extended_bounds=bounds, min_doc_count=1)) == 4
+    days = buckets_of(shop, "date_histogram", field="paid", fixed_interval="90d", min_doc_count=1, order={"_key": "desc"})
+    assert [bucket["key"] for bucket in days] == sorted((bucket["key"] for bucket in days), reverse=True)
+    steps = buckets_of(shop, "histogram", field="nums", interval=50, order=[{"_count": "asc"}, {"_key": "desc"}])
+    counts = [(bucket["doc_count"], -bucket["key"]) for bucket in steps]
+    assert len(counts) > 1 and counts == sorted(counts)
+
+    def terms(order) -> list[str]:
+        return [bucket["key"] for bucket in buckets_of(shop, "terms", field="label", size=3, order=order)]
+
+    assert terms([{"_count": "desc"}, {"_key": "desc"}]) == ["l9", "l8", "l7"]
+    assert terms([{"_count": "desc"}]) == terms({"_count": "asc"}) == ["l0", "l1", "l10"]
+    by_kind = buckets_of(shop, "terms", field="kind", order={"_count": "asc"}, shard_size=50)
+    assert [(bucket["key"], bucket["doc_count"]) for bucket in by_kind] == [("a", 2), ("b", 4), ("c", 6)]
+    found = shop(size=0, aggs={"n": {"cardinality": {"field": "label", "precision_threshold": 100}},
+                               "by": {"terms": {"field": "kind"}, "aggs": {"n": {"cardinality": {"field": "label"}}}}})
+    assert found["aggregations"]["n"]["value"] == 200
+    assert {it["key"]: it["n"]["value"] for it in found["aggregations"]["by"]["buckets"]} == {"x": 200, "a": 2, "b": 4, "c": 6}
+
+
+def test_what_would_change_the_answer_is_refused_by_name(shop):
+    month = {"field": "paid", "calendar_interval": "month"}
+    cases = [
+        ("terms", {"field": "kind", "foo": 1}, "[terms] unknown field [foo]"),
+        ("terms", {"field": "kind", "order": {"_count": "up"}}, "Unknown order direction [up]"),
+        ("terms", {"field": "nums", "format": "0.0"}, "does not support custom formats"),
+        ("avg", {"field": "nums", "script": {}}, "[avg] unknown field [script]"),
+        ("cardinality", {"field": "kind", "foo": 1}, "[cardinality] unknown field [foo]"),
+        ("filters", {"filters": {}, "foo": 1}, "[filters] unknown field [foo]"),
+        ("global", {"field": "kind"}, "[global] unknown field [field]"),
+        ("range", {"field": "nums", "ranges": [{"from": 1, "until": 2}]}, "[range] unknown field [until]"),
+        ("histogram", {"field": "nums", "interval": 5, "missing": 1}, "[histogram] unknown field [missing]"),
+        ("histogram", {"field": "nums", "interval": 5, "order": {"m": "asc"}}, "does not support [order] by [m]"),
+        ("date_histogram", {**month, "hard_bounds": {"min": "2024"}}, "[hard_bounds]"),
+        ("date_histogram", {**month, "offset": "1d"}, "[offset]"),
+        ("date_histogram", {**month, "missing": "2024"}, "[date_histogram] unknown field [missing]"),
+    ]
+    for kind, options, expected in cases:
+        assert expected in refusal_of(shop, aggs={"a": {kind: options}}), (kind, options)
+    sorts = [
+        ({"nums": {"mode": "middle"}}, "Unknown SortMode [middle]"),
+        ({"kind": {"mode": "avg"}}, "AVG, MEDIAN and SUM on number based fields"),
+        ({"nums": {"nested": {"path": "n"}}}, "does not support [nested]"),
+        ({"nums": {"foo": 1}}, "unknown field [foo]"),
+        ({"nums": {"format": "0.0"}}, "[format]"),
+        ({"paid": {"numeric_type": "double"}}, "[numeric_type]"),
+    ]
+    for sort, expected in sorts:
+        assert expected in refusal_of(shop, sort=[sort]), sort
+    assert "yyyy" in refusal_of(shop, fields=[{"field": "paid", "format": "yyyy"}])
+    assert "[fields] unknown field [foo]" in refusal_of(shop, fields=[{"field": "paid", "foo": 1}])
+    day = {"gte": "05/02/2024", "format": "dd/MM/yyyy"}
+    assert "[format] [dd/MM/yyyy]" in refusal_of(shop, query={"range": {"paid": day}})
+
+
+def test_modes_and_formats_are_followed(shop):
+    def by(mode: str, order: str) -> list:
+        sort = [{"nums": {"order": order, "mode": mode}}]
+        hits = shop(size=3, query={"exists": {"field": "paid"}}, sort=sort)["hits"]["hits"]
+        return [(hit["_id"], hit["sort"]) for hit in hits]
+
+    numbers = {f"o{i}": sorted([i, 100 - 3 * i, 1]) for i in range(12)}
+    # Java's rounding: halves go up.
+    number_of = {"min": min, "max": max, "sum": sum, "avg": lambda of: int(sum(of) / 3 + 0.5), "median": lambda of: of[1]}
+    for mode, number in number_of.items():
+        for order in ("asc", "desc"):
+            expected = sorted((number(of) for of in numbers.values()), reverse=order == "desc")[:3]
+            found = by(mode, order)
+            assert [values[0] for _, values in found] == expected, (mode, order)
+            assert all(number(numbers[key]) == values[0] for key, values in found)
+
+    def found(**ends) -> int:
+        return shop(query={"range": {"paid": ends}})["hits"]["total"]["value"]
+
+    assert found(gte=2024, lt=2025, format="yyyy") == found(gte="2024", format="strict_date_optional_time||epoch_millis") == 12
+    assert found(gte="2024-03-05", lt="2024-04", format="yyyy-MM-dd||yyyy-MM") == 1
+    assert found(gte=1_704_412_800, lte=1_704_412_800, format="epoch_second") == 1
+    hit = shop(query={"ids": {"values": ["o0"]}}, fields=[{"field": "paid", "format": "strict_date_optional_time"}])
+    assert hit["hits"]["hits"][0]["fields"]["paid"][0].startswith("2024-01-05")
+
+
 def test_a_header_waits_as_the_parameter_does(server, client):
     make(server, 3)
     client.indices.refresh(index="payments_search")

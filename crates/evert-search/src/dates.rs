@@ -325,11 +325,9 @@ impl DateFormat {
     /// # Errors
     /// When the pattern has letters that are not known here.
     pub(crate) fn new(pattern: Option<&str>, zone: Zone) -> Result<Self, EsError> {
-        let iso =
-            ["strict_date_optional_time", "date_optional_time", "strict_date_time", "iso8601"];
         // Several formats may be listed; the first is the one to show.
         let pattern = pattern.map(|text| text.split("||").next().unwrap_or(text));
-        let pattern = pattern.filter(|text| !iso.contains(text)).map(str::to_owned);
+        let pattern = pattern.filter(|text| !ISO.contains(text)).map(str::to_owned);
         let format = Self { zone, pattern };
         if let Some(pattern) = &format.pattern
             && format.patterned(pattern, NaiveDateTime::default(), 0).is_none()
@@ -403,6 +401,84 @@ impl DateFormat {
         }
         Some(out)
     }
+}
+
+/// Names of ISO 8601.
+const ISO: [&str; 6] = [
+    "strict_date_optional_time",
+    "date_optional_time",
+    "strict_date_optional_time_nanos",
+    "strict_date_time",
+    "date_time",
+    "iso8601",
+];
+
+/// Whether dates in this format are what stored rows hold.
+pub(crate) fn shows_as_stored(format: &str) -> bool {
+    ISO.contains(&format.split("||").next().unwrap_or(format))
+}
+
+/// What a format says of the dates that it reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ReadFormat {
+    /// Numbers are seconds since 1970.
+    pub(crate) seconds: bool,
+    /// Numbers are no times since 1970: they are texts, such as a year.
+    pub(crate) textual: bool,
+}
+
+impl ReadFormat {
+    /// Reads a format, or several with `||` between them.
+    ///
+    /// # Errors
+    /// When [`DateReader`] does not read one of them.
+    pub(crate) fn parse(text: &str) -> Result<Self, EsError> {
+        let mut epoch = None;
+        for format in text.split("||") {
+            match format {
+                "epoch_second" | "epoch_millis" => epoch = epoch.or(Some(format)),
+                format if ISO.contains(&format) || is_part_of_iso(format) => {}
+                _ => {
+                    return Err(EsError::argument(format!(
+                        "[range] does not support [format] [{text}]: dates are read as ISO 8601, \
+                         epoch_millis or epoch_second"
+                    )));
+                }
+            }
+        }
+        Ok(Self { seconds: epoch == Some("epoch_second"), textual: epoch.is_none() })
+    }
+}
+
+/// Whether a format, by its name or pattern, is the beginning of an ISO 8601 time.
+fn is_part_of_iso(format: &str) -> bool {
+    let name = format.strip_prefix("strict_").unwrap_or(format);
+    if matches!(
+        name,
+        "date"
+            | "year"
+            | "year_month"
+            | "year_month_day"
+            | "date_time_no_millis"
+            | "date_hour_minute_second"
+            | "date_hour_minute"
+            | "date_hour"
+    ) {
+        return true;
+    }
+    let plain = format.replace('\'', "").replace("uuuu", "yyyy").replace(' ', "T");
+    let plain = plain.trim_end_matches(['X', 'Z']);
+    matches!(
+        plain,
+        "yyyy"
+            | "yyyy-MM"
+            | "yyyy-MM-dd"
+            | "yyyy-MM-ddTHH"
+            | "yyyy-MM-ddTHH:mm"
+            | "yyyy-MM-ddTHH:mm:ss"
+            | "yyyy-MM-ddTHH:mm:ss.SSS"
+            | "yyyy-MM-ddTHH:mm:ss.SSSSSS"
+    )
 }
 
 /// A fixed interval in milliseconds: `90m`, `1d`.

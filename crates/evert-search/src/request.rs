@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::dates::shows_as_stored;
 use crate::error::EsError;
 use crate::source::SourceFilter;
 
@@ -97,11 +98,7 @@ impl Request {
         };
         let fields = match take("fields") {
             Value::Null => Vec::new(),
-            Value::Array(fields) => fields
-                .iter()
-                .filter_map(|field| field.as_str().or_else(|| field["field"].as_str()))
-                .map(str::to_owned)
-                .collect(),
+            Value::Array(fields) => fields.iter().map(field_of).collect::<Result<Vec<_>, _>>()?,
             other => return Err(EsError::parsing(format!("[fields] cannot be {other}"))),
         };
         Ok(Self {
@@ -155,6 +152,32 @@ impl Request {
         self.total_as_int |= flag(get("rest_total_hits_as_int"));
         Ok(())
     }
+}
+
+/// The column, or pattern of columns, that an element of `fields` names.
+fn field_of(field: &Value) -> Result<String, EsError> {
+    let refuse = || EsError::parsing(format!("[fields] cannot hold {field}"));
+    let members = match field {
+        Value::String(name) => return Ok(name.clone()),
+        Value::Object(members) => members,
+        _ => return Err(refuse()),
+    };
+    for (name, value) in members {
+        match name.as_str() {
+            "field" | "include_unmapped" => {}
+            "format" if value.is_null() || value.as_str().is_some_and(shows_as_stored) => {}
+            "format" => {
+                return Err(EsError::argument(format!(
+                    "[fields] does not support [format] {value}: a value is shown as it is stored"
+                )));
+            }
+            other => {
+                let reason = format!("[fields] unknown field [{other}]");
+                return Err(EsError::new(400, "x_content_parse_exception", reason));
+            }
+        }
+    }
+    members.get("field").and_then(Value::as_str).map(str::to_owned).ok_or_else(refuse)
 }
 
 pub(crate) fn flag(value: Option<&str>) -> bool {

@@ -37,6 +37,16 @@ pub(crate) enum By {
     Nothing,
 }
 
+/// Which number stands for the several that an array has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Min,
+    Max,
+    Avg,
+    Sum,
+    Median,
+}
+
 /// One key of the order.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SortKey {
@@ -44,6 +54,7 @@ pub(crate) struct SortKey {
     pub(crate) descending: bool,
     /// Rows without a value come first.
     pub(crate) missing_first: bool,
+    pub(crate) mode: Mode,
     pub(crate) format: Option<DateFormat>,
 }
 
@@ -86,12 +97,20 @@ pub(crate) fn parse(sort: &Value, mapping: &Mapping) -> Result<Vec<SortKey>, EsE
     Ok(keys)
 }
 
+/// Options of a key: those that are read, and `numeric_type`, which is looked at.
+const OPTIONS: &[&str] = &["order", "mode", "missing", "unmapped_type", "format", "numeric_type"];
+
 fn key(name: &str, options: &Value, mapping: &Mapping) -> Result<SortKey, EsError> {
     let by_score = name == "_score";
-    let descending = match options["order"].as_str().unwrap_or_default() {
-        "asc" => false,
-        "desc" => true,
-        "" => by_score,
+    check_options(by_score, options)?;
+    let descending = match &options["order"] {
+        Value::Null => by_score,
+        Value::String(text) => match text.to_ascii_lowercase().as_str() {
+            "asc" => false,
+            "desc" => true,
+            "" => by_score,
+            _ => return Err(EsError::argument(format!("No enum constant SortOrder.{text}"))),
+        },
         other => return Err(EsError::argument(format!("No enum constant SortOrder.{other}"))),
     };
     let missing_first = match &options["missing"] {
@@ -122,9 +141,72 @@ fn key(name: &str, options: &Value, mapping: &Mapping) -> Result<SortKey, EsErro
             return Err(EsError::shard(reason));
         }
     };
-    let format = options["format"].as_str().filter(|_| kind == Some(FieldKind::Date));
-    let format = format.map(|format| DateFormat::new(Some(format), Zone::default())).transpose()?;
-    Ok(SortKey { by, descending, missing_first, format })
+    let format = match (&options["format"], kind) {
+        (Value::Null, _) | (_, None) => None,
+        (Value::String(format), Some(FieldKind::Date)) => {
+            Some(DateFormat::new(Some(format.as_str()), Zone::default())?)
+        }
+        (format, Some(kind)) => {
+            return Err(EsError::argument(format!(
+                "Field [{name}] of type [{}] does not support the [format] {format} in a sort",
+                kind.word()
+            )));
+        }
+    };
+    if let (Some(wanted), Some(kind)) = (options["numeric_type"].as_str(), kind)
+        && wanted != kind.word()
+    {
+        return Err(EsError::argument(format!(
+            "[numeric_type] cannot be [{wanted}] for field [{name}] of type [{}]",
+            kind.word()
+        )));
+    }
+    let mode = mode_of(&options["mode"], descending, kind)?;
+    Ok(SortKey { by, descending, missing_first, mode, format })
+}
+
+fn check_options(by_score: bool, options: &Value) -> Result<(), EsError> {
+    let Some(members) = options.as_object() else {
+        return Err(EsError::parsing(format!("[field_sort] cannot be {options}")));
+    };
+    let accepted = if by_score { &OPTIONS[..1] } else { OPTIONS };
+    let parser = if by_score { "_score" } else { "field_sort" };
+    let Some(other) = members.keys().find(|member| !accepted.contains(&member.as_str())) else {
+        return Ok(());
+    };
+    if matches!(other.as_str(), "nested" | "nested_path" | "nested_filter") {
+        let reason = format!("[{parser}] does not support [{other}]: no document is nested");
+        return Err(EsError::argument(reason));
+    }
+    let reason = format!("[{parser}] unknown field [{other}]");
+    Err(EsError::new(400, "x_content_parse_exception", reason))
+}
+
+/// The mode that is asked for; otherwise the value that comes first in the key's order.
+fn mode_of(mode: &Value, descending: bool, kind: Option<FieldKind>) -> Result<Mode, EsError> {
+    let mode = match mode {
+        Value::Null => return Ok(if descending { Mode::Max } else { Mode::Min }),
+        Value::String(text) => match text.to_ascii_lowercase().as_str() {
+            "min" => Some(Mode::Min),
+            "max" => Some(Mode::Max),
+            "avg" => Some(Mode::Avg),
+            "sum" => Some(Mode::Sum),
+            "median" => Some(Mode::Median),
+            _ => None,
+        },
+        _ => None,
+    }
+    .ok_or_else(|| EsError::argument(format!("Unknown SortMode [{}]", unquoted(mode))))?;
+    if kind.is_some_and(FieldKind::is_text_like) && !matches!(mode, Mode::Min | Mode::Max) {
+        return Err(EsError::argument(
+            "we only support AVG, MEDIAN and SUM on number based fields",
+        ));
+    }
+    Ok(mode)
+}
+
+fn unquoted(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// A hit's value of one key.
@@ -365,8 +447,88 @@ fn rank(key: &SortKey, value: Option<u64>) -> (u8, u64) {
     }
 }
 
-fn foremost(key: &SortKey, values: impl Iterator<Item = u64>) -> Option<u64> {
-    if key.descending { values.max() } else { values.min() }
+/// The least or the greatest.
+fn foremost(key: &SortKey, mut values: impl Iterator<Item = u64>) -> Option<u64> {
+    match key.mode {
+        Mode::Min => values.min(),
+        Mode::Max => values.max(),
+        // Only numbers have these, and go another way.
+        Mode::Avg | Mode::Sum | Mode::Median => values.next(),
+    }
+}
+
+/// The bits of the number that stands for some, which are given by theirs. Dates are in
+/// nanoseconds and stay so.
+fn number(key: &SortKey, kind: FieldKind, values: impl Iterator<Item = u64>) -> Option<u64> {
+    if matches!(key.mode, Mode::Min | Mode::Max) {
+        return foremost(key, values);
+    }
+    match kind {
+        FieldKind::Double => {
+            let mut numbers: Vec<f64> = values.map(tantivy::u64_to_f64).collect();
+            numbers.sort_by(f64::total_cmp);
+            Some(bits(of_doubles(key.mode, &numbers)?))
+        }
+        FieldKind::Boolean => {
+            let mut numbers: Vec<i64> = values.map(|value| value as i64).collect();
+            numbers.sort_unstable();
+            Some(of_longs(key.mode, &numbers)? as u64)
+        }
+        FieldKind::Date => {
+            let ms = |value| tantivy::u64_to_i64(value).div_euclid(NANOS_PER_MS);
+            let mut numbers: Vec<i64> = values.map(ms).collect();
+            numbers.sort_unstable();
+            let ms = of_longs(key.mode, &numbers)?;
+            Some(tantivy::i64_to_u64(ms.saturating_mul(NANOS_PER_MS)))
+        }
+        _ => {
+            let mut numbers: Vec<i64> = values.map(tantivy::u64_to_i64).collect();
+            numbers.sort_unstable();
+            Some(tantivy::i64_to_u64(of_longs(key.mode, &numbers)?))
+        }
+    }
+}
+
+/// One number for some that are in order.
+fn of_doubles(mode: Mode, numbers: &[f64]) -> Option<f64> {
+    let (first, last) = (*numbers.first()?, *numbers.last()?);
+    let sum = || numbers.iter().sum::<f64>();
+    Some(match mode {
+        Mode::Min => first,
+        Mode::Max => last,
+        Mode::Sum => sum(),
+        Mode::Avg => sum() / numbers.len() as f64,
+        Mode::Median => {
+            let (low, high) = middle(numbers)?;
+            if numbers.len() % 2 == 0 { low / 2.0 + high / 2.0 } else { low }
+        }
+    })
+}
+
+/// As [`of_doubles`]; halves are rounded up, as Java does.
+fn of_longs(mode: Mode, numbers: &[i64]) -> Option<i64> {
+    let (first, last) = (*numbers.first()?, *numbers.last()?);
+    let sum = || numbers.iter().map(|number| i128::from(*number)).sum::<i128>();
+    let rounded = |sum: i128, count: i128| (2 * sum + count).div_euclid(2 * count);
+    let number = match mode {
+        Mode::Min => i128::from(first),
+        Mode::Max => i128::from(last),
+        Mode::Sum => sum(),
+        Mode::Avg => rounded(sum(), numbers.len() as i128),
+        Mode::Median => {
+            let (low, high) = middle(numbers)?;
+            rounded(i128::from(low) + i128::from(high), 2)
+        }
+    };
+    Some(number.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
+}
+
+/// The two numbers in the middle; twice the same if their count is odd.
+fn middle<T: Copy>(numbers: &[T]) -> Option<(T, T)> {
+    let half = numbers.len() / 2;
+    let high = *numbers.get(half)?;
+    let low = if numbers.len() % 2 == 0 { *numbers.get(half.checked_sub(1)?)? } else { high };
+    Some((low, high))
 }
 
 fn place(segment: SegmentOrdinal, doc: DocId) -> u64 {
@@ -386,10 +548,11 @@ impl SortSegment {
             Values::Doc => Some(place(self.segment, doc)),
             Values::Nothing => None,
             Values::Number(column, FieldKind::Date) => {
-                let nanos = tantivy::u64_to_i64(foremost(key, column.values_for_doc(doc))?);
+                let nanos = number(key, FieldKind::Date, column.values_for_doc(doc))?;
+                let nanos = tantivy::u64_to_i64(nanos);
                 Some(tantivy::i64_to_u64(nanos.div_euclid(NANOS_PER_MS)))
             }
-            Values::Number(column, _) => foremost(key, column.values_for_doc(doc)),
+            Values::Number(column, kind) => number(key, *kind, column.values_for_doc(doc)),
             Values::Text(column) => {
                 foremost(key, column.as_ref()?.ords().values_for_doc(doc)).map(rank_of_term)
             }
@@ -450,5 +613,6 @@ fn shown(rank: (u8, u64), key: &SortKey, values: &Values) -> tantivy::Result<Sor
 
 /// By falling score.
 pub(crate) fn by_score() -> SortKey {
-    SortKey { by: By::Score, descending: true, missing_first: false, format: None }
+    let mode = Mode::Max;
+    SortKey { by: By::Score, descending: true, missing_first: false, mode, format: None }
 }

@@ -7,7 +7,7 @@ use tantivy::aggregation::agg_req::Aggregations;
 use tantivy::aggregation::{AggContextParams, AggregationCollector};
 use tantivy::query::Query;
 
-use super::Calendar;
+use super::{Calendar, TOO_MANY_BUCKETS};
 use crate::error::EsError;
 use crate::mapping::Mapping;
 use crate::query::{BoxQuery, Translator};
@@ -19,14 +19,19 @@ const BUCKETS_MAX: usize = 1500;
 /// What a bucket begins with, and the query for what is in it.
 pub(super) type Bucket = (Map<String, Value>, BoxQuery);
 
-/// The buckets from the first date to the last of what a query finds.
+/// The buckets from the first date to the last of what a query finds, and further where the request
+/// extends them.
 pub(super) fn buckets(
     calendar: &Calendar,
     searcher: &Searcher,
     mapping: &Mapping,
     query: &dyn Query,
 ) -> Result<Vec<Bucket>, EsError> {
-    let Some((first, last)) = ends(calendar, searcher, query)? else { return Ok(Vec::new()) };
+    let found = ends(calendar, searcher, query)?;
+    let (from, to) = calendar.extended;
+    let first = found.map(|(first, _)| first).into_iter().chain(from).min();
+    let last = found.map(|(_, last)| last).into_iter().chain(to).max();
+    let (Some(first), Some(last)) = (first, last) else { return Ok(Vec::new()) };
     let zone = calendar.format.zone.seconds.saturating_mul(1_000_000);
     let local = |micros: i64| DateTime::from_timestamp_micros(micros.saturating_add(zone));
     let too_far = || EsError::argument("a date is too far away for a calendar");
@@ -39,7 +44,7 @@ pub(super) fn buckets(
         }
         if buckets.len() == BUCKETS_MAX {
             let reason = format!("Trying to create too many buckets: more than {BUCKETS_MAX}");
-            return Err(EsError::new(400, "too_many_buckets_exception", reason));
+            return Err(EsError::new(400, TOO_MANY_BUCKETS, reason));
         }
         at = calendar.unit.add(at, 1).ok_or_else(too_far)?;
         let to = at.and_utc().timestamp_micros() - zone;

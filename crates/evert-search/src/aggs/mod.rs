@@ -7,7 +7,9 @@
 //!
 //! (Elasticsearch reference, "Aggregations")
 
+mod accepted;
 mod calendar;
+mod order;
 mod parse;
 mod percentiles;
 mod show;
@@ -21,6 +23,7 @@ use tantivy::aggregation::{AggContextParams, AggregationCollector, AggregationLi
 use tantivy::collector::Count;
 use tantivy::query::{AllQuery, Query};
 
+use order::Order;
 pub(crate) use parse::parse;
 use percentiles::Percentiles;
 
@@ -33,6 +36,7 @@ use crate::query::{BoxQuery, Translator, both};
 const BUCKETS_MAX: u32 = 65_535;
 /// Memory of one request's aggregations.
 const MEMORY_BYTES_MAX: u64 = 256 << 20;
+const TOO_MANY_BUCKETS: &str = "too_many_buckets_exception";
 /// Passes over what a query finds.
 const PASSES_MAX: usize = 2000;
 
@@ -66,6 +70,9 @@ struct Calendar {
     unit: Unit,
     format: DateFormat,
     least: u64,
+    /// Dates up to which there are buckets without rows, in microseconds.
+    extended: (Option<i64>, Option<i64>),
+    order: Option<Order>,
 }
 
 /// How results are shown.
@@ -74,6 +81,10 @@ enum Shape {
     /// One number; `counted` ones are whole.
     Value {
         counted: bool,
+    },
+    /// How many values there are: of few rows counted, of many by a sketch.
+    Cardinality {
+        exact: Box<AggregationVariants>,
     },
     /// One date.
     DateValue(DateFormat),
@@ -86,18 +97,20 @@ enum Shape {
         kind: FieldKind,
         format: DateFormat,
         size: usize,
-        by_count: bool,
+        order: Order,
     },
     Histogram {
         field: String,
         interval: f64,
         keyed: bool,
+        order: Option<Order>,
     },
     DateHistogram {
         field: String,
         interval_ms: i64,
         keyed: bool,
         format: DateFormat,
+        order: Option<Order>,
     },
     /// One bucket.
     Single,
@@ -143,11 +156,17 @@ impl<'a> Aggregator<'a> {
     /// # Errors
     /// When there are too many buckets, or the index cannot be read.
     pub(crate) fn run(&mut self, aggs: &[Agg], query: &dyn Query) -> Result<Value, EsError> {
-        let exact = match aggs.iter().any(has_percentiles) {
+        let exact = match aggs.iter().any(has_sketch) {
             true => self.searcher.search(query, &Count)? <= percentiles::EXACT_ROWS_MAX,
             false => false,
         };
-        let mut results = self.native(aggs, query, exact)?;
+        let mut results = match self.native(aggs, query, exact) {
+            // Buckets that the client did not ask for are no reason to refuse.
+            Err(error) if exact && error.kind == TOO_MANY_BUCKETS => {
+                self.native(aggs, query, false)?
+            }
+            results => results?,
+        };
         let mut shown = Map::new();
         for agg in aggs {
             let mut result = match &agg.kind {
@@ -172,7 +191,7 @@ impl<'a> Aggregator<'a> {
             return Ok(());
         }
         let reason = format!("Trying to create too many buckets: more than {PASSES_MAX} passes");
-        Err(EsError::new(400, "too_many_buckets_exception", reason))
+        Err(EsError::new(400, TOO_MANY_BUCKETS, reason))
     }
 
     /// The results of those that tantivy computes, in one pass; without what it cannot.
@@ -296,6 +315,9 @@ impl<'a> Aggregator<'a> {
             }
             shown.push(Value::Object(bucket));
         }
+        if let Kind::Calendar(Calendar { order: Some(order), .. }) = &agg.kind {
+            order.sort(&mut shown);
+        }
         Ok(match &agg.shape {
             Shape::Single => shown.pop().unwrap_or(Value::Null),
             Shape::Keyed => {
@@ -312,7 +334,7 @@ impl<'a> Aggregator<'a> {
     /// The result over a field that is not there.
     fn nothing(&self, agg: &Agg) -> Value {
         match &agg.shape {
-            Shape::Value { counted: true } => json!({ "value": 0 }),
+            Shape::Value { counted: true } | Shape::Cardinality { .. } => json!({ "value": 0 }),
             Shape::Value { .. } | Shape::DateValue(_) if agg.typed == "sum" => {
                 json!({ "value": 0.0 })
             }
@@ -338,9 +360,10 @@ fn has_query_parts(agg: &Agg) -> bool {
     agg.subs.iter().any(own)
 }
 
-/// Whether it is percentiles, or has some within.
-fn has_percentiles(agg: &Agg) -> bool {
-    matches!(agg.shape, Shape::Percentiles(_)) || agg.subs.iter().any(has_percentiles)
+/// Whether it is what a sketch gives of many rows, or has some within.
+fn has_sketch(agg: &Agg) -> bool {
+    matches!(agg.shape, Shape::Percentiles(_) | Shape::Cardinality { .. })
+        || agg.subs.iter().any(has_sketch)
 }
 
 /// Takes an aggregation's result out of those of one bucket.
@@ -350,6 +373,15 @@ fn taken(agg: &Agg, results: &mut Map<String, Value>) -> Value {
         Shape::Percentiles(percentiles) => {
             let beside = results.remove(&percentiles::beside(&agg.name)).unwrap_or_default();
             percentiles.show(&result, &beside)
+        }
+        Shape::Cardinality { .. } => {
+            let beside = results.remove(&percentiles::beside(&agg.name)).unwrap_or_default();
+            match beside["buckets"].as_array() {
+                Some(values) if beside["sum_other_doc_count"] == 0 => {
+                    json!({ "value": values.len() })
+                }
+                _ => result,
+            }
         }
         _ => result,
     }
@@ -376,11 +408,13 @@ fn request_of_all<'a>(aggs: impl Iterator<Item = &'a Agg>, exact: bool) -> Aggre
 fn add(request: &mut Aggregations, agg: &Agg, sub_aggregation: Aggregations, exact: bool) {
     let Kind::Native(variant) = &agg.kind else { return };
     request.insert(agg.name.clone(), Aggregation { agg: variant.clone(), sub_aggregation });
-    if let Shape::Percentiles(percentiles) = &agg.shape
-        && let Some(agg_beside) = percentiles.beside(exact)
-    {
-        let sub_aggregation = Aggregations::default();
-        let beside = Aggregation { agg: agg_beside, sub_aggregation };
+    let beside = match &agg.shape {
+        Shape::Percentiles(percentiles) => percentiles.beside(exact),
+        Shape::Cardinality { exact: counted } => exact.then(|| (**counted).clone()),
+        _ => None,
+    };
+    if let Some(variant) = beside {
+        let beside = Aggregation { agg: variant, sub_aggregation: Aggregations::default() };
         request.insert(percentiles::beside(&agg.name), beside);
     }
 }

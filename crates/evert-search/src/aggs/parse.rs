@@ -4,7 +4,9 @@ use serde_json::{Map, Value, json};
 use tantivy::aggregation::agg_req::AggregationVariants;
 use tantivy::query::AllQuery;
 
-use super::percentiles::Percentiles;
+use super::accepted;
+use super::order::Order;
+use super::percentiles::{EXACT_ROWS_MAX, Percentiles};
 use super::show::double;
 use super::{Agg, Calendar, Kind, Shape};
 use crate::dates::{DateFormat, DateReader, Unit, Zone, fixed_interval_ms};
@@ -81,7 +83,11 @@ impl Parser<'_> {
         let (kind, shape, typed) = self.kind(name, kind, options)?;
         let metric = matches!(
             shape,
-            Shape::Value { .. } | Shape::DateValue(_) | Shape::Stats { .. } | Shape::Percentiles(_)
+            Shape::Value { .. }
+                | Shape::Cardinality { .. }
+                | Shape::DateValue(_)
+                | Shape::Stats { .. }
+                | Shape::Percentiles(_)
         );
         if metric && !subs.is_empty() {
             return Err(EsError::new(
@@ -94,13 +100,14 @@ impl Parser<'_> {
     }
 
     fn kind(&self, name: &str, kind: &str, options: &Value) -> Parsed {
+        accepted::check(name, kind, options)?;
         match kind {
             "min" => self.metric("min", options, false),
             "max" => self.metric("max", options, false),
             "avg" => self.metric("avg", options, false),
             "sum" => self.metric("sum", options, false),
             "value_count" => self.metric("value_count", options, true),
-            "cardinality" => self.metric("cardinality", options, true),
+            "cardinality" => self.cardinality(options),
             "stats" => self.metric("stats", options, false),
             "extended_stats" => self.metric("extended_stats", options, false),
             "percentiles" => self.percentiles(options),
@@ -143,7 +150,11 @@ impl Parser<'_> {
                  that require per-document field data like aggregations and sorting. Please use \
                  [{name}.keyword] instead"
             ))),
-            field => Ok(field),
+            None => Ok(None),
+            Some(field) => {
+                accepted::check_field(field, options)?;
+                Ok(Some(field))
+            }
         }
     }
 
@@ -178,6 +189,24 @@ impl Parser<'_> {
         Ok((native(kind, request)?, shape, kind))
     }
 
+    fn cardinality(&self, options: &Value) -> Parsed {
+        let (kind, nothing) = ("cardinality", Shape::Value { counted: true });
+        let inner = match self.field(options)? {
+            Some(field) => field.inner(),
+            None if field_name(options)? == ID => ID.to_owned(),
+            None => return Ok((Kind::Nothing, nothing, kind)),
+        };
+        let mut request = json!({ "field": inner });
+        if let Some(missing) = options.get("missing") {
+            request["missing"] = missing.clone();
+        }
+        let sketch = native(kind, request.clone())?;
+        request["size"] = EXACT_ROWS_MAX.into();
+        request["segment_size"] = EXACT_ROWS_MAX.into();
+        let exact = Box::new(variant("terms", request)?);
+        Ok((sketch, Shape::Cardinality { exact }, kind))
+    }
+
     fn percentiles(&self, options: &Value) -> Parsed {
         let typed = "tdigest_percentiles";
         let Some(field) = self.field(options)? else {
@@ -200,28 +229,20 @@ impl Parser<'_> {
                 "[size] must be greater than 0 and at most {TERMS_MAX}. Found [{size}] in [terms]"
             )));
         }
-        let order = order_of(&options["order"])?;
-        let by_count = order.is_none();
-        let empty = |kind| Shape::Terms {
-            field: String::new(),
-            kind,
-            format: DateFormat::default(),
-            size,
-            by_count,
-        };
+        let order = Order::parse("terms", &options["order"])?.unwrap_or_else(Order::by_count);
         let Some(field) = self.field(options)? else {
-            return Ok((Kind::Nothing, empty(FieldKind::Keyword), "umterms"));
+            let (field, kind, format) = (String::new(), FieldKind::Keyword, DateFormat::default());
+            let shape = Shape::Terms { field, kind, format, size, order };
+            return Ok((Kind::Nothing, shape, "umterms"));
         };
-        // More than wanted are asked for, so that equal counts can be put in their keys' order.
-        let asked = if by_count { size * 2 + 100 } else { size };
+        // More than wanted are asked for, so that equal buckets can be put in order.
+        let asked = if order.is_by_key() { size } else { size * 2 + 100 };
         let mut request = json!({
             "field": field.inner(),
             "size": asked,
             "segment_size": (asked * 10).max(5000),
+            "order": order.first(),
         });
-        if let Some(order) = order {
-            request["order"] = order;
-        }
         for name in ["min_doc_count", "missing", "include", "exclude"] {
             if let Some(value) = options.get(name) {
                 request[name] = value.clone();
@@ -234,7 +255,7 @@ impl Parser<'_> {
             _ => "lterms",
         };
         let (name, kind) = (field.name(), field.kind);
-        let shape = Shape::Terms { field: name, kind, format, size, by_count };
+        let shape = Shape::Terms { field: name, kind, format, size, order };
         Ok((native("terms", request)?, shape, typed))
     }
 
@@ -244,6 +265,7 @@ impl Parser<'_> {
             return Err(EsError::argument("[interval] must be >0 for histogram aggregation"));
         };
         let keyed = options["keyed"] == true;
+        let order = Order::of_histogram("histogram", &options["order"])?;
         let Some(field) = self.field(options)? else {
             let shape = if keyed { Shape::Keyed } else { Shape::List };
             return Ok((Kind::Nothing, shape, "histogram"));
@@ -257,7 +279,10 @@ impl Parser<'_> {
                 request[name] = value.clone();
             }
         }
-        let shape = Shape::Histogram { field: field.name(), interval, keyed };
+        if options["min_doc_count"].as_u64() > Some(0) {
+            without_empty_buckets(&mut request);
+        }
+        let shape = Shape::Histogram { field: field.name(), interval, keyed, order };
         Ok((native("histogram", request)?, shape, "histogram"))
     }
 
@@ -266,7 +291,13 @@ impl Parser<'_> {
         let keyed = options["keyed"] == true;
         let format = date_format(options)?;
         let text = |name: &str| options.get(name).and_then(Value::as_str);
+        let order = Order::of_histogram(typed, &options["order"])?;
         let (calendar, fixed) = (text("calendar_interval"), text("fixed_interval"));
+        if calendar.is_some() && fixed.is_some() {
+            return Err(EsError::argument(
+                "Cannot use [fixed_interval] with [calendar_interval] configuration option.",
+            ));
+        }
         let unit = match (calendar, text("interval")) {
             (Some(interval), _) => Some(Unit::of_calendar(interval).ok_or_else(|| {
                 EsError::argument(format!(
@@ -283,11 +314,13 @@ impl Parser<'_> {
         if field.kind != FieldKind::Date {
             return Err(wrong_field(field, typed));
         }
-        let least = options["min_doc_count"].as_u64().unwrap_or(0);
+        let least = size_of(options, "min_doc_count", 0)? as u64;
         let (interval_ms, shift) = match unit {
             Some(unit @ (Unit::Month | Unit::Quarter | Unit::Year)) => {
                 let (inner, field) = (field.inner(), field.name());
-                let calendar = Calendar { inner, field, unit, format, least };
+                let extended = self.extended(options, format.zone, unit)?;
+                let extended = if least > 0 { (None, None) } else { extended };
+                let calendar = Calendar { inner, field, unit, format, least, extended, order };
                 let shape = if keyed { Shape::Keyed } else { Shape::List };
                 return Ok((Kind::Calendar(calendar), shape, typed));
             }
@@ -337,8 +370,46 @@ impl Parser<'_> {
                 request[name] = json!({ "min": end("min")?, "max": end("max")? });
             }
         }
-        let shape = Shape::DateHistogram { field: field.name(), interval_ms, keyed, format };
+        if least > 0 {
+            without_empty_buckets(&mut request);
+        }
+        let shape = Shape::DateHistogram { field: field.name(), interval_ms, keyed, format, order };
         Ok((native(typed, request)?, shape, typed))
+    }
+
+    /// The `extended_bounds` of months, quarters and years, in microseconds; other options that
+    /// move their buckets are refused.
+    fn extended(
+        &self,
+        options: &Value,
+        zone: Zone,
+        unit: Unit,
+    ) -> Result<(Option<i64>, Option<i64>), EsError> {
+        let is_given = |name: &&str| options.get(*name).is_some_and(|value| !value.is_null());
+        if let Some(name) = ["hard_bounds", "offset"].into_iter().find(is_given) {
+            return Err(EsError::argument(format!(
+                "[date_histogram] does not support [{name}] with intervals of a month or more: \
+                 [{unit:?}]"
+            )));
+        }
+        let bounds = match options.get("extended_bounds") {
+            None | Some(Value::Null) => return Ok((None, None)),
+            Some(bounds) if bounds.is_object() => bounds,
+            Some(other) => {
+                return Err(EsError::parsing(format!("[extended_bounds] cannot be {other}")));
+            }
+        };
+        let end = |name: &str| match &bounds[name] {
+            Value::Null => Ok(None),
+            value => Ok::<_, EsError>(Some(self.date(value, zone)?.0)),
+        };
+        match (end("min")?, end("max")?) {
+            (Some(min), Some(max)) if min > max => Err(EsError::argument(format!(
+                "[extended_bounds.min][{}] cannot be greater than [extended_bounds.max][{}]",
+                bounds["min"], bounds["max"]
+            ))),
+            ends => Ok(ends),
+        }
     }
 
     /// The first and last microsecond of a date.
@@ -356,6 +427,7 @@ impl Parser<'_> {
         }
         let mut buckets = Vec::new();
         for range in ranges_of(options)? {
+            accepted::check_range("range", range)?;
             let end = |name: &str| match &range[name] {
                 Value::Null => Ok(None),
                 Value::Number(number) => Ok(number.as_f64()),
@@ -392,6 +464,7 @@ impl Parser<'_> {
         }
         let mut buckets = Vec::new();
         for range in ranges_of(options)? {
+            accepted::check_range(typed, range)?;
             let end = |name: &str| match &range[name] {
                 Value::Null => Ok(None),
                 value => Ok::<_, EsError>(Some(self.date(value, format.zone)?.0)),
@@ -469,11 +542,19 @@ fn wrong_field(field: FieldRef<'_>, kind: &str) -> EsError {
 }
 
 fn native(kind: &str, request: Value) -> Result<Kind, EsError> {
-    let request = json!({ kind: request });
-    let parsed: Result<AggregationVariants, _> = serde_json::from_value(request);
-    match parsed {
-        Ok(variant) => Ok(Kind::Native(variant)),
-        Err(error) => Err(EsError::parsing(format!("[{kind}] {error}"))),
+    variant(kind, request).map(Kind::Native)
+}
+
+/// An aggregation as tantivy reads it.
+fn variant(kind: &str, request: Value) -> Result<AggregationVariants, EsError> {
+    let refuse = |error: serde_json::Error| EsError::parsing(format!("[{kind}] {error}"));
+    serde_json::from_value(json!({ kind: request })).map_err(refuse)
+}
+
+/// Where only buckets with rows are wanted, bounds add none, and tantivy takes no such bounds.
+fn without_empty_buckets(request: &mut Value) {
+    if let Some(request) = request.as_object_mut() {
+        request.remove("extended_bounds");
     }
 }
 
@@ -490,23 +571,6 @@ fn size_of(options: &Value, name: &str, default: usize) -> Result<usize, EsError
             .and_then(|size| usize::try_from(size).ok())
             .ok_or_else(|| EsError::parsing(format!("[{name}] cannot be {value}"))),
     }
-}
-
-/// The order of terms; nothing if it is by falling counts.
-fn order_of(order: &Value) -> Result<Option<Value>, EsError> {
-    let first = match order {
-        Value::Array(orders) => orders.first().unwrap_or(&Value::Null),
-        order => order,
-    };
-    let object = match first {
-        Value::Null => return Ok(None),
-        Value::Object(object) if object.len() == 1 => object,
-        other => return Err(EsError::parsing(format!("[order] cannot be {other}"))),
-    };
-    if object.get("_count").and_then(Value::as_str) == Some("desc") {
-        return Ok(None);
-    }
-    Ok(Some(first.clone()))
 }
 
 fn ranges_of(options: &Value) -> Result<&Vec<Value>, EsError> {

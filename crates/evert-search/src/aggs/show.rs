@@ -1,10 +1,9 @@
 //! Results as Elasticsearch shows them.
 
-use std::cmp::Reverse;
-
 use chrono::DateTime;
 use serde_json::{Map, Value, json};
 
+use super::order::Order;
 use super::{Agg, Shape};
 use crate::dates::DateFormat;
 use crate::mapping::FieldKind;
@@ -12,6 +11,9 @@ use crate::mapping::FieldKind;
 /// Tantivy's result in Elasticsearch's shape; buckets in a list.
 pub(super) fn result(agg: &Agg, result: Value) -> Value {
     match &agg.shape {
+        Shape::Cardinality { .. } => {
+            json!({ "value": result["value"].as_f64().unwrap_or(0.0).round() as i64 })
+        }
         Shape::Value { counted } => {
             let value = result["value"].as_f64();
             match (counted, value) {
@@ -22,13 +24,23 @@ pub(super) fn result(agg: &Agg, result: Value) -> Value {
         Shape::DateValue(format) => date_value(&result["value"], format),
         Shape::Stats { dates } => stats(result, dates.as_ref()),
         Shape::Percentiles(_) => result,
-        Shape::Terms { kind, format, size, by_count, .. } => {
-            terms(result, *kind, format, *size, *by_count)
+        Shape::Terms { kind, format, size, order, .. } => {
+            terms(result, *kind, format, *size, order)
         }
-        Shape::Histogram { .. } => result,
-        Shape::DateHistogram { format, .. } => date_histogram(result, format),
+        Shape::Histogram { order, .. } => in_order(result, order.as_ref()),
+        Shape::DateHistogram { format, order, .. } => {
+            in_order(date_histogram(result, format), order.as_ref())
+        }
         Shape::Single | Shape::List | Shape::Keyed => result,
     }
+}
+
+/// Buckets in the order that is asked for; otherwise by their keys, as they are.
+fn in_order(mut result: Value, order: Option<&Order>) -> Value {
+    if let (Some(order), Some(buckets)) = (order, result["buckets"].as_array_mut()) {
+        order.sort(buckets);
+    }
+    result
 }
 
 /// Nanoseconds of a date as its milliseconds. A 64-bit float is exact to 256 of them.
@@ -63,7 +75,7 @@ fn terms(
     kind: FieldKind,
     format: &DateFormat,
     size: usize,
-    by_count: bool,
+    order: &Order,
 ) -> Value {
     let Some(buckets) = result["buckets"].as_array_mut() else { return result };
     let mut buckets = std::mem::take(buckets);
@@ -93,11 +105,8 @@ fn terms(
         }
     }
     let count = |bucket: &Value| bucket["doc_count"].as_u64().unwrap_or_default();
-    if by_count {
-        // Equal counts are in the order of their keys.
-        buckets.sort_by(|a, b| {
-            Reverse(count(a)).cmp(&Reverse(count(b))).then_with(|| compare(&a["key"], &b["key"]))
-        });
+    if !order.is_by_key() {
+        order.sort(&mut buckets);
     }
     let rest: u64 = buckets.iter().skip(size).map(count).sum();
     buckets.truncate(size);
@@ -108,14 +117,6 @@ fn terms(
         "sum_other_doc_count": other,
         "buckets": buckets,
     })
-}
-
-fn compare(a: &Value, b: &Value) -> std::cmp::Ordering {
-    match (a.as_str(), b.as_str(), a.as_f64(), b.as_f64()) {
-        (Some(a), Some(b), ..) => a.cmp(b),
-        (.., Some(a), Some(b)) => a.total_cmp(&b),
-        _ => std::cmp::Ordering::Equal,
-    }
 }
 
 fn date_histogram(mut result: Value, format: &DateFormat) -> Value {
@@ -150,8 +151,11 @@ pub(super) fn keyed(agg: &Agg, mut result: Value) -> Value {
     json!({ "buckets": by_key })
 }
 
-/// Takes a bucket's key out, to stand before it.
+/// What stands before a bucket: a date's text, or the key, which is taken out.
 pub(super) fn take_key(bucket: &mut Value) -> String {
+    if let Some(text) = bucket["key_as_string"].as_str() {
+        return text.to_owned();
+    }
     let key = bucket.as_object_mut().and_then(|bucket| bucket.remove("key"));
     key.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned()
 }

@@ -10,7 +10,7 @@ use tantivy::schema::Field;
 use super::leaf::{Number, number_of};
 use super::options::{Options, text_of};
 use super::{Answer, BoxQuery, Translator, constant, field_of};
-use crate::dates::{DateReader, Zone};
+use crate::dates::{DateReader, ReadFormat, Zone};
 use crate::document::date_of;
 use crate::error::EsError;
 use crate::mapping::{FieldKind, FieldRef};
@@ -22,6 +22,18 @@ pub(super) struct Ends {
     pub(super) to: Option<(Value, bool)>,
     pub(super) zone: Zone,
     pub(super) seconds: bool,
+}
+
+impl Ends {
+    /// Sets the format that dates are in.
+    fn read_as(&mut self, format: ReadFormat) {
+        self.seconds = format.seconds;
+        for (value, _) in [&mut self.from, &mut self.to].into_iter().flatten() {
+            if format.textual && value.is_number() {
+                *value = value.to_string().into();
+            }
+        }
+    }
 }
 
 impl Translator<'_> {
@@ -50,10 +62,16 @@ impl Translator<'_> {
         if let Some(zone) = options.text("time_zone")? {
             ends.zone = Zone::parse(&zone)?;
         }
-        ends.seconds = options.text("format")?.as_deref() == Some("epoch_second");
+        let format = options.text("format")?;
         options.ignore(&["relation"]);
-        let query = match self.mapping.field(name) {
+        let query: BoxQuery = match self.mapping.field(name) {
             None => Box::new(EmptyQuery),
+            Some(field) if field.kind == FieldKind::Date => {
+                if let Some(format) = format {
+                    ends.read_as(ReadFormat::parse(&format)?);
+                }
+                self.range_in(field, &ends)?
+            }
             Some(field) => self.range_in(field, &ends)?,
         };
         options.finish(query)
