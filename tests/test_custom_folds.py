@@ -1,6 +1,7 @@
 """Custom folds: a view in JavaScript, through every door and across restarts."""
 
 import json
+import os
 import random
 import re
 import time
@@ -230,14 +231,60 @@ def test_built_in_functions_cost_what_they_take(server):
     server.query("DROP MATERIALIZED VIEW counts")
 
 
+def test_what_built_in_functions_walk_counts(server):
+    payments(server)
+    pay(server, [(1, "a", "captured", 1)])
+    code = """({ init: () => 0, row: (n) => ({ n }),
+      step: (n, row) => {
+        if (row.card === 'good') return n + 1;
+        const long = 'x'.repeat(10000000);
+        for (let i = 0; i < 30000; i++) long.indexOf('y');
+        return 1;
+      } })"""
+    server.query(f"CREATE VIEW counts (card text, n bigint) {FOLD} $${code}$$")
+    errors = "SELECT reason FROM evert.errors WHERE relation = 'counts'"
+    wait_until(lambda: server.query(errors), 20, "the fold is stopped")
+    assert server.query(errors) == [("the fold was stopped: it makes more steps than 1 rows may take",)]
+    pay(server, [(2, "good", "captured", 2)])
+    assert held(server, "counts") == [("good", 1)]
+    server.verify("counts")
+
+
+def processor_seconds(server) -> float:
+    with open(f"/proc/{server.process.pid}/stat") as stat:
+        times = stat.read().rpartition(")")[2].split()[11:13]
+    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("rows_first", [True, False])
+def test_a_dropped_fold_works_no_more(server, rows_first):
+    payments(server)
+    code = """({ init: () => ({ long: 'a'.repeat(1e6), other: 'a'.repeat(1e6) }),
+      step: (s) => { for (;;) s.long === s.other; }, row: () => null })"""
+    rows = [(id, f"card {id}", "slow", id) for id in range(5)]
+    # A fold that hydrates, or one that is lost by the follower.
+    if rows_first:
+        pay(server, rows)
+    server.query(f"CREATE VIEW counts (card text, n bigint) {FOLD} $${code}$$")
+    if not rows_first:
+        pay(server, rows)
+    time.sleep(2)
+    server.query("DROP MATERIALIZED VIEW counts")
+    # Left alone it would work until its 10 s are over.
+    time.sleep(2.5)
+    before = processor_seconds(server)
+    time.sleep(2)
+    assert processor_seconds(server) - before < 1
+
+
 @pytest.mark.timeout(240)
 def test_a_fold_that_takes_too_long_fails_its_view_alone(new_server):
     server = new_server().start()
     payments(server)
     # Few steps and no memory: only the clock can tell.
-    code = """({ init: () => ({ long: 'a'.repeat(3e4), n: 0 }),
+    code = """({ init: () => ({ long: 'a'.repeat(1e6), other: 'a'.repeat(1e6), n: 0 }),
       step: (s, row) => {
-        if (row.status === 'slow') for (;;) s.long.indexOf('ab');
+        if (row.status === 'slow') for (;;) s.long === s.other;
         s.n += 1;
         return s;
       },

@@ -10,9 +10,11 @@ mod priority;
 mod real;
 mod sim;
 pub mod spill;
+mod wanted;
 mod world;
 
 pub use forgetful::Forgets;
 pub use priority::give_way;
 pub use sim::{Call, Mishap, SimWorld};
+pub use wanted::{WorksUnless, is_unwanted, works_unless};
 pub use world::{Clock, Env, File, Files, OpenMode, Random};

@@ -1,7 +1,8 @@
 //! Meter: how much memory a runtime holds, how many steps it has made, and when it is stopped.
 //!
 //! Built-in functions make one step however much they work on, so memory that is taken counts as
-//! steps too. What works for long on little is stopped by the clock.
+//! steps too, and so does what they walk where that is long (`prelude.js` tells). What works for long
+//! nevertheless is stopped by the clock, or because nobody wants it any more.
 //!
 //! Owns: the allocator that a runtime uses and what its interrupt handler answers.
 //!
@@ -19,6 +20,7 @@ use std::ptr;
 use std::rc::Rc;
 use std::time::Instant;
 
+use evert_env::is_unwanted;
 use rquickjs::allocator::{Allocator, RustAllocator};
 
 /// Calls and turns of loops between two calls of the interrupt handler, as the engine has it.
@@ -37,7 +39,7 @@ pub(crate) struct Meter {
     over: Cell<bool>,
     calls: Cell<usize>,
     calls_max: Cell<usize>,
-    /// Bytes taken since the evaluation began, whatever was given back.
+    /// Bytes taken since the evaluation began, whatever was given back, and those walked.
     taken: Cell<usize>,
     until: Cell<Option<Instant>>,
     late: Cell<bool>,
@@ -84,7 +86,7 @@ impl Meter {
         self.over.get()
     }
 
-    /// Whether the evaluation was stopped by the clock.
+    /// Whether the evaluation was stopped by the clock, or because nobody wants it.
     pub(crate) fn is_late(&self) -> bool {
         self.late.get()
     }
@@ -95,12 +97,20 @@ impl Meter {
         self.ends()
     }
 
+    /// What the prelude asks before a built-in function walks something long: whether the code is
+    /// to be stopped. The handler says so at its next call as well.
+    pub(crate) fn walks(&self, bytes: f64) -> bool {
+        // Too many are as many as there can be.
+        self.charge(bytes as usize);
+        self.ends()
+    }
+
     /// Whether the evaluation is to end. The clock has a say only where nothing else has.
     fn ends(&self) -> bool {
         if self.is_too_long() || self.is_too_large() {
             return true;
         }
-        if self.until.get().is_some_and(|until| Instant::now() >= until) {
+        if self.until.get().is_some_and(|until| Instant::now() >= until || is_unwanted()) {
             self.late.set(true);
         }
         self.is_late()

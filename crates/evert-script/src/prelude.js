@@ -1,10 +1,10 @@
 // What a fold's realm is before its code: JavaScript without clock, chance, waiting, code from text
-// and language settings; then everything that there is, frozen.
-(() => {
+// and language settings; then everything that there is, frozen. A function of the meter's `walks`.
+((walks) => {
   "use strict";
   const { defineProperty, freeze, getOwnPropertyDescriptor, getOwnPropertyNames, getPrototypeOf } =
     Object;
-  const { ownKeys, construct } = Reflect;
+  const { ownKeys, apply, construct } = Reflect;
   const hidden = (object, name, value) =>
     defineProperty(object, name, { value, writable: true, enumerable: false, configurable: true });
 
@@ -92,6 +92,46 @@
     hidden(getPrototypeOf(made), "constructor", noText);
   }
 
+  // One call of a built-in function is one step: what is long counts for its length too. A search may
+  // compare what it looks for at each place. Code that is to be stopped turns until the engine asks.
+  const LONG = 4096;
+  const COMPARED = 64;
+  const { isArray } = Array;
+  const { isView } = ArrayBuffer;
+  const counted = (home, searches, names) => {
+    for (const name of names.split(" ")) {
+      const native = home[name];
+      const own = {
+        [name](...args) {
+          const length = typeof this === "string" || isArray(this) || isView(this) ? this.length : 0;
+          if (length >= LONG) {
+            const sought = searches && typeof args[0] === "string" ? args[0].length : 0;
+            const places = sought < length ? length - sought : 0;
+            if (walks(length + places * (sought / COMPARED))) for (;;) ;
+          }
+          return apply(native, this, args);
+        },
+      }[name];
+      defineProperty(own, "length", { value: native.length });
+      hidden(home, name, own);
+    }
+  };
+  const texts = String.prototype;
+  counted(texts, true, "includes indexOf lastIndexOf replace replaceAll split");
+  counted(texts, false, "endsWith isWellFormed startsWith toWellFormed trim trimEnd trimStart");
+  hidden(texts, "trimLeft", texts.trimStart);
+  hidden(texts, "trimRight", texts.trimEnd);
+  counted(
+    Array.prototype,
+    false,
+    "copyWithin fill includes indexOf join lastIndexOf reverse shift splice unshift",
+  );
+  counted(
+    getPrototypeOf(Uint8Array.prototype),
+    false,
+    "copyWithin fill includes indexOf join lastIndexOf reverse set sort",
+  );
+
   // Everything that there is. On the way what depends on a language goes.
   const all = new Set();
   const queue = [globalThis, ...unnamed];
@@ -138,4 +178,4 @@
   }
 
   all.forEach((object) => freeze(object));
-})();
+});

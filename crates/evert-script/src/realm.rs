@@ -62,8 +62,7 @@ impl Realm {
         .map_err(unmade)?;
         let made = context.with(|ctx| {
             let own = |error: Error| ScriptError::Engine(thrown(&ctx, error).message);
-            ctx.eval_with_options::<(), _>(include_str!("prelude.js"), options("prelude.js"))
-                .map_err(own)?;
+            prepare(&ctx, &meter).map_err(own)?;
             let code = compile(&ctx, &definition.source)?;
             let driver = crate::driver::source(&definition.input, &definition.output);
             let driver: Function<'_> =
@@ -98,6 +97,15 @@ impl Realm {
     pub(crate) fn is_waiting(&self) -> bool {
         self.runtime.is_job_pending()
     }
+}
+
+/// Takes away and freezes, and has the built-in functions count what they walk.
+fn prepare(ctx: &Ctx<'_>, meter: &Rc<Meter>) -> rquickjs::Result<()> {
+    let prelude: Function<'_> =
+        ctx.eval_with_options(include_str!("prelude.js"), options("prelude.js"))?;
+    let meter = Rc::clone(meter);
+    let walks = Function::new(ctx.clone(), move |bytes: f64| meter.walks(bytes))?;
+    prelude.call((walks,))
 }
 
 fn parts<'js>(value: Value<'js>) -> rquickjs::Result<(Function<'js>, Function<'js>)> {

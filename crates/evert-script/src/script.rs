@@ -17,7 +17,7 @@ pub(crate) const BYTES_MAX: usize = 32 << 20;
 /// How long one group's evaluation may take. What makes its steps and takes its memory is done well
 /// before; only built-in functions that work for long on little are not.
 const TIME_MAX: Duration = Duration::from_secs(10);
-/// How [`Failure::TooSlow`] begins, and nothing else: `evert-view` knows it by these words.
+/// How [`Failure::TooSlow`] and [`Failure::Unwanted`] begin, and nothing else: `evert-view` knows it by these words.
 pub(crate) const GIVEN_UP: &str = "the fold was given up: ";
 /// Bytes of code.
 const SOURCE_BYTES_MAX: usize = 1 << 20;
@@ -95,6 +95,9 @@ pub enum Failure {
     /// outcome.
     #[error("{GIVEN_UP}it took more than {} s", TIME_MAX.as_secs())]
     TooSlow,
+    /// The code was stopped: the view was dropped or replaced. It says nothing of the group either.
+    #[error("{GIVEN_UP}it is not wanted any more")]
+    Unwanted,
     /// The code left something to be done later, which never comes.
     #[error("a fold cannot wait: it has used a promise")]
     Waits,

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow::array::{
@@ -291,11 +292,80 @@ fn memory_that_is_taken_counts_as_steps() {
     }
 }
 
+/// So does what it walks, and a search is not begun that would compare without end.
+#[test]
+fn what_is_walked_counts_as_steps() {
+    for code in [
+        "const s = 'x'.repeat(1e7); for (;;) s.indexOf('y')",
+        "const s = 'x'.repeat(1e7); for (;;) try { s.includes('y') } catch {}",
+        "const s = 'x'.repeat(1e7); for (;;) s.split('y')",
+        "const s = ' '.repeat(1e7); for (;;) s.trimLeft()",
+        "const a = new Array(1e6).fill(0); for (;;) a.indexOf(1)",
+        "const a = new Uint8Array(1e7); for (;;) a.includes(1)",
+        "('a'.repeat(8e6)).indexOf('a'.repeat(4e6) + 'b')",
+    ] {
+        let source =
+            format!("({{ init: () => 0, step: () => {{ {code} }}, row: (s) => ({{ v: '' }}) }})");
+        let mut script = script(&source);
+        script.time_max = Duration::from_secs(600);
+        let started = Instant::now();
+        for _ in 0..2 {
+            assert_eq!(told(&script, &[1]), Err(Failure::TooManySteps { rows: 1 }), "{code}");
+        }
+        assert!(started.elapsed() < Duration::from_secs(60), "{code}");
+    }
+}
+
+/// What counts its work is what it was to the code.
+#[test]
+fn what_is_counted_works_as_before() {
+    for (code, expected) in [
+        ("['abc'.indexOf('c'), 'abcb'.lastIndexOf('b'), 'abcb'.lastIndexOf('b', 2)]", "2,3,1"),
+        ("['a-b'.split('-'), 'aXbX'.replace(/x/gi, (x) => x + '!')]", "a,b,aX!bX!"),
+        ("['abc'.startsWith('b', 1), 'abc'.endsWith('b', 2), ' a '.trim()]", "true,true,a"),
+        ("[[1, 2, 1].lastIndexOf(1), [1, 2].join('+'), [3, 1].reverse()]", "2,1+2,1,3"),
+        (
+            "(() => { const a = [1, 2, 3]; a.shift(); return [a.splice(1), a.unshift(0, 1)] })()",
+            "3,3",
+        ),
+        ("[new Uint8Array([3, 1, 2]).sort(), [1, [2, 3]].toString()]", "1,2,3,1,2,3"),
+        ("[''.indexOf.name, ''.indexOf.length, [].splice.length]", "indexOf,1,2"),
+        ("'x'.repeat(1e5).indexOf('y') + 'x'.repeat(1e5).lastIndexOf('x')", "99998"),
+    ] {
+        assert_eq!(told(&expression(code), &[1]), Ok(Some(expected.to_owned())), "{code}");
+    }
+    let failure = told(&expression("'x'.includes(/x/)"), &[1]).expect_err("it is no text");
+    assert!(matches!(failure, Failure::Thrown { line: Some(1), .. }), "{failure:?}");
+}
+
+#[test]
+fn what_nobody_wants_is_stopped() {
+    let slow = script(
+        "({ init: () => [1, 2].map(() => 'a'.repeat(1e6)), row: () => ({ v: 'done' }),
+            step: (s, row) => { if (row.n) for (;;) s[0] === s[1]; return s } })",
+    );
+    let unwanted = Arc::new(AtomicBool::new(false));
+    let unless = evert_env::works_unless(&unwanted);
+    let later = Arc::clone(&unwanted);
+    let other = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        later.store(true, Ordering::Relaxed);
+    });
+    let started = Instant::now();
+    assert_eq!(told(&slow, &[1]), Err(Failure::Unwanted));
+    assert!(started.elapsed() < slow.time_max);
+    assert_eq!(told(&slow, &[0]), Err(Failure::Unwanted));
+    drop(unless);
+    other.join().expect("the thread ends well");
+    // Whoever else folds with the script goes on.
+    assert_eq!(told(&slow, &[0]), Ok(Some("done".to_owned())));
+}
+
 #[test]
 fn what_takes_too_long_has_no_outcome() {
     let mut script = script(
-        "({ init: () => 'a'.repeat(3e4), row: () => ({ v: 'done' }),
-            step: (s, row) => { if (row.n) for (;;) s.indexOf('ab'); return s } })",
+        "({ init: () => [1, 2].map(() => 'a'.repeat(1e6)), row: () => ({ v: 'done' }),
+            step: (s, row) => { if (row.n) for (;;) s[0] === s[1]; return s } })",
     );
     assert_eq!(told(&script, &[0]), Ok(Some("done".to_owned())));
     script.time_max = Duration::from_millis(50);

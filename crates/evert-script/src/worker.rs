@@ -45,6 +45,9 @@ pub(crate) fn calls_max(rows: usize) -> usize {
 }
 
 pub(crate) fn fold(script: &Script, batches: &[Vec<ArrayRef>]) -> Result<Option<Vec<u8>>, Failure> {
+    if evert_env::is_unwanted() {
+        return Err(Failure::Unwanted);
+    }
     if script.given_up.load(Ordering::Relaxed) {
         return Err(Failure::TooSlow);
     }
@@ -103,7 +106,8 @@ fn fold_anew(
 /// Why an evaluation counts for nothing, whatever the code made of it.
 pub(crate) fn stopped(realm: &Realm, rows: usize) -> Option<Failure> {
     if realm.meter.is_late() {
-        return Some(Failure::TooSlow);
+        let unwanted = evert_env::is_unwanted();
+        return Some(if unwanted { Failure::Unwanted } else { Failure::TooSlow });
     }
     if realm.meter.is_too_large() {
         return Some(Failure::TooLarge);

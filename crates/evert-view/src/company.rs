@@ -271,10 +271,13 @@ impl Follower {
 
     /// A view is still folding the tick that is on its way: the others go on without it.
     pub(crate) fn lose(&mut self, view: &ViewDef, ended: Receiver<Ended>) {
+        let unwanted = std::mem::take(&mut self.unwanted);
         self.detach(&view.name, Some(ended));
         if let Some(face) = self.shared.lane_of(&view.name) {
             // The view has folded this tick and no other: its lane must see it apart.
             face.tap.want(self.cohort.position());
+            // Nobody waits for the fold if the view is dropped meanwhile.
+            face.folds_elsewhere(unwanted);
         }
     }
 

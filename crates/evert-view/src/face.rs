@@ -7,6 +7,7 @@
 //! - Published positions never go back, and never lie beyond the live cohort's.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use evert_fold::OperatorState;
@@ -32,6 +33,8 @@ struct State {
     waiters: Vec<(Position, oneshot::Sender<Arc<Cut>>)>,
     memory: Memory,
     due: Option<LogTime>,
+    /// What other threads still fold for its views is unwanted when these are set.
+    elsewhere: Vec<Arc<AtomicBool>>,
 }
 
 /// A snapshot that is there, or is to come.
@@ -128,11 +131,18 @@ impl Face {
         self.lock().waiters.clear();
     }
 
+    /// Another thread still folds for its views, and is to learn when nobody wants that any more.
+    pub(crate) fn folds_elsewhere(&self, unwanted: Arc<AtomicBool>) {
+        self.lock().elsewhere.push(unwanted);
+    }
+
     /// Nothing comes any more: those who wait look elsewhere.
     pub(crate) fn close(&self) {
         self.progress.cancel();
         self.tap.close();
-        self.lock().waiters.clear();
+        let mut state = self.lock();
+        state.waiters.clear();
+        state.elsewhere.drain(..).for_each(|unwanted| unwanted.store(true, Ordering::Relaxed));
     }
 }
 

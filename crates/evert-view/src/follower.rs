@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
@@ -111,6 +112,8 @@ pub(crate) struct Follower {
     has_begun: bool,
     /// A tick on its way through the views.
     folding: Option<Folding>,
+    /// Set when what this thread folds is unwanted: when it is lost, its lane takes the flag.
+    pub(crate) unwanted: Arc<AtomicBool>,
     /// Whether the last tick ended at the log's end.
     caught_up: bool,
     tick: TickCost,
@@ -178,6 +181,7 @@ impl Follower {
             waiting: Vec::new(),
             helm: Helm::new(isolation.fold_max),
             folding: None,
+            unwanted: Arc::default(),
             caught_up: false,
             tick: TickCost {
                 began: now,
@@ -383,10 +387,12 @@ impl Follower {
         let mut folding = self.folding.take().expect("a tick was begun");
         while let Some(mut job) = self.cohort.next_job(&mut folding) {
             let (helm, def) = (Arc::clone(&self.helm), Arc::clone(&job.view.def));
+            let unless = evert_env::works_unless(&self.unwanted);
             self.folding = Some(folding);
             let turn = helm.leave(self, def, patience);
             let started = Instant::now();
             let folded = job.run();
+            drop(unless);
             match helm.take_back(turn) {
                 Ok(follower) => self = follower,
                 Err(lane) => {

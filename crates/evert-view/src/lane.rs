@@ -116,6 +116,7 @@ impl Lane {
 
     /// Loads what its views' inputs hold at `start`, then follows.
     pub(crate) fn load_and_run(mut self: Box<Self>, start: &Cut) {
+        let _unless = evert_env::works_unless(self.face.progress.cancelled());
         let (shared, face) = (Arc::clone(&self.shared), Arc::clone(&self.face));
         let loaded = hydrate::load(&mut self.group, &shared, start, &face.progress);
         if let Err(why) = loaded {
@@ -154,6 +155,7 @@ impl Lane {
 
     fn replay(&mut self, mut cohort: Cohort, names: &BTreeSet<Name>, position: Position) -> Cut {
         let progress = Arc::clone(&self.face.progress);
+        let _unless = evert_env::works_unless(progress.cancelled());
         let total = self.shared.records_of(&cohort);
         progress.begin(Stage::Replaying, total);
         let read = (|| {
@@ -211,6 +213,7 @@ impl Lane {
 
     /// Follows until its views are wanted elsewhere, or not at all.
     pub(crate) fn run(mut self: Box<Self>) {
+        let _unless = evert_env::works_unless(self.face.progress.cancelled());
         self.face.progress.begin(Stage::CatchingUp, self.behind());
         loop {
             self.tell_if_ready();

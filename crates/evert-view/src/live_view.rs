@@ -21,8 +21,8 @@ use crate::cohort::TickDeltas;
 use crate::pace::Pace;
 use crate::widen::narrowed;
 
-/// How the reason begins of a custom fold that was stopped by the clock: `evert-script`'s
-/// `Failure::TooSlow`.
+/// How the reason begins of a custom fold that was stopped by the clock, or because nobody wants the
+/// view any more: `evert-script`'s `Failure::TooSlow` and `Failure::Unwanted`.
 const GIVEN_UP: &str = "the fold was given up: it ";
 
 /// A view with its state.

@@ -1,7 +1,7 @@
 //! How far something that catches up has come, for whoever shows it.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What is being done.
@@ -48,7 +48,7 @@ pub(crate) struct Progress {
     stage: AtomicU8,
     done: AtomicU64,
     total: AtomicU64,
-    cancelled: AtomicBool,
+    cancelled: Arc<AtomicBool>,
     began: Mutex<Option<Instant>>,
 }
 
@@ -76,6 +76,11 @@ impl Progress {
 
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Set when it is cancelled.
+    pub(crate) fn cancelled(&self) -> &Arc<AtomicBool> {
+        &self.cancelled
     }
 
     /// How far it is.

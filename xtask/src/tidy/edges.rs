@@ -9,7 +9,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("evert-log", &["evert-model", "evert-env"]),
     ("evert-fold", &["evert-model"]),
     ("evert-view", &["evert-model", "evert-env", "evert-log", "evert-fold"]),
-    ("evert-script", &["evert-model"]),
+    ("evert-script", &["evert-model", "evert-env"]),
     ("evert-sql", &["evert-model", "evert-log", "evert-view", "evert-fold", "evert-script"]),
     ("evert-cdc", &["evert-model", "evert-log", "evert-view"]),
     ("evert-door", &["evert-model", "evert-env", "evert-log", "evert-view"]),
