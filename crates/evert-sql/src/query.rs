@@ -171,6 +171,7 @@ fn planned(
     let plan = rules::settle(plan, state)
         .and_then(|plan| rules::standard(plan, state))
         .and_then(|plan| optimize(state, plan))
+        .and_then(rules::in_turn)
         .map_err(translated)?;
     let schema = output_schema(&plan);
     let plan = canonical_output(plan, &schema).map_err(translated)?;

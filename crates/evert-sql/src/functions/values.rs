@@ -31,6 +31,7 @@ static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
     };
     let functions = [
         RowFunction::new("pg_typeof", typeof_type, pg_typeof),
+        RowFunction::new("as_written", same_type, |call| Ok(Arc::clone(&call.values[0]))),
         RowFunction::new("num_nulls", count_type, |call| nulls(call, true)),
         RowFunction::new("num_nonnulls", count_type, |call| nulls(call, false)),
         RowFunction::new("format", format_type, format),
@@ -50,6 +51,11 @@ const NUMBER: DataType = DataType::Decimal128(38, 10);
 /// The functions, some in the place of DataFusion's of the same name.
 pub(crate) fn value_functions() -> &'static [Arc<ScalarUDF>] {
     &FUNCTIONS
+}
+
+/// What a cast gives that was written there.
+fn same_type(args: &ReturnFieldArgs<'_>) -> Returned {
+    Ok(args.arg_fields.first().map(Arc::clone))
 }
 
 fn typeof_type(args: &ReturnFieldArgs<'_>) -> Returned {

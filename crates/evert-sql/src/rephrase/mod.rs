@@ -335,6 +335,11 @@ fn name_recursive(with: &mut With) {
         return;
     }
     for table in &mut with.cte_tables {
+        if let SetExpr::SetOperation { op: SetOperator::Union, right, .. } =
+            table.query.body.as_mut()
+        {
+            keep_casts(right);
+        }
         if table.alias.columns.is_empty() {
             continue;
         }
@@ -350,6 +355,25 @@ fn name_recursive(with: &mut With) {
             }
             **left = SetExpr::Select(select);
         }
+    }
+}
+
+/// Marks the casts that a recursive term writes: the planner adds others (`rules::recursion`).
+fn keep_casts(term: &mut SetExpr) {
+    let SetExpr::Select(select) = term else { return };
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
+            && is_cast(expr)
+        {
+            *expr = call("as_written", vec![unnamed(expr.clone())]);
+        }
+    }
+}
+
+fn is_cast(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(inner) => is_cast(inner),
+        expr => matches!(expr, Expr::Cast { .. }),
     }
 }
 

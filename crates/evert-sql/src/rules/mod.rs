@@ -1,9 +1,9 @@
 //! Rules that give a statement its meaning, before anything is optimised: views and ad-hoc reads
 //! share them, so that they agree.
 //!
-//! Owns: set operations with multiplicities, subqueries as joins, orders without ties,
+//! Owns: recursive terms of one type, set operations with multiplicities, subqueries as joins, orders without ties,
 //! intervals that compare, constants that take others' types, texts that are arrays, numbers of two types, types that are final; for
-//! ad-hoc reads alone, keys as the fold compares them.
+//! ad-hoc reads alone, keys as the fold compares them, and conditions in turn.
 //! Not here: what makes a plan fast.
 
 mod arrays;
@@ -15,9 +15,11 @@ mod digits;
 mod frames;
 mod grouping;
 mod guarded;
+mod in_turn;
 mod keys;
 mod numbers;
 mod order;
+mod recursion;
 mod set_operation;
 mod spans;
 
@@ -25,6 +27,7 @@ pub(crate) use columns::needed_columns;
 pub(crate) use dependencies::{ForgetfulTables, distinct_as_groups, each_expression_once};
 pub(crate) use grouping::common_expressions;
 pub(crate) use guarded::{conditions_down, join_keys, joins_in_order, keys_without_constants};
+pub(crate) use in_turn::in_turn;
 pub(crate) use order::{is_sortable, limits_at_sorts};
 pub(crate) use set_operation::{SetOperation, SetOperator};
 
@@ -46,6 +49,7 @@ const TYPE_ROUNDS_MAX: usize = 8;
 /// rules here.
 pub(crate) fn settle(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
     frames::refuse(&plan)?;
+    recursion::check(&plan)?;
     let plan = constants::settle(frames::widen(plan)?)?;
     let plan = arrays::settle(spans::compare(plan)?)?;
     let mut plan = grouping::settle(set_operation::recognise(plan)?)?;

@@ -4,7 +4,8 @@
 //! Not here: what statements do to rows (`query`, `dml`) and to the catalog (`ddl`).
 //!
 //! Invariants
-//! - A read is at or after the session's last write and `evert.after`.
+//! - A read is at or after the session's last write and `evert.after`; of what the server tells of
+//!   itself, after the former only.
 //! - After an error in a transaction nothing but its end is executed.
 
 mod copy;
@@ -23,8 +24,8 @@ use std::time::Duration;
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use datafusion::execution::session_state::SessionState;
-use evert_model::Position;
-use evert_view::{CatalogError, ViewOptions};
+use evert_model::{Position, PositionToken};
+use evert_view::{CatalogError, Name, ViewOptions};
 use tokio::sync::watch;
 
 use crate::command::Command;
@@ -33,7 +34,7 @@ use crate::dml::defaults;
 use crate::engine::Inner;
 use crate::error::{
     ACTIVE_TRANSACTION, IN_FAILED_TRANSACTION, INVALID_PARAMETER_VALUE, NO_ACTIVE_TRANSACTION,
-    NO_SAVEPOINT, QUERY_CANCELED, READ_ONLY_TRANSACTION,
+    NO_SAVEPOINT, OBJECT_NOT_READY, QUERY_CANCELED, READ_ONLY_TRANSACTION,
 };
 use crate::functions::{SessionFacts, SharedSettings, Wishes};
 use crate::guard::Guard;
@@ -47,6 +48,9 @@ pub(crate) use explain::only_grows;
 use crate::{
     Description, NewSource, Response, SqlError, Statement, ddl, outlets, schemas, translate,
 };
+
+/// Between two looks whether a source that is waited for has failed.
+const LOOK_AT_SOURCES_EVERY: Duration = Duration::from_secs(1);
 
 /// Where a session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -568,7 +572,7 @@ impl Session {
 
     /// After a change of the catalog, which takes effect at once.
     /// `PAUSE VIEW`, `PAUSE ARCHIVE`: by what the name is.
-    fn tag(&self, verb: &str, name: Option<&evert_view::Name>) -> String {
+    fn tag(&self, verb: &str, name: Option<&Name>) -> String {
         let catalog = self.engine.views.catalog();
         let outlet = name.and_then(|name| catalog.outlets.get(name));
         let noun = outlet.map_or("VIEW".to_owned(), |outlet| outlet.kind.noun().to_uppercase());
@@ -595,6 +599,13 @@ impl Session {
     }
 
     fn set(&mut self, name: &str, value: Option<&str>, local: bool) -> Result<Response, SqlError> {
+        if name.eq_ignore_ascii_case("evert.after")
+            && let Some(Ok(PositionToken::Source { source, .. })) =
+                value.map(str::parse::<PositionToken>)
+            && !self.engine.views.catalog().sources.contains_key(&source)
+        {
+            return Err(token_error(&CatalogError::Unknown(Name::public(&source))));
+        }
         self.settings.set(name, value)?;
         match &mut self.open {
             Some(open) if !local => open.at_commit.set(name, value)?,
@@ -640,21 +651,42 @@ impl Session {
         }
     }
 
-    async fn resolve(
-        &self,
-        token: &evert_model::PositionToken,
-        guard: &Guard,
-    ) -> Result<Position, SqlError> {
+    async fn resolve(&self, token: &PositionToken, guard: &Guard) -> Result<Position, SqlError> {
         let resolved = self.engine.views.resolve(token, guard.left());
+        let reached = async {
+            resolved.await.map_err(|error| match &error {
+                // The only thing that can be invalid about a known token is its time.
+                CatalogError::Invalid(why) => SqlError::new(QUERY_CANCELED, why),
+                other => token_error(other),
+            })
+        };
         guard
             .run(async {
-                resolved.await.map_err(|error| match &error {
-                    // The only thing that can be invalid about a known token is its time.
-                    CatalogError::Invalid(why) => SqlError::new(QUERY_CANCELED, why),
-                    other => token_error(other),
-                })
+                tokio::select! {
+                    // What a source has reached is there, whatever became of it since.
+                    biased;
+                    position = reached => position,
+                    error = self.source_fails(token) => Err(error),
+                }
             })
             .await
+    }
+
+    /// Waits until the source that a token names has failed: it does not come to the token then.
+    async fn source_fails(&self, token: &PositionToken) -> SqlError {
+        let PositionToken::Source { source, .. } = token else {
+            return std::future::pending().await;
+        };
+        loop {
+            let sources = self.engine.sources.status();
+            let failed = sources.iter().find(|row| row.name == *source && row.state == "failed");
+            if let Some(row) = failed {
+                let why = row.detail.as_deref().unwrap_or("SHOW SOURCES tells more");
+                let message = format!("source \"{source}\" has failed: {why}");
+                return SqlError::new(OBJECT_NOT_READY, message);
+            }
+            tokio::time::sleep(LOOK_AT_SOURCES_EVERY).await;
+        }
     }
 }
 

@@ -140,8 +140,15 @@ impl Session {
         let planned = self.planned(parsed, query, &hints)?;
         let pinned = &planned.pinned;
         let engine = Arc::clone(&self.engine);
-        let at_least = self.at_least(&guard).await?;
-        if self.settings.after.is_some() {
+        // Whoever waits in vain for `evert.after` can find out why.
+        let tells_of_itself = pinned.is_empty()
+            && !planned.relations.is_empty()
+            && planned.relations.iter().all(system::exists);
+        let at_least = match tells_of_itself {
+            true => self.floor.max(self.committed()),
+            false => self.at_least(&guard).await?,
+        };
+        if self.settings.after.is_some() && !tells_of_itself {
             self.wait_for_archives(&planned.relations, &catalog, at_least, &guard).await?;
         }
         let mut own = Transaction::default();

@@ -362,8 +362,12 @@ async fn positions_are_known_and_waited_for() {
     let far = "WAIT FOR POSITION 999999 TIMEOUT '50ms'";
     assert_eq!(refusal(&mut reader, far).await, "57014");
     assert_eq!(refusal(&mut reader, "WAIT FOR POSITION 'nowhere:0/1'").await, "22023");
+    assert_eq!(refusal(&mut reader, "SET evert.after = 'nowhere:0/1'").await, "22023");
     run(&mut reader, "SET evert.after = 999999; SET statement_timeout = '50ms'").await;
     assert_eq!(refusal(&mut reader, "SELECT count(*) FROM items").await, "57014");
+    // Why it waits can be found out.
+    run(&mut reader, "SHOW SOURCES").await;
+    run(&mut reader, "SHOW VIEWS").await;
     run(&mut reader, "DISCARD ALL").await;
     assert_eq!(run(&mut reader, "SELECT count(*) FROM items").await, "SELECT 1: 20");
 }
@@ -862,4 +866,30 @@ async fn the_standard_s_catalogs_are_there() {
     let plan = run(&mut session, "EXPLAIN (ANALYZE, FORMAT JSON) SELECT 1").await;
     assert!(plan.contains("\"Actual Rows\": 1"), "{plan}");
     assert_eq!(refusal(&mut session, "EXPLAIN ANALYZE v").await, "0A000");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recursive_terms_have_one_type() {
+    let server = Server::start();
+    let mut session = server.session();
+    let with = |first: &str, next: &str| {
+        format!(
+            "WITH RECURSIVE r(n, x) AS (SELECT 1, {first} UNION ALL SELECT n + 1, {next} FROM r \
+             WHERE n < 3) SELECT x FROM r ORDER BY n"
+        )
+    };
+    for (first, next) in
+        [("100.0", "x * 1.005"), ("1", "x / 2.0"), ("1::numeric(8,2)", "x * 2.5::float8")]
+    {
+        assert_eq!(refusal(&mut session, &with(first, next)).await, "42804", "{first} {next}");
+    }
+    for (first, next, shown) in [
+        ("100.0::numeric(20,4)", "(x * 1.005)::numeric(20,4)", "100.0000 100.5000 101.0025"),
+        ("100.0", "(x * 1.005)::numeric(4,1)", "100.0 100.5 101.0"),
+        ("1.5", "x + 1", "1.5 2.5 3.5"),
+        ("1::int", "x + n", "1 2 4"),
+        ("1.5::float8", "x * 1.5", "1.5 2.25 3.375"),
+    ] {
+        assert_eq!(run(&mut session, &with(first, next)).await, format!("SELECT 3: {shown}"));
+    }
 }
