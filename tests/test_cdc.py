@@ -29,21 +29,33 @@ COLUMNS = {
     "uid": "uuid",
     "doc": "jsonb",
     "raw": "bytea",
+    "tags": "text[]",
+    "numbers": "integer[]",
+    "prices": "numeric(8,2)[]",
+    "moments": "timestamptz[]",
+    "raws": "bytea[]",
+    "uids": "uuid[]",
     "span": "interval",
 }
 ROWS = [
     "(1, true, -32768, -9223372036854775808, 1.5, -0.1, 12345678.9012, 'plain', 'abc', '2026-02-28',"
     " '2026-02-28 23:59:59.999999', '2026-02-28 23:59:59.000001+05:30',"
-    " '6ecd8c99-4036-403d-bf84-cf8400f67836', '{\"a\": [1, null, \"x\"]}', '\\x00ff10', '1 day 02:00')",
+    " '6ecd8c99-4036-403d-bf84-cf8400f67836', '{\"a\": [1, null, \"x\"]}', '\\x00ff10',"
+    " ARRAY['a', NULL, '', 'b \"c\", {d} \\ NULL', 'NULL'], ARRAY[1, -2, NULL], ARRAY[1.5, NULL],"
+    " ARRAY['2026-01-01 00:00:00.5Z', '0044-03-15 00:00:00Z BC']::timestamptz[], ARRAY['\\x00ff', '']::bytea[],"
+    " ARRAY['6ecd8c99-4036-403d-bf84-cf8400f67836']::uuid[], '1 day 02:00')",
     "(2, false, 32767, 9223372036854775807, 'NaN', 'Infinity', -0.0001, '', '', 'infinity',"
-    " 'infinity', '-infinity', '00000000-0000-0000-0000-000000000000', 'null', '', '-3 mons')",
-    "(3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+    " 'infinity', '-infinity', '00000000-0000-0000-0000-000000000000', 'null', '',"
+    " '{}', '{}', '{}', '{}', '{}', '{}', '-3 mons')",
+    "(3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,"
+    " NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
     "(4, true, 0, 0, '-Infinity', '1e300', 0, E'quo\"te \\\\ tab\\t nl\\n é 李', 'x''y', '0044-03-15 BC',"
     " '1969-12-31 23:59:59.5', '1900-01-01 00:00:00Z', 'ffffffff-ffff-ffff-ffff-ffffffffffff',"
-    " '\"text\"', '\\xdeadbeef', '0')",
+    " '\"text\"', '\\xdeadbeef',"
+    " '{NULL}', '{NULL}', '{NULL}', '{infinity}', '{NULL}', '{NULL}', '0')",
 ]
-# An interval is not an ordinary type: it arrives as Postgres's text.
-TAKEN_AS_TEXT = {"span"}
+# What is no ordinary type arrives as Postgres's text.
+TAKEN_AS = {"span": "text", "uids": "text[]"}
 
 
 def create_source(server, postgres: Postgres, *tables: str, name: str = "shop") -> None:
@@ -82,7 +94,7 @@ def test_every_ordinary_type(server, postgres):
     with in_words(server.connect()) as evert, in_words(postgres.connect()) as original:
         original.execute("SET timezone = 'UTC'")
         for name in COLUMNS:
-            shown = f"{name}::text" if name in TAKEN_AS_TEXT else name
+            shown = f"{name}::{TAKEN_AS[name]}" if name in TAKEN_AS else name
             ours = evert.execute(f"SELECT id AS row, {name} FROM shop.kinds ORDER BY id").fetchall()
             theirs = original.execute(f"SELECT id AS row, {shown} FROM kinds ORDER BY id").fetchall()
             assert repr(ours) == repr(theirs), name
@@ -128,6 +140,24 @@ def test_changes_of_every_kind(server, postgres):
     server.restart()
     check_equal(server, postgres, "SELECT id, name, body, n FROM {}items")
     check_equal(server, postgres, "SELECT a, b FROM {}bag")
+
+
+def test_arrays_of_arrays_are_told(server, postgres):
+    postgres.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, numbers int[])",
+        "INSERT INTO t VALUES (1, '{1,2}'), (2, '{{1,2},{3,4}}')",
+    )
+    create_source(server, postgres, "t")
+    postgres.execute("INSERT INTO t VALUES (3, '[0:1]={5,6}'), (4, '{7}')")
+    catch_up(server, postgres)
+    assert server.query("SELECT id, numbers FROM shop.t ORDER BY id") == [(1, [1, 2]), (4, [7])]
+    reasons = [reason for (reason,) in server.query("SELECT reason FROM evert.errors")]
+    assert len(reasons) == 2 and all("numbers" in reason for reason in reasons), reasons
+    postgres.execute("UPDATE t SET numbers = '{8}' WHERE id > 1")
+    catch_up(server, postgres)
+    expected = [(1, [1, 2]), (2, [8]), (3, [8]), (4, [8])]
+    assert server.query("SELECT id, numbers FROM shop.t ORDER BY id") == expected
+    assert server.query("SELECT id FROM shop.t, unnest(numbers) AS n WHERE n = 2") == [(1,)]
 
 
 def test_tables_whose_names_have_quotes(server, postgres):

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use evert_model::ColumnType;
+use evert_model::{ColumnType, array_elements};
 use thiserror::Error;
 
 use crate::definition::Table;
@@ -117,8 +117,29 @@ fn put_value(out: &mut String, ty: ColumnType, value: &[u8]) -> Result<(), &'sta
         ColumnType::Timestamp => put_timestamp(out, text, ""),
         ColumnType::TimestampTz => put_timestamp(out, text, "Z"),
         ColumnType::Bytes => put_bytes(out, text)?,
-        ColumnType::Array(_) => return Err("arrays of Postgres are kept as text"),
+        ColumnType::Array(item) => put_array(out, item.column_type(), text)?,
     }
+    Ok(())
+}
+
+/// `{a,NULL}` as `["a",null]`. Arrays of more dimensions than one, which Postgres's types allow, stay
+/// texts: whoever reads the record says that it has no place in the column.
+fn put_array(out: &mut String, item: ColumnType, text: &str) -> Result<(), &'static str> {
+    let Some(elements) = array_elements(text) else {
+        put_string(out, text);
+        return Ok(());
+    };
+    out.push('[');
+    for (place, element) in elements.iter().enumerate() {
+        if place > 0 {
+            out.push(',');
+        }
+        match element {
+            Some(element) => put_value(out, item, element.as_bytes())?,
+            None => out.push_str("null"),
+        }
+    }
+    out.push(']');
     Ok(())
 }
 

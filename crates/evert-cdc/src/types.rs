@@ -1,6 +1,6 @@
 //! Postgres's types and the column types they become.
 
-use evert_model::ColumnType;
+use evert_model::{ColumnType, ItemType};
 
 const BOOL: u32 = 16;
 const BYTEA: u32 = 17;
@@ -21,6 +21,29 @@ const TIMESTAMPTZ: u32 = 1184;
 const NUMERIC: u32 = 1700;
 const UUID: u32 = 2950;
 const JSONB: u32 = 3802;
+
+/// Types of arrays and of their items.
+const ARRAYS: [(u32, u32); 19] = [
+    (199, JSON),
+    (1000, BOOL),
+    (1001, BYTEA),
+    (1002, CHAR),
+    (1003, NAME),
+    (1005, INT2),
+    (1007, INT4),
+    (1009, TEXT),
+    (1014, BPCHAR),
+    (1015, VARCHAR),
+    (1016, INT8),
+    (1021, FLOAT4),
+    (1022, FLOAT8),
+    (1115, TIMESTAMP),
+    (1182, DATE),
+    (1185, TIMESTAMPTZ),
+    (1231, NUMERIC),
+    (2951, UUID),
+    (3807, JSONB),
+];
 
 /// Type modifiers of variable-length types are stored with this much added.
 const MODIFIER_BASE: i32 = 4;
@@ -61,8 +84,21 @@ pub(crate) fn map(oid: u32, modifier: i32) -> Mapped {
         TIMESTAMPTZ => ColumnType::TimestampTz,
         JSON | JSONB => ColumnType::Json,
         UUID => ColumnType::Uuid,
-        _ => return Mapped::AsText("it has no counterpart here"),
+        _ => return array(oid, modifier),
     })
+}
+
+fn array(oid: u32, modifier: i32) -> Mapped {
+    let Some((_, item)) = ARRAYS.iter().find(|(array, _)| *array == oid) else {
+        return Mapped::AsText("it has no counterpart here");
+    };
+    match map(*item, modifier) {
+        Mapped::Same(ty) => match ItemType::of_column(ty) {
+            Some(item) => Mapped::Same(ColumnType::Array(item)),
+            None => Mapped::AsText("it holds arrays"),
+        },
+        as_text @ Mapped::AsText(_) => as_text,
+    }
 }
 
 fn numeric(modifier: i32) -> Mapped {
@@ -104,5 +140,18 @@ mod tests {
     fn unknown_types_are_text() {
         assert!(matches!(map(1186, -1), Mapped::AsText(_)));
         assert_eq!(map(VARCHAR, 24), Mapped::Same(ColumnType::Text));
+    }
+
+    #[test]
+    fn arrays_are_of_what_their_items_are() {
+        let array = |item| Mapped::Same(ColumnType::Array(item));
+        assert_eq!(map(1007, -1), array(ItemType::Int32));
+        assert_eq!(map(2951, -1), array(ItemType::Text));
+        let decimal = ItemType::Decimal { precision: 8, scale: 2 };
+        assert_eq!(map(1231, modifier(8, 2)), array(decimal));
+        // Numbers of any size, and intervals.
+        for text in [1231, 1187] {
+            assert_eq!(map(text, -1).column_type(), ColumnType::Text, "{text}");
+        }
     }
 }

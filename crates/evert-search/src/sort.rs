@@ -500,7 +500,7 @@ fn of_doubles(mode: Mode, numbers: &[f64]) -> Option<f64> {
         Mode::Avg => sum() / numbers.len() as f64,
         Mode::Median => {
             let (low, high) = middle(numbers)?;
-            if numbers.len() % 2 == 0 { low / 2.0 + high / 2.0 } else { low }
+            if numbers.len().is_multiple_of(2) { low / 2.0 + high / 2.0 } else { low }
         }
     })
 }
@@ -527,7 +527,8 @@ fn of_longs(mode: Mode, numbers: &[i64]) -> Option<i64> {
 fn middle<T: Copy>(numbers: &[T]) -> Option<(T, T)> {
     let half = numbers.len() / 2;
     let high = *numbers.get(half)?;
-    let low = if numbers.len() % 2 == 0 { *numbers.get(half.checked_sub(1)?)? } else { high };
+    let low =
+        if numbers.len().is_multiple_of(2) { *numbers.get(half.checked_sub(1)?)? } else { high };
     Some((low, high))
 }
 
