@@ -160,6 +160,23 @@ impl Source {
     }
 }
 
+/// Has the rows of a function in FROM numbered, if it unnests a list; says whether it does.
+pub(super) fn number_rows(factor: &mut TableFactor) -> bool {
+    let is_list = |source: Source| list_function(&source.name).is_some();
+    if !Source::of(factor).is_some_and(is_list) {
+        return false;
+    }
+    match factor {
+        TableFactor::Table { with_ordinality, .. }
+        | TableFactor::Function { with_ordinality, .. }
+        | TableFactor::UNNEST { with_ordinality, .. } => {
+            *with_ordinality = true;
+            true
+        }
+        _ => false,
+    }
+}
+
 /// A function in FROM as a subquery, lateral where it names columns. `None`: it is none, or one
 /// that ad-hoc reads run row by row.
 pub(super) fn as_subquery(
@@ -225,7 +242,7 @@ fn call(name: &str, args: Vec<FunctionArg>) -> Expr {
 }
 
 /// Whether a function takes many rows.
-fn is_aggregate(name: &str) -> bool {
+pub(super) fn is_aggregate(name: &str) -> bool {
     static NAMES: LazyLock<HashSet<String>> = LazyLock::new(|| {
         let own = aggregate_functions().map(|function| function.name().to_owned());
         let others = all_default_aggregate_functions();

@@ -116,6 +116,13 @@ impl VisitorMut for Rephraser {
         ControlFlow::Continue(())
     }
 
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        if let Expr::Function(function) = expr {
+            subquery_arrays::in_list_order(function);
+        }
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
         match spelled::respelled(expr) {
             Ok(Some(other)) => *expr = other,

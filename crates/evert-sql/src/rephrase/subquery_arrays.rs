@@ -1,17 +1,62 @@
-//! `ARRAY(SELECT x ...)`: the subquery's rows gathered in its order, an empty array of none.
+//! `ARRAY(SELECT x ...)`: the subquery's rows gathered in its order, or in that of the list that it
+//! unnests; an empty array of none.
+
+use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Distinct, Expr, Function, FunctionArgumentClause, FunctionArguments, Ident, OrderByExpr,
-    OrderByKind, Query, Select, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, Value,
+    Distinct, Expr, Function, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident,
+    OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, TableAlias, TableAliasColumnDef,
+    Value, visit_expressions,
 };
 
 use super::output_order::numbered;
-use super::{call, derived, function_name, parsed, unnamed};
+use super::{call, derived, from_functions, function_name, parsed, unnamed};
 use crate::SqlError;
 use crate::error::SYNTAX_ERROR;
 use crate::names::fold;
 
 const ITEM: &str = "__item";
+
+/// Has `ARRAY(SELECT x FROM unnest(a) AS x)` gather in the list's order, if it says no other.
+pub(super) fn in_list_order(function: &mut Function) {
+    if function_name(&function.name).as_deref() != Some("array") {
+        return;
+    }
+    let FunctionArguments::Subquery(query) = &mut function.args else { return };
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let ungrouped = matches!(
+        &select.group_by, GroupByExpr::Expressions(groups, _) if groups.is_empty()
+    );
+    let one_value = matches!(
+        select.projection.as_slice(),
+        [SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. }]
+    );
+    let in_order = query.order_by.is_some() || select.distinct.is_some();
+    let ([from], false, true, true) = (select.from.as_mut_slice(), in_order, ungrouped, one_value)
+    else {
+        return;
+    };
+    if from.joins.is_empty()
+        && select.having.is_none()
+        && !aggregates(&select.projection)
+        && from_functions::number_rows(&mut from.relation)
+    {
+        query.order_by = parsed("SELECT 1 ORDER BY ordinality").order_by;
+    }
+}
+
+fn aggregates(items: &Vec<SelectItem>) -> bool {
+    let found = visit_expressions(items, |expr| match expr {
+        Expr::Function(function)
+            if function_name(&function.name)
+                .is_some_and(|name| from_functions::is_aggregate(&name)) =>
+        {
+            ControlFlow::Break(())
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_break()
+}
 
 /// The same with an aggregate; `None` for other calls.
 ///

@@ -193,6 +193,8 @@ impl Translation<'_> {
             .order_by(order)
             .with_ignore_nulls(ignore_nulls)
             .build()?;
+        // What it cannot compute is refused now, not when rows come.
+        built.create_accumulator()?;
         Ok(AggregateFunction::General(GeneralAggregate(Arc::new(built))))
     }
 }

@@ -493,6 +493,7 @@ fn what_cannot_be_kept_is_named() {
         ("SELECT a, count(*) FROM t", "42803", "GROUP BY"),
         ("SELECT state FROM evert.views", "0A000", "system relation"),
         ("SELECT ts - ts AS x FROM t", "42P16", "x"),
+        ("SELECT string_agg(s, s ORDER BY id) AS x FROM t", "0A000", "delimiter"),
     ] {
         let (code, message) = refusal(sql);
         assert_eq!(code, sqlstate, "{sql}: {message}");
