@@ -187,6 +187,8 @@ def test_rows_that_come_and_are_truncated_at_once_are_nowhere(server, postgres):
         server.query(f"CREATE SEARCH INDEX {relation}_search ON shop.{relation} (v)")
     server.query(f"CREATE SINK copied ON shop.keyed INTO POSTGRES '{postgres.url}' TABLE copied WITH (create = 'on')")
     catch_up(server, postgres)
+    is_live = "SELECT state = 'live' FROM evert.views WHERE name = 'copied'"
+    wait_until(lambda: server.query(is_live) == [(True,)], 30, "the sink has made its table")
     wait_until(lambda: postgres.query("SELECT * FROM copied") == [(1, "one")], 30, "the sink has the row")
     [(before,)] = server.query("SHOW POSITION")
     with postgres.connect() as connection, connection.transaction():
