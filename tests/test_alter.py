@@ -1,4 +1,4 @@
-"""Columns that are added: what is there is read again, views go on, restarts change nothing."""
+"""Columns that are added, and defaults: what is there is read again, views go on, restarts change nothing."""
 
 import json
 
@@ -104,3 +104,17 @@ def test_the_catalog_changes_at_once_or_not_at_all(server):
             connection.execute("CREATE TABLE u (id bigint PRIMARY KEY)")
         connection.rollback()
         assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)
+
+
+def test_defaults_are_there_after_a_crash(new_server):
+    server = new_server().start()
+    server.query("CREATE TABLE t (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), n int NOT NULL DEFAULT 3, at timestamptz DEFAULT now())")
+    server.query("INSERT INTO t DEFAULT VALUES")
+    server.kill9()
+    server.start()
+    server.query("INSERT INTO t (n) SELECT 4 FROM generate_series(1, 2)")
+    server.query("ALTER TABLE t ADD COLUMN s text")
+    server.query("INSERT INTO t (s) VALUES ('x')")
+    rows = server.query("SELECT n, s, at <= now() FROM t ORDER BY n, s")
+    assert rows == [(3, "x", True), (3, None, True), (4, None, True), (4, None, True)]
+    assert server.query("SELECT count(DISTINCT id) FROM t") == [(4,)]

@@ -122,8 +122,8 @@ fn put_value(out: &mut String, ty: ColumnType, value: &[u8]) -> Result<(), &'sta
     Ok(())
 }
 
-/// `{a,NULL}` as `["a",null]`. Arrays of more dimensions than one, which Postgres's types allow, stay
-/// texts: whoever reads the record says that it has no place in the column.
+/// `{a,NULL}` as `["a",null]`. Arrays of more dimensions than one, which Postgres's types allow,
+/// stay texts: whoever reads the record says that it has no place in the column.
 fn put_array(out: &mut String, item: ColumnType, text: &str) -> Result<(), &'static str> {
     let Some(elements) = array_elements(text) else {
         put_string(out, text);

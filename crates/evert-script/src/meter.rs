@@ -1,8 +1,8 @@
 //! Meter: how much memory a runtime holds, how many steps it has made, and when it is stopped.
 //!
 //! Built-in functions make one step however much they work on, so memory that is taken counts as
-//! steps too, and so does what they walk where that is long (`prelude.js` tells). What works for long
-//! nevertheless is stopped by the clock, or because nobody wants it any more.
+//! steps too, and so does what they walk where that is long (`prelude.js` tells). What works for
+//! long nevertheless is stopped by the clock, or because nobody wants it any more.
 //!
 //! Owns: the allocator that a runtime uses and what its interrupt handler answers.
 //!

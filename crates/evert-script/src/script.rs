@@ -17,7 +17,8 @@ pub(crate) const BYTES_MAX: usize = 32 << 20;
 /// How long one group's evaluation may take. What makes its steps and takes its memory is done well
 /// before; only built-in functions that work for long on little are not.
 const TIME_MAX: Duration = Duration::from_secs(10);
-/// How [`Failure::TooSlow`] and [`Failure::Unwanted`] begin, and nothing else: `evert-view` knows it by these words.
+/// How [`Failure::TooSlow`] and [`Failure::Unwanted`] begin, and nothing else: `evert-view` knows
+/// them by these words.
 pub(crate) const GIVEN_UP: &str = "the fold was given up: ";
 /// Bytes of code.
 const SOURCE_BYTES_MAX: usize = 1 << 20;

@@ -1,10 +1,12 @@
 //! Postgres's phrases in words that the planner knows.
 //!
 //! Owns: what ORDER BY names (`output_order`), what shares a name (`alike`), columns that joins
-//! merge (`merged`, `joined_row`), columns that a key takes along (`keyed_groups`), outer tables' names (`outer_names`), numbers with exponents
-//! (`literals`), comparisons of rows (`rows`), what Postgres spells in its own way (`spelled`),
-//! tables' whole rows as JSON (`whole_rows`), windows that name others (`windows`), subscripts (`subscripts`), `ARRAY(SELECT ...)` (`subquery_arrays`), FETCH FIRST as LIMIT, column
-//! names of recursive queries, functions that return rows as subqueries that unnest a list.
+//! merge (`merged`, `joined_row`), columns that a key takes along (`keyed_groups`), outer tables'
+//! names (`outer_names`), numbers with exponents (`literals`), comparisons of rows (`rows`), what
+//! Postgres spells in its own way (`spelled`), tables' whole rows as JSON (`whole_rows`), windows
+//! that name others (`windows`), subscripts (`subscripts`), `ARRAY(SELECT ...)`
+//! (`subquery_arrays`), FETCH FIRST as LIMIT, column names and written casts of recursive queries,
+//! functions that return rows as subqueries that unnest a list.
 //! Not here: what the words mean.
 
 mod alike;

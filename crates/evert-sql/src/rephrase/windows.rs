@@ -14,7 +14,8 @@ use crate::SqlError;
 use crate::error::{UNDEFINED_OBJECT, WINDOWING_ERROR};
 use crate::names::fold;
 
-/// Writes out the windows of a query's SELECTs, in ORDER BY too. Subqueries have windows of their own.
+/// Writes out the windows of a query's SELECTs, in ORDER BY too. Subqueries have windows of their
+/// own.
 pub(super) fn write_out(query: &mut Query) -> Result<(), SqlError> {
     let windows = in_body(&mut query.body)?;
     match query.order_by.as_mut().map(|order| &mut order.kind) {

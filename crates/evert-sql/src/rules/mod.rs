@@ -1,9 +1,10 @@
 //! Rules that give a statement its meaning, before anything is optimised: views and ad-hoc reads
 //! share them, so that they agree.
 //!
-//! Owns: recursive terms of one type, set operations with multiplicities, subqueries as joins, orders without ties,
-//! intervals that compare, constants that take others' types, texts that are arrays, numbers of two types, types that are final; for
-//! ad-hoc reads alone, keys as the fold compares them, and conditions in turn.
+//! Owns: recursive terms of one type, set operations with multiplicities, subqueries as joins,
+//! orders without ties, intervals that compare, constants that take others' types, texts that are
+//! arrays, numbers of two types, types that are final; for ad-hoc reads alone, keys as the fold
+//! compares them, and conditions in turn.
 //! Not here: what makes a plan fast.
 
 mod arrays;

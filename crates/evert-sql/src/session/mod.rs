@@ -570,7 +570,6 @@ impl Session {
         self.engine.committed.fetch_max(position.get(), Ordering::AcqRel);
     }
 
-    /// After a change of the catalog, which takes effect at once.
     /// `PAUSE VIEW`, `PAUSE ARCHIVE`: by what the name is.
     fn tag(&self, verb: &str, name: Option<&Name>) -> String {
         let catalog = self.engine.views.catalog();
@@ -579,6 +578,7 @@ impl Session {
         format!("{verb} {noun}")
     }
 
+    /// After a change of the catalog, which takes effect at once.
     fn changed(&mut self, changed: Changed, tag: &str) -> Response {
         self.notices.extend(changed.notices);
         if let Some(position) = changed.position {
